@@ -1,0 +1,47 @@
+//! Counters kept by the kernel programs in one per-CPU array. A new one is one line here.
+
+macro_rules! counters {
+    ($($(#[doc = $doc:literal])+ $variant:ident = $number:literal, $name:literal;)+) => {
+        /// Index into the per-CPU counter array. Numbers are never reused.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[repr(u32)]
+        pub enum Counter { $($(#[doc = $doc])+ $variant = $number,)+ }
+
+        impl Counter {
+            /// All counters, in order of their numbers.
+            pub const ALL: &'static [Counter] = &[$(Counter::$variant,)+];
+            /// Name in self-metrics and in `check`.
+            pub const fn name(self) -> &'static str { match self { $(Counter::$variant => $name,)+ } }
+            /// What it counts.
+            pub const fn help(self) -> &'static str { match self { $(Counter::$variant => concat!($($doc),+),)+ } }
+        }
+    };
+}
+
+counters! {
+    /// Records that a kernel program handed to the ring. Equals records decoded by the agent once drained.
+    Submitted = 0, "records_submitted";
+    /// Records lost because the ring was full.
+    LostRingFull = 1, "records_lost_ring_full";
+    /// Transfers whose user buffer could not be read; the record still went out, with fewer bytes.
+    CopyFault = 2, "copy_faults";
+    /// Kernel memory that could not be read (socket, task, file); no record went out.
+    KernelReadFault = 3, "kernel_read_faults";
+    /// Transfers on connections whose policy is to ignore them.
+    Ignored = 4, "transfers_ignored";
+    /// Transfers of excluded processes and of the agent itself.
+    Excluded = 5, "transfers_excluded";
+    /// Transfers without a user buffer the programs can follow (sendfile, splice, io_uring, 32-bit tasks); sent as records without payload.
+    NoBuffer = 6, "transfers_without_buffer";
+    /// Payload bytes moved by the recorded transfers.
+    BytesSeen = 7, "bytes_seen";
+    /// Payload bytes copied into records.
+    BytesCaptured = 8, "bytes_captured";
+    /// Python context copies seen.
+    PyContextCopies = 9, "python_context_copies";
+    /// A per-CPU scratch buffer or another map entry that must exist was missing.
+    MapFault = 10, "map_faults";
+}
+
+/// Entries of the counter array.
+pub const COUNTERS: u32 = Counter::ALL.len() as u32;

@@ -1,0 +1,33 @@
+//! Bounds shared by both sides, each with its reason.
+
+/// Most payload bytes one data record carries. A power of two, because the verifier follows a mask; 16 KiB holds
+/// the largest request head that common servers accept (uvicorn/h11 64 KiB is the exception, nginx 8 KiB × 4).
+pub const MAX_PAYLOAD: usize = 16 * 1024;
+
+/// Payload captured per transfer on a connection without a policy, and the agent's default for HTTP: enough for
+/// KTRDR's heads (143–278 bytes) and JSON bodies (up to 2.2 kB) with room for cookies.
+pub const DEFAULT_CAPTURE: u32 = 8 * 1024;
+
+/// iovec entries followed per transfer: nginx sends head + body in 2–4, asyncio `writelines` rarely more than 8.
+/// What lies in later entries counts as not captured.
+pub const MAX_IOVECS: usize = 16;
+
+/// Command-line bytes carried by an exec record, for processes that are gone before `/proc` can be read.
+pub const MAX_ARGS: usize = 1024;
+
+/// Connections with a policy. LRU: an evicted one is unknown again, sends its tuple and gets a new policy.
+pub const MAX_POLICIES: u32 = 65_536;
+
+/// Processes that are excluded in the kernel.
+pub const MAX_EXCLUDED: u32 = 4_096;
+
+/// Python threads whose thread state is known to the kernel programs.
+pub const MAX_PY_THREADS: u32 = 65_536;
+
+/// Default size of the event ring in bytes: 16 MiB holds about 40,000 requests with 300-byte heads, i.e. more
+/// than a second of the highest rate measured while the agent is descheduled. A power of two and page multiple.
+pub const RING_BYTES: u32 = 16 * 1024 * 1024;
+
+/// Unread ring bytes from which a record wakes the reader; below, the reader's own timer finds it.
+/// A wake-up costs about 1.4 µs, a quiet submit 25 ns.
+pub const WAKE_BYTES: u64 = 1024 * 1024;

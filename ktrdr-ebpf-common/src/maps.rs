@@ -1,0 +1,58 @@
+//! Names, keys and values of the maps, and the constants that the agent sets at load time.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// Ring buffer of records.
+pub const EVENTS: &str = "EVENTS";
+/// Per-CPU array of `u64`, indexed by [`crate::Counter`].
+pub const COUNTERS: &str = "COUNTERS";
+/// LRU hash: connection id (`u64`) → [`Policy`].
+pub const POLICIES: &str = "POLICIES";
+/// Hash: tgid (`u32`) → `u32` (any value): processes whose transfers are left alone.
+pub const EXCLUDED: &str = "EXCLUDED";
+/// Hash: tid (`u32`) → [`PyThread`].
+pub const PY_THREADS: &str = "PY_THREADS";
+
+/// What to do with the transfers of one connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Policy {
+    /// Payload bytes to copy per transfer, at most [`crate::limits::MAX_PAYLOAD`]; 0 = send nothing at all for
+    /// this connection's transfers ("ignore").
+    pub capture: u32,
+    /// Reserved, 0.
+    pub reserved: u32,
+}
+
+impl Policy {
+    /// No records for this connection's transfers.
+    pub const IGNORE: Policy = Policy { capture: 0, reserved: 0 };
+
+    /// The first `bytes` of each transfer.
+    pub const fn capture(bytes: u32) -> Policy {
+        Policy { capture: bytes, reserved: 0 }
+    }
+}
+
+/// Where a Python thread keeps its current `contextvars` context.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct PyThread {
+    /// Address of the thread's `PyThreadState` in the process.
+    pub tstate: u64,
+    /// Offset of `context` in it.
+    pub context_offset: u32,
+    /// Process the thread belongs to: an entry of a reused tid must not be believed.
+    pub tgid: u32,
+}
+
+/// Names of the constants (read-only globals) that the agent sets at load time. `u32` unless said otherwise.
+/// Field offsets are in bytes, from the running kernel's BTF.
+pub mod constants {
+    /// tgid of the agent: its own transfers are never recorded.
+    pub const AGENT_TGID: &str = "AGENT_TGID";
+    /// Payload bytes copied per transfer on a connection without a policy.
+    pub const UNKNOWN_CAPTURE: &str = "UNKNOWN_CAPTURE";
+    /// `u64`: unread ring bytes from which a record wakes the reader.
+    pub const WAKE_BYTES: &str = "WAKE_BYTES";
+}
