@@ -1,1 +1,8 @@
+//! `ktrdr-agent`: zero-code observability for Linux services. See `docs/ARCHITECTURE.md` for the picture.
+//!
+//! Core (sans-IO, deterministic, no `unsafe`): [`event`], [`engine`], [`protocol`], [`trace`].
+//! Shell: everything else.
 
+pub mod event;
+pub mod protocol;
+pub mod trace;

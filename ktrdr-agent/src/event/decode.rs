@@ -1,0 +1,129 @@
+//! Record bytes → [`Event`]. Pure; hostile input gives an error value, never a panic.
+
+use std::net::SocketAddr;
+
+use ktrdr_ebpf_common::{
+    ConnTuple, ConnectErrorBody, DataBody, EventHeader, ExecBody, ExitBody, ForkBody, PyCopyBody, SEND,
+    StateBody, flags, kind,
+};
+use zerocopy::{FromBytes, Immutable, KnownLayout};
+
+use super::{
+    Body, ConnId, ConnectError, Data, Direction, Event, Exec, Exit, Fork, PyCopy, ShellEvent, State, Tuple,
+    canonical, shell,
+};
+
+/// Why a record was not decoded. Each is counted by its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
+pub enum DecodeError {
+    /// Fewer bytes than the header or the body needs, or than a length field promises.
+    #[error("record is shorter than its kind needs")]
+    Short,
+    /// A kind this build does not know.
+    #[error("record of an unknown kind")]
+    UnknownKind,
+    /// A field holds a value outside its domain.
+    #[error("record with an invalid field")]
+    Invalid,
+}
+
+/// Decodes one record.
+pub fn decode(record: &[u8]) -> Result<Event<'_>, DecodeError> {
+    let (header, rest) = take::<EventHeader>(record)?;
+    let body = match header.kind {
+        kind::DATA => data(&header, rest)?,
+        kind::STATE => state(rest)?,
+        kind::EXEC => exec(rest)?,
+        kind::FORK => {
+            let (f, _) = take::<ForkBody>(rest)?;
+            Body::Fork(Fork {
+                child_tgid: f.child_tgid,
+                child_tid: f.child_tid,
+                py_context: f.py_context,
+                thread: header.flags & flags::THREAD != 0,
+            })
+        }
+        kind::EXIT => {
+            let (e, _) = take::<ExitBody>(rest)?;
+            Body::Exit(Exit { code: e.code, ppid: e.ppid })
+        }
+        kind::PY_COPY => {
+            let (c, _) = take::<PyCopyBody>(rest)?;
+            Body::PyCopy(PyCopy { parent: c.parent, child: c.child })
+        }
+        kind::CONNECT_ERROR => connect_error(rest)?,
+        shell::TICK => Body::Tick,
+        shell::JSON => Body::Shell(Box::new(ShellEvent::from_json(rest).map_err(|_| DecodeError::Invalid)?)),
+        _ => return Err(DecodeError::UnknownKind),
+    };
+    Ok(Event { ts: header.ts, tgid: header.tgid, tid: header.tid, body })
+}
+
+fn take<T: FromBytes + KnownLayout + Immutable>(bytes: &[u8]) -> Result<(T, &[u8]), DecodeError> {
+    T::read_from_prefix(bytes).map_err(|_| DecodeError::Short)
+}
+
+fn tuple(t: &ConnTuple) -> Tuple {
+    Tuple {
+        local: SocketAddr::new(canonical(t.local_addr), t.local_port),
+        remote: SocketAddr::new(canonical(t.remote_addr), t.remote_port),
+        netns: t.netns,
+    }
+}
+
+fn data<'a>(header: &EventHeader, rest: &'a [u8]) -> Result<Body<'a>, DecodeError> {
+    let (d, rest) = take::<DataBody>(rest)?;
+    let (conn_tuple, rest) = if header.flags & flags::TUPLE != 0 {
+        let (t, rest) = take::<ConnTuple>(rest)?;
+        (Some(tuple(&t)), rest)
+    } else {
+        (None, rest)
+    };
+    let captured = usize::try_from(d.captured).map_err(|_| DecodeError::Invalid)?;
+    if d.captured > d.len {
+        return Err(DecodeError::Invalid);
+    }
+    Ok(Body::Data(Data {
+        conn: ConnId(d.conn),
+        py_context: d.py_context,
+        direction: if d.direction == SEND { Direction::Send } else { Direction::Recv },
+        seq_end: d.seq_end,
+        len: d.len,
+        payload: rest.get(..captured).ok_or(DecodeError::Short)?,
+        tuple: conn_tuple,
+        eof: header.flags & flags::EOF != 0,
+        no_buffer: header.flags & flags::NO_BUFFER != 0,
+        fault: header.flags & flags::FAULT != 0,
+    }))
+}
+
+fn state(rest: &[u8]) -> Result<Body<'_>, DecodeError> {
+    let (s, _) = take::<StateBody>(rest)?;
+    Ok(Body::State(State {
+        conn: ConnId(s.conn),
+        py_context: s.py_context,
+        old: s.old,
+        new: s.new,
+        error: s.error,
+        write_seq: s.write_seq,
+        copied_seq: s.copied_seq,
+        tuple: tuple(&s.tuple),
+    }))
+}
+
+fn exec(rest: &[u8]) -> Result<Body<'_>, DecodeError> {
+    let (e, rest) = take::<ExecBody>(rest)?;
+    let len = usize::try_from(e.args_len).map_err(|_| DecodeError::Invalid)?;
+    let args = rest.get(..len).ok_or(DecodeError::Short)?;
+    Ok(Body::Exec(Exec { ppid: e.ppid, comm: e.comm, args }))
+}
+
+fn connect_error(rest: &[u8]) -> Result<Body<'_>, DecodeError> {
+    let (c, _) = take::<ConnectErrorBody>(rest)?;
+    Ok(Body::ConnectError(ConnectError {
+        py_context: c.py_context,
+        error: u16::try_from(c.error).map_err(|_| DecodeError::Invalid)?,
+        remote: SocketAddr::new(canonical(c.remote_addr), c.remote_port),
+        netns: c.netns,
+    }))
+}

@@ -1,0 +1,161 @@
+//! Facts that the shell inserts into the event stream: who a process is, who listens, what time it is, what was
+//! lost. They travel as JSON records (low rate), so that a recorded trace replays without `/proc`.
+
+use ktrdr_ebpf_common::{EventHeader, kind::SHELL_KINDS};
+use serde::{Deserialize, Serialize};
+use zerocopy::IntoBytes;
+
+use super::Ns;
+
+/// Record kind: time passed. Timers of the core run on these and on every other record's time stamp.
+pub const TICK: u16 = SHELL_KINDS;
+/// Record kind: a [`ShellEvent`] as JSON.
+pub const JSON: u16 = SHELL_KINDS + 1;
+
+/// A fact from the shell.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "fact", rename_all = "snake_case")]
+pub enum ShellEvent {
+    /// First record of every stream.
+    Start(Start),
+    /// The offset between the boot clock and the wall clock changed.
+    Clock(Clock),
+    /// Who a process is. Sent before the first kernel record of that process, and again when it is known better.
+    Process(ProcessMeta),
+    /// A listener that existed before the agent.
+    Listener(ListenerMeta),
+    /// Records or transfers that were lost since the last such event, by counter name.
+    Lost(Lost),
+    /// How well Python causality works in one process.
+    Python(PythonStatus),
+    /// The stream ends: everything still open is to be finished as it is.
+    End,
+}
+
+/// Identity of the host and of this run.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Start {
+    /// Version of the agent that wrote the stream.
+    pub agent_version: String,
+    /// Seed of all trace and span ids: the boot id, so that two agents on one host agree.
+    pub id_seed: u64,
+    /// Wall clock minus boot clock, in nanoseconds.
+    pub wall_offset_ns: i64,
+    /// Resource attributes of the host (`host.name`, `host.id`, `host.arch`, `os.type`, …).
+    pub host: Vec<(String, String)>,
+}
+
+/// The wall clock was set.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Clock {
+    /// Wall clock minus boot clock, in nanoseconds.
+    pub wall_offset_ns: i64,
+}
+
+/// Where a service's name comes from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NameSource {
+    /// A rule of the configuration.
+    Config,
+    /// `OTEL_SERVICE_NAME` or `OTEL_RESOURCE_ATTRIBUTES` of the process.
+    Environment,
+    /// A built-in rule (KTRDR's layout).
+    Builtin,
+    /// Derived from the command line, the container or the parent.
+    #[default]
+    Guess,
+}
+
+/// Who a process is.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ProcessMeta {
+    /// Process id in the host's pid namespace.
+    pub tgid: u32,
+    /// Parent process.
+    pub ppid: u32,
+    /// When it started, boot clock in ns; tells a reused pid.
+    pub start_ns: Ns,
+    /// `service.name`.
+    pub service: String,
+    /// Where the name comes from.
+    pub source: NameSource,
+    /// Executable path as the process sees it.
+    pub exe: String,
+    /// Arguments (bounded).
+    pub command: Vec<String>,
+    /// Working directory.
+    pub cwd: String,
+    /// Network namespace (inode number), 0 = unknown.
+    pub netns: u32,
+    /// Container id, if it runs in one.
+    pub container_id: Option<String>,
+    /// Further resource attributes (`service.namespace`, `service.version`, `deployment.environment.name`, …).
+    pub attributes: Vec<(String, String)>,
+    /// Excluded by configuration: it gets no spans of its own.
+    #[serde(default)]
+    pub excluded: bool,
+}
+
+/// A listening socket found at start.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListenerMeta {
+    /// Network namespace (inode number).
+    pub netns: u32,
+    /// Address; IPv4 as v4-mapped IPv6; all zero = any IPv6 (and, unless `v6only`, any IPv4).
+    pub addr: [u8; 16],
+    /// Port.
+    pub port: u16,
+    /// A process that holds the socket, 0 = unknown.
+    pub tgid: u32,
+}
+
+/// What was lost.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lost {
+    /// (counter name, how many since the last such event).
+    pub counts: Vec<(String, u64)>,
+}
+
+/// How well Python causality works in one process.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PythonStatus {
+    /// Process.
+    pub tgid: u32,
+    /// Version as found, e.g. `3.13.0`; empty = unknown.
+    pub version: String,
+    /// Contexts are followed; otherwise `why` says what is missing.
+    pub exact: bool,
+    /// Why not.
+    pub why: String,
+}
+
+impl ShellEvent {
+    /// Parses the payload of a [`JSON`] record.
+    pub fn from_json(bytes: &[u8]) -> Result<Self, serde_json::Error> {
+        serde_json::from_slice(bytes)
+    }
+
+    /// The event as a record, ready to be fed and stored.
+    pub fn to_record(&self, ts: Ns) -> Vec<u8> {
+        // A struct of plain fields always serialises; should it ever not, the record is refused by the decoder
+        // and counted there.
+        let json = serde_json::to_vec(self).unwrap_or_default();
+        record(JSON, ts, &json)
+    }
+}
+
+/// A [`TICK`] record.
+pub fn tick(ts: Ns) -> Vec<u8> {
+    record(TICK, ts, &[])
+}
+
+fn record(kind: u16, ts: Ns, payload: &[u8]) -> Vec<u8> {
+    let len = size_of::<EventHeader>() + payload.len();
+    let header =
+        EventHeader { ts, tgid: 0, tid: 0, len: u32::try_from(len).unwrap_or(u32::MAX), kind, flags: 0 };
+    let mut out = Vec::with_capacity(len);
+    out.extend_from_slice(header.as_bytes());
+    out.extend_from_slice(payload);
+    out
+}

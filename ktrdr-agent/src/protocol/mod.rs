@@ -1,0 +1,193 @@
+//! Protocols. Each is one directory and one line in [`PROTOCOLS`]; nothing else in the agent knows their names.
+//!
+//! A parser is a sans-IO state machine over the bytes of both sides of one connection. It has no clock and no
+//! buffers of its own beyond its state: the engine keeps bytes it could not use yet, knows positions and times,
+//! and pairs what the parser reports.
+
+pub mod http1;
+
+use std::net::SocketAddr;
+
+use compact_str::CompactString;
+
+use crate::trace::model::{Attributes, SpanId, Status, TraceId};
+
+/// All protocols, in the order they are asked about a connection's first bytes.
+pub const PROTOCOLS: &[&dyn Protocol] = &[&http1::Http1];
+
+/// A protocol.
+pub trait Protocol: Sync {
+    /// Value of `network.protocol.name`, and its name in settings and documents.
+    fn name(&self) -> &'static str;
+    /// Judges the first bytes seen in one direction of a connection (or, after a gap, some later bytes that begin a
+    /// transfer). `role` is the socket owner's, if known.
+    fn sniff(&self, bytes: &[u8]) -> Sniff;
+    /// A parser for one connection.
+    fn parser(&self, context: &ConnContext) -> Box<dyn Parser>;
+}
+
+/// What some bytes say about their protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sniff {
+    /// This protocol, and these bytes come from that side.
+    Yes(Side),
+    /// Not this protocol.
+    No,
+    /// Could be; too few bytes to say.
+    NeedMore,
+}
+
+/// The two sides of a connection, whoever connected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Side {
+    /// Requests flow here: the bytes the client sends.
+    Request,
+    /// Responses flow here: the bytes the server sends.
+    Response,
+}
+
+/// Which end of the connection the observed socket is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Role {
+    /// It connected.
+    Client,
+    /// It accepted.
+    Server,
+}
+
+/// What a parser may use to build attributes.
+#[derive(Clone, Debug)]
+pub struct ConnContext {
+    /// The observed end: decides between client and server attributes and error rules.
+    pub role: Role,
+    /// Address of the server's end.
+    pub server: SocketAddr,
+    /// Address of the client's end.
+    pub client: SocketAddr,
+    /// Give old attribute names too (`OTEL_SEMCONV_STABILITY_OPT_IN=http/dup`).
+    pub semconv_dup: bool,
+    /// Longest head that is waited for, in bytes; a longer one is taken as far as it was captured.
+    pub max_head: usize,
+}
+
+/// What a parser did with the bytes it was shown.
+#[derive(Debug)]
+pub enum Step {
+    /// Nothing yet: show the same bytes again with more behind them. Never an error.
+    NeedMore,
+    /// Used some bytes.
+    Advance {
+        /// Bytes used of those shown, at least 1 unless `skip` or an event makes progress.
+        consumed: usize,
+        /// What those bytes completed.
+        event: Option<ParseEvent>,
+        /// Bytes after the consumed ones that need not be parsed (a body). They may lie beyond the bytes at hand
+        /// and need not have been captured. The engine keeps a bounded sample of them if the message wants it.
+        skip: u64,
+        /// Reported once the skipped bytes have passed.
+        then: Option<ParseEvent>,
+    },
+    /// These bytes are not this protocol (any more): the engine tells the parser by [`Parser::lost`], counts, and
+    /// tries again at the beginning of the next transfer.
+    Lost,
+    /// The connection speaks something else from here on (`CONNECT`, `Upgrade`): nothing more is parsed.
+    /// Carries what these bytes completed last.
+    Opaque(Option<ParseEvent>),
+}
+
+/// A boundary of a message.
+#[derive(Debug)]
+pub enum ParseEvent {
+    /// A message began; its first byte was the first byte shown in this step.
+    Begin(Message),
+    /// The message of this side ended with the last byte consumed or skipped.
+    End(MessageEnd),
+    /// Both at once: a message without a body.
+    Whole(Message, MessageEnd),
+}
+
+/// A message, in neutral terms.
+#[derive(Debug)]
+pub enum Message {
+    /// Asks for an answer.
+    Request(Request),
+    /// Answers the oldest open request (or the one with its key).
+    Response(Response),
+    /// An answer before the answer (HTTP 1xx): an event on the call.
+    Interim(Interim),
+}
+
+/// A request.
+#[derive(Debug, Default)]
+pub struct Request {
+    /// For multiplexed protocols: which response belongs to it. `None` = in order.
+    pub key: Option<u64>,
+    /// Low-cardinality span name.
+    pub name: String,
+    /// Semantic-convention attributes of the observed end.
+    pub attributes: Attributes,
+    /// An existing trace context on the wire.
+    pub trace_context: Option<TraceContext>,
+    /// No response is expected.
+    pub one_way: bool,
+    /// Keep a sample of the body.
+    pub want_body: bool,
+}
+
+/// A response.
+#[derive(Debug, Default)]
+pub struct Response {
+    /// As [`Request::key`].
+    pub key: Option<u64>,
+    /// Semantic-convention attributes of the observed end.
+    pub attributes: Attributes,
+    /// Status it gives to the span of the observed end.
+    pub status: Status,
+    /// Keep a sample of the body.
+    pub want_body: bool,
+}
+
+/// An interim response.
+#[derive(Debug)]
+pub struct Interim {
+    /// Name of the event.
+    pub name: CompactString,
+    /// Its attributes.
+    pub attributes: Attributes,
+}
+
+/// The end of a message.
+#[derive(Debug, Default)]
+pub struct MessageEnd {
+    /// Attributes known only now (body sizes).
+    pub attributes: Attributes,
+    /// Why the message is not whole, if it is not (a word: `eof_in_body`, `head_truncated`, …).
+    pub incomplete: Option<&'static str>,
+}
+
+/// W3C Trace Context as found on the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TraceContext {
+    /// Trace.
+    pub trace_id: TraceId,
+    /// The caller's span.
+    pub span_id: SpanId,
+    /// The caller's sampling decision (`trace-flags` bit 0).
+    pub sampled: bool,
+}
+
+/// Parser of one connection.
+pub trait Parser: Send {
+    /// Shows the unconsumed bytes of one side, never empty. `Response` bytes are only shown after the `Request`
+    /// bytes that were sent before them, as far as both were captured.
+    fn step(&mut self, side: Side, bytes: &[u8]) -> Step;
+    /// Bytes of one side are gone (lost, or not captured) outside a skip: forget what was half done there and look
+    /// for the next message in the bytes that follow. Returns the end of a message that was under way.
+    fn lost(&mut self, side: Side) -> Option<ParseEvent>;
+    /// The side will send no more bytes. Returns the end of a message that this completes or breaks off.
+    fn eof(&mut self, side: Side) -> Option<ParseEvent>;
+    /// The engine knows that the message under way on this side is over (the next one has begun): ends it.
+    fn abandon(&mut self, side: Side) -> Option<ParseEvent> {
+        self.lost(side)
+    }
+}
