@@ -5,4 +5,5 @@
 
 pub mod event;
 pub mod protocol;
+pub mod settings;
 pub mod trace;

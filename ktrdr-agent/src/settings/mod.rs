@@ -1,0 +1,200 @@
+//! Settings: what the user said ([`said`]) and what the program needs ([`Settings`]), kept apart.
+//!
+//! A setting is defined in one place, its doc-commented field in [`said`]: file, environment variable, spelling
+//! help and `config print` follow from it.
+
+mod error;
+mod load;
+mod otel_env;
+pub mod otlp;
+mod print;
+pub mod said;
+mod schema;
+#[cfg(test)]
+mod tests;
+pub mod values;
+
+use std::{path::Path, time::Duration};
+
+pub use self::{
+    error::{Origin, SettingsError},
+    load::Override,
+    otlp::{Otlp, Target, Tls},
+    print::{default_file, file},
+    said::{Console, Exclude, Include, Rule, Said, Services},
+    values::{Colour, Compression, ConsoleFormat, Hook, Protocol, Semconv},
+};
+use ktrdr_ebpf_common::limits::MAX_PAYLOAD;
+
+/// What the program works with: checked, in the program's units.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// What is read from the kernel.
+    pub capture: Capture,
+    /// What is observed; empty lists = everything.
+    pub include: Include,
+    /// What is left out, included or not.
+    pub exclude: Exclude,
+    /// How services are named.
+    pub services: Services,
+    /// HTTP.
+    pub http: Http,
+    /// How long a failed connect waits for another address of the same name to succeed.
+    pub connect_grace: Duration,
+    /// Sending to an OpenTelemetry receiver.
+    pub otlp: Otlp,
+    /// What is printed.
+    pub console: Console,
+    /// Bounds on memory.
+    pub limits: said::Limits,
+    /// Where the host's files are.
+    pub host: said::Host,
+}
+
+/// What is read from the kernel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Capture {
+    /// Kernel hooks.
+    pub hook: Hook,
+    /// Bytes copied of each transfer.
+    pub capture_bytes: u32,
+    /// Size of the ring: a power of two and a multiple of the page size.
+    pub ring_bytes: u32,
+}
+
+/// HTTP.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Http {
+    /// Longest head in bytes.
+    pub max_head: usize,
+    /// Replace identifiers in span names.
+    pub url_template: bool,
+    /// Give the attribute names from before the stable ones, too.
+    pub old_names: bool,
+}
+
+/// A value that does not fit: its key and why.
+#[derive(Debug)]
+pub(crate) struct Bad {
+    key: String,
+    message: String,
+}
+
+impl Bad {
+    pub(crate) fn new(key: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { key: key.into(), message: message.into() }
+    }
+}
+
+impl Default for Settings {
+    #[expect(clippy::expect_used, reason = "a test resolves the defaults; no input is involved")]
+    fn default() -> Self {
+        Self::resolve(&Said::default()).expect("the defaults are valid")
+    }
+}
+
+impl Settings {
+    /// Reads the file (if one is named), the environment and the command line, the latter over the former.
+    pub fn load(
+        path: Option<&Path>,
+        env: &[(String, String)],
+        cli: &[Override],
+    ) -> Result<Self, SettingsError> {
+        let text = match path {
+            None => None,
+            Some(path) => {
+                let read = std::fs::read_to_string(path);
+                let text = read.map_err(|source| SettingsError::Read { path: path.to_owned(), source })?;
+                Some((path, text))
+            }
+        };
+        Self::from_text(text.as_ref().map(|(path, text)| (*path, text.as_str())), env, cli)
+    }
+
+    /// As [`Settings::load`], from a file already read.
+    pub fn from_text(
+        file: Option<(&Path, &str)>,
+        env: &[(String, String)],
+        cli: &[Override],
+    ) -> Result<Self, SettingsError> {
+        let mut layers = load::Layers::default();
+        if let Some((path, text)) = file {
+            layers.lay_file(path, text)?;
+        }
+        layers.lay_environment(env)?;
+        layers.lay_overrides(cli)?;
+        Self::resolve(&layers.said()?).map_err(|Bad { key, message }| SettingsError::BadValue {
+            origin: layers.origin(&key),
+            key,
+            message,
+        })
+    }
+
+    /// Checks what the types alone cannot.
+    fn resolve(said: &Said) -> Result<Self, Bad> {
+        check_rules(&said.services.rules)?;
+        Ok(Self {
+            capture: Capture::resolve(&said.capture)?,
+            include: said.include.clone(),
+            exclude: said.exclude.clone(),
+            services: said.services.clone(),
+            http: Http::resolve(&said.http)?,
+            connect_grace: said.connect.grace.0,
+            otlp: Otlp::resolve(&said.otlp)?,
+            console: said.console.clone(),
+            limits: at_least_one(&said.limits)?,
+            host: said.host.clone(),
+        })
+    }
+}
+
+impl Capture {
+    /// The verifier follows payload lengths up to [`MAX_PAYLOAD`]; the kernel takes rings of a power of two pages.
+    fn resolve(said: &said::Capture) -> Result<Self, Bad> {
+        let capture_bytes = u32::try_from(said.capture_bytes.0).ok().filter(|n| *n as usize <= MAX_PAYLOAD);
+        let capture_bytes = capture_bytes.filter(|n| *n >= 64).ok_or_else(|| {
+            Bad::new("capture.capture_bytes", format!("must be from 64 bytes to {}KiB", MAX_PAYLOAD >> 10))
+        })?;
+        let ring_bytes = u32::try_from(said.ring_bytes.0).ok();
+        let ring_bytes = ring_bytes.filter(|n| n.is_power_of_two() && *n >= 64 << 10).ok_or_else(|| {
+            Bad::new(
+                "capture.ring_bytes",
+                "must be a power of two from 64KiB to 2GiB (16MiB, 32MiB, 64MiB, …)",
+            )
+        })?;
+        Ok(Self { hook: said.hook, capture_bytes, ring_bytes })
+    }
+}
+
+impl Http {
+    fn resolve(said: &said::Http) -> Result<Self, Bad> {
+        // Below, ordinary heads would not fit; above, one connection could hold too much memory.
+        let max_head = usize::try_from(said.max_head.0).ok().filter(|n| (1024..=1 << 20).contains(n));
+        let max_head = max_head.ok_or_else(|| Bad::new("http.max_head", "must be from 1KiB to 1MiB"))?;
+        Ok(Self { max_head, url_template: said.url_template, old_names: said.semconv == Semconv::Dup })
+    }
+}
+
+fn at_least_one(limits: &said::Limits) -> Result<said::Limits, Bad> {
+    for (key, value) in [("processes", limits.processes), ("connections", limits.connections)] {
+        if value == 0 {
+            return Err(Bad::new(format!("limits.{key}"), "must be at least 1"));
+        }
+    }
+    Ok(limits.clone())
+}
+
+fn check_rules(rules: &[Rule]) -> Result<(), Bad> {
+    for (i, rule) in rules.iter().enumerate() {
+        let conditions = [&rule.executable, &rule.command, &rule.cwd, &rule.container];
+        let problem = if rule.name.is_empty() {
+            "has no name"
+        } else if rule.ports.is_empty() && conditions.iter().all(|c| c.is_empty()) {
+            "has no condition: give ports, executable, command, cwd or container"
+        } else {
+            continue;
+        };
+        return Err(Bad::new("services.rules", format!("rule {} {problem}", i + 1)));
+    }
+    Ok(())
+}

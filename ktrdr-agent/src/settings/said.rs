@@ -1,0 +1,196 @@
+//! What the user can say: every setting with its doc comment and its default.
+//!
+//! The doc comments below are the documentation: they become the default file of `ktrdr-agent config print`. What
+//! the program works with is derived from this once, in [`super::Settings`].
+
+use std::collections::BTreeMap;
+
+use super::{
+    schema::settings,
+    values::{Colour, Compression, ConsoleFormat, Hook, Period, Protocol, Semconv, Size},
+};
+
+settings! {
+    /// Settings of ktrdr-agent. Every key is optional; the values shown are the defaults.
+    ///
+    /// A value comes from the first of: command line, environment, this file, default. Each key has a variable
+    /// KTRDR_AGENT_<SECTION>__<KEY> (KTRDR_AGENT_CAPTURE__HOOK); the OTEL_EXPORTER_OTLP_* variables and
+    /// OTEL_SEMCONV_STABILITY_OPT_IN are understood too.
+    pub struct Said {
+        capture: Capture = Capture::default(),
+        include: Include = Include::default(),
+        exclude: Exclude = Exclude::default(),
+        services: Services = Services::default(),
+        http: Http = Http::default(),
+        connect: Connect = Connect::default(),
+        otlp: Otlp = Otlp::default(),
+        console: Console = Console::default(),
+        limits: Limits = Limits::default(),
+        host: Host = Host::default(),
+    }
+
+    /// What is read from the kernel.
+    pub struct Capture {
+        /// Kernel hooks: "socket" (Linux 6.3 and later, cheapest), "syscall" (5.8 and later) or "auto".
+        hook: Hook = Hook::Auto,
+        /// Bytes copied of each transfer, at most 16KiB. Request heads and the start of bodies have to fit; bytes
+        /// beyond are counted but not seen.
+        capture_bytes: Size = Size(ktrdr_ebpf_common::limits::DEFAULT_CAPTURE as u64),
+        /// Buffer between kernel and agent: a power of two of at least 64KiB. Larger survives longer bursts.
+        ring_bytes: Size = Size(ktrdr_ebpf_common::limits::RING_BYTES as u64),
+    }
+
+    /// Narrows what is observed. With nothing here, everything that speaks a known protocol is; otherwise only
+    /// what matches at least one entry.
+    pub struct Include {
+        /// Ports, at either end of the connection.
+        ports: Vec<u16> = Vec::new(),
+        /// Process ids.
+        pids: Vec<u32> = Vec::new(),
+        /// Executables: a path, its last part, or a pattern with * and ?.
+        executables: Vec<String> = Vec::new(),
+        /// Command lines: a pattern with * and ? for the whole line, or a text that occurs in it.
+        commands: Vec<String> = Vec::new(),
+    }
+
+    /// Leaves out what matches any entry, included or not.
+    pub struct Exclude {
+        /// Ports, at either end of the connection.
+        ports: Vec<u16> = Vec::new(),
+        /// Process ids.
+        pids: Vec<u32> = Vec::new(),
+        /// Executables: a path, its last part, or a pattern with * and ?.
+        executables: Vec<String> = Vec::new(),
+        /// Command lines: a pattern with * and ? for the whole line, or a text that occurs in it.
+        commands: Vec<String> = Vec::new(),
+    }
+
+    /// How services are named. A name comes from the first of: the rules below in their order; OTEL_SERVICE_NAME
+    /// or OTEL_RESOURCE_ATTRIBUTES in the process's environment; KTRDR's layout; a guess from the command line.
+    pub struct Services {
+        /// Know KTRDR's services (ktrdr-api, ktrdr-ib-host-service, workers, ib-gateway, …) without rules.
+        ktrdr: bool = true,
+        /// service.namespace for every service that sets none itself; empty = none.
+        namespace: String = String::new(),
+        rules: Vec<Rule> = Vec::new(),
+    }
+
+    /// Names the processes for which every condition given holds; the first such rule counts. A rule with ports
+    /// alone also names the peer behind such a port when the peer itself is not observed.
+    pub struct Rule {
+        /// service.name. {port} = lowest listening port, {pid}, {dir} = last part of the working directory,
+        /// {container} = container name.
+        name: String = String::new(),
+        /// service.namespace; empty = the one above.
+        namespace: String = String::new(),
+        /// service.version; empty = none.
+        version: String = String::new(),
+        /// Any of these is a port on which the process, or the parent it was spawned from, listens.
+        ports: Vec<u16> = Vec::new(),
+        /// Executable: a path, its last part, or a pattern with * and ?.
+        executable: String = String::new(),
+        /// Command line: a pattern with * and ? for the whole line, or a text that occurs in it.
+        command: String = String::new(),
+        /// Working directory: a path, its last part, or a pattern with * and ?.
+        cwd: String = String::new(),
+        /// Container: its name, id, or a pattern with * and ? for the name.
+        container: String = String::new(),
+    }
+
+    /// HTTP.
+    pub struct Http {
+        /// Longest request or response head that is read; a longer one marks its call as incomplete.
+        max_head: Size = Size(64 * 1024),
+        /// Replace identifiers in paths for span names ("GET /operations/{id}"). The path itself stays in url.path.
+        url_template: bool = true,
+        /// Attribute names: "http" (stable) or "http/dup" (the ones from before, too).
+        semconv: Semconv = Semconv::Stable,
+    }
+
+    /// Refused and failed connects.
+    pub struct Connect {
+        /// How long a failed connect waits for another address of the same name to succeed (::1 refused,
+        /// 127.0.0.1 accepted) before it is reported.
+        grace: Period = Period::millis(100),
+    }
+
+    /// Sending to an OpenTelemetry receiver.
+    pub struct Otlp {
+        /// URL such as "http://localhost:4317"; empty = nothing is sent. Over HTTP, /v1/traces etc. is appended.
+        endpoint: String = String::new(),
+        /// "grpc", "http/protobuf" or "http/json".
+        protocol: Protocol = Protocol::Grpc,
+        /// Headers (gRPC metadata) sent with every request.
+        headers: BTreeMap<String, String> = BTreeMap::new(),
+        /// "none" or "gzip".
+        compression: Compression = Compression::None,
+        /// Time for one request.
+        timeout: Period = Period::secs(10),
+        /// Without a scheme in the endpoint: do not use TLS.
+        insecure: bool = false,
+        /// File with the certificates (PEM) to trust; empty = the system's.
+        certificate: String = String::new(),
+        /// File with the client's certificate (PEM) for mutual TLS; empty = none.
+        client_certificate: String = String::new(),
+        /// File with the client's key (PEM) for mutual TLS; empty = none.
+        client_key: String = String::new(),
+        /// Spans waiting to be sent; when full, new ones are dropped and counted.
+        queue_size: usize = 65_536,
+        /// Most spans in one request.
+        batch_size: usize = 4_096,
+        /// Longest time a span waits for its batch to fill.
+        batch_delay: Period = Period::millis(200),
+        traces: Signal = Signal::default(),
+        metrics: Signal = Signal::default(),
+        logs: Signal = Signal::default(),
+    }
+
+    /// Where this signal differs from the `otlp` section.
+    pub struct Signal {
+        /// Send this signal at all.
+        enabled: bool = true,
+        /// URL, used as it is; empty = as in `otlp`.
+        endpoint: Option<String> = None,
+        /// "grpc", "http/protobuf" or "http/json".
+        protocol: Option<Protocol> = None,
+        /// Headers in place of those in `otlp`.
+        headers: Option<BTreeMap<String, String>> = None,
+        /// "none" or "gzip".
+        compression: Option<Compression> = None,
+        /// Time for one request.
+        timeout: Option<Period> = None,
+        /// Without a scheme in the endpoint: do not use TLS.
+        insecure: Option<bool> = None,
+        /// File with the certificates (PEM) to trust.
+        certificate: Option<String> = None,
+        /// File with the client's certificate (PEM) for mutual TLS.
+        client_certificate: Option<String> = None,
+        /// File with the client's key (PEM) for mutual TLS.
+        client_key: Option<String> = None,
+    }
+
+    /// What is printed on standard output.
+    pub struct Console {
+        /// "human" (a tree per trace), "json" (one span per line) or "off".
+        format: ConsoleFormat = ConsoleFormat::Human,
+        /// Colours: "auto" (on a terminal), "always" or "never".
+        colour: Colour = Colour::Auto,
+    }
+
+    /// Bounds on the agent's memory.
+    pub struct Limits {
+        /// Processes known at once; the one unused for longest is forgotten and read again when seen again.
+        /// About 1 KiB each.
+        processes: usize = 8_192,
+        /// Connections followed at once; the one unused for longest is given up.
+        connections: usize = 65_536,
+    }
+
+    /// Where the host's files are, for an agent that runs in a container.
+    pub struct Host {
+        /// procfs of the host's pid namespace.
+        proc: String = "/proc".into(),
+        /// Root directory of the host.
+        root: String = "/".into(),
+    }
+}
