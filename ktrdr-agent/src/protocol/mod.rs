@@ -83,6 +83,7 @@ pub enum Step {
         event: Option<ParseEvent>,
         /// Bytes after the consumed ones that need not be parsed (a body). They may lie beyond the bytes at hand
         /// and need not have been captured. The engine keeps a bounded sample of them if the message wants it.
+        /// `u64::MAX`: all up to the end of the stream; `then` is `None` and [`Parser::eof`] ends the message.
         skip: u64,
         /// Reported once the skipped bytes have passed.
         then: Option<ParseEvent>,
@@ -113,7 +114,8 @@ pub enum Message {
     Request(Request),
     /// Answers the oldest open request (or the one with its key).
     Response(Response),
-    /// An answer before the answer (HTTP 1xx): an event on the call.
+    /// An answer before the answer (HTTP 1xx): an event on the call. Always reported as [`ParseEvent::Whole`], and
+    /// its end means nothing.
     Interim(Interim),
 }
 
@@ -177,17 +179,39 @@ pub struct TraceContext {
 }
 
 /// Parser of one connection.
+///
+/// What the engine does with it, per side, in this order:
+/// - bytes arrived, no skip pending: [`step`](Parser::step) until it says `NeedMore` or all are used;
+/// - a skip is pending: bytes that arrive, or are missing, use it up; `then` is reported once it is used up;
+/// - bytes are missing outside a skip: [`bridge`](Parser::bridge); if that is `None`,
+///   [`salvage`](Parser::salvage) for the bytes held back by `NeedMore`, then [`lost`](Parser::lost);
+/// - `step` said [`Step::Lost`]: the bytes shown and the rest of their transfer are dropped, then
+///   [`lost`](Parser::lost);
+/// - FIN, close or reset: [`salvage`](Parser::salvage) if bytes are held back, then [`eof`](Parser::eof) (reset:
+///   for both sides).
 pub trait Parser: Send {
     /// Shows the unconsumed bytes of one side, never empty. `Response` bytes are only shown after the `Request`
     /// bytes that were sent before them, as far as both were captured.
     fn step(&mut self, side: Side, bytes: &[u8]) -> Step;
+    /// Exactly `missing` bytes of one side were not captured or are lost, outside a skip, and no bytes are held
+    /// back. A parser that can tell what they were (the end mark behind a long chunk) says what they completed;
+    /// then nothing is lost. May also be asked as soon as a transfer is known to end in such a hole.
+    fn bridge(&mut self, _side: Side, _missing: u64) -> Option<ParseEvent> {
+        None
+    }
+    /// These bytes, for which `step` said `NeedMore`, will not be continued: whatever follows them is missing. A
+    /// parser that can make something of the beginning (a head cut off by the capture limit) reports it.
+    fn salvage(&mut self, _side: Side, _bytes: &[u8]) -> Option<ParseEvent> {
+        None
+    }
     /// Bytes of one side are gone (lost, or not captured) outside a skip: forget what was half done there and look
-    /// for the next message in the bytes that follow. Returns the end of a message that was under way.
+    /// for the next message in the bytes that follow. Returns the end of a message that was under way, or `None`
+    /// where there was none or its end can still be found in later bytes.
     fn lost(&mut self, side: Side) -> Option<ParseEvent>;
     /// The side will send no more bytes. Returns the end of a message that this completes or breaks off.
-    fn eof(&mut self, side: Side) -> Option<ParseEvent>;
+    /// `unskipped`: bytes that the pending skip still expected (its `then` will not be reported), 0 = none pending.
+    fn eof(&mut self, side: Side, unskipped: u64) -> Option<ParseEvent>;
     /// The engine knows that the message under way on this side is over (the next one has begun): ends it.
-    fn abandon(&mut self, side: Side) -> Option<ParseEvent> {
-        self.lost(side)
-    }
+    /// `unskipped` as in [`eof`](Parser::eof); the skip is over.
+    fn abandon(&mut self, side: Side, unskipped: u64) -> Option<ParseEvent>;
 }
