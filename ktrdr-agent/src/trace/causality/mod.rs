@@ -2,7 +2,7 @@
 //!
 //! Fed by the engine in stream order. Never guesses: a call without evidence has no origin.
 
-use crate::event::{Fork, Ns, PyCopy, Task};
+use crate::event::{ConnId, Fork, Ns, PyCopy, Task};
 
 /// A span that the assembler knows (open or recently ended). Numbers grow and are never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -78,9 +78,9 @@ impl Causality {
         Self::default()
     }
     /// The task received bytes on some TCP socket (before [`Self::request_read`], if they complete a request's head).
-    pub fn received(&mut self, _task: Task, _ts: Ns) {}
+    pub fn received(&mut self, _task: Task, _conn: ConnId, _ts: Ns) {}
     /// A server read the head of a request; `span` is its SERVER span.
-    pub fn request_read(&mut self, _task: Task, _span: SpanRef, _ts: Ns) {}
+    pub fn request_read(&mut self, _task: Task, _conn: ConnId, _span: SpanRef, _ts: Ns) {}
     /// The first bytes of the response to that request were written.
     pub fn response_written(&mut self, _task: Task, _span: SpanRef, _ts: Ns) {}
     /// The call served is over (response complete, or broken off).
@@ -98,6 +98,8 @@ impl Causality {
     pub fn py_copy(&mut self, _tgid: u32, _tid: u32, _copy: PyCopy, _ts: Ns) {}
     /// A task was created by this task.
     pub fn fork(&mut self, _task: Task, _fork: Fork, _ts: Ns) {}
+    /// The process executed a program: its threads and contexts are gone, the origin it was created with is not.
+    pub fn exec(&mut self, _tgid: u32) {}
     /// A process ended.
     pub fn exit(&mut self, _tgid: u32) {}
     /// The shell said whether this process's contexts are followed.
