@@ -1,1 +1,67 @@
-fn main() {}
+//! `cargo xtask …`: the project's own commands. Each is one module; what they share is in `cmd`
+//! (running programs), `host` (where we are, root) and `wait` (polling a condition).
+
+use clap::{Parser, Subcommand};
+
+mod bench;
+mod build;
+mod cmd;
+mod demo;
+mod host;
+mod setup;
+mod stack;
+mod test;
+mod tidy;
+mod wait;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "The project's own commands")]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Install whatever building, testing and the demo need and this machine lacks
+    Setup,
+    /// Build the agent: target/release/ktrdr-agent
+    Build,
+    /// Set up, then format check, lints, invariants and every test (as root)
+    Test,
+    /// Set up, build, and watch the demo stack fail and work through the agent's eyes (as root)
+    Demo {
+        /// Leave the agent and the stack running until Ctrl-C
+        #[arg(long)]
+        keep: bool,
+    },
+    /// Check the architecture's invariants in the sources
+    Tidy,
+    /// Measure what the agent costs (as root)
+    Bench {
+        /// Rounds per comparison, with and without the agent in turn
+        #[arg(long, default_value_t = 5)]
+        rounds: usize,
+        /// Seconds of load per round
+        #[arg(long, default_value_t = 4)]
+        seconds: u64,
+    },
+}
+
+fn main() -> std::process::ExitCode {
+    let done = match Cli::parse().task {
+        Task::Setup => setup::run(setup::For::Test),
+        Task::Build => setup::run(setup::For::Build).and_then(|()| build::release().map(drop)),
+        Task::Test => host::as_root(test::run),
+        Task::Demo { keep } => host::as_root(|| demo::run(keep)),
+        Task::Tidy => tidy::run(),
+        Task::Bench { rounds, seconds } => host::as_root(|| bench::run(rounds, seconds)),
+    };
+    match done {
+        Ok(()) => std::process::ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            std::process::ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,20 @@
+//! Building the agent.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+
+use crate::{cmd, host};
+
+/// Builds the finished binary; gives its path.
+pub fn release() -> Result<PathBuf> {
+    cmd::run(host::cargo().args(["build", "--release", "--package", "ktrdr-agent"]))?;
+    Ok(host::target().join("release/ktrdr-agent"))
+}
+
+/// Builds the binary that the tests drive; gives its path. The development profile, because `cargo test`
+/// needs those artefacts anyway and an optimised build would double the time on a small machine.
+pub fn development() -> Result<PathBuf> {
+    cmd::run(host::cargo().args(["build", "--package", "ktrdr-agent"]))?;
+    Ok(host::target().join("debug/ktrdr-agent"))
+}

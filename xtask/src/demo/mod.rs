@@ -1,0 +1,147 @@
+//! `cargo xtask demo`: the stack fails and works, the agent watches, and we say what it saw.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+mod agent;
+mod scenario;
+mod spans;
+mod story;
+
+use crate::stack::Stack;
+use crate::{build, cmd, host, setup, stack, wait};
+use agent::Agent;
+use scenario::Scenario;
+use spans::SpanFile;
+
+const API: &str = "ktrdr-api";
+const IB_HOST: &str = "ktrdr-ib-host-service";
+
+/// From the end of a scenario's command to its spans. The agent shows a lone request within 200 ms.
+const SPANS_DEADLINE: Duration = Duration::from_secs(10);
+
+pub fn run(keep: bool) -> Result<()> {
+    setup::run(setup::For::Demo)?;
+    let binary = build::release()?;
+    let directory = host::target().join("demo");
+    let mut stack = Stack::load(&directory)?;
+    stack.ports_are_free()?;
+
+    say("starting the agent: it sees every process on this host, and none of them is changed");
+    let spans_file = directory.join("spans.jsonl");
+    let mut agent = Agent::start(&binary, &spans_file, &directory.join("agent.log"))?;
+    let mut spans = SpanFile::open(&spans_file);
+    say("starting the demo stack: an API, an IB host service, three workers");
+    for name in stack.names() {
+        stack.start(&name)?;
+    }
+    workers_registered(&mut spans, &mut agent)?;
+
+    let mut told = Vec::new();
+    for scenario in scenario::ALL {
+        println!();
+        say(scenario.title);
+        match scenario.ib_host {
+            true if !crate::stack::ports::listens(stack.port(IB_HOST)?)? => stack.start(IB_HOST)?,
+            false => stack.stop(IB_HOST)?,
+            true => {}
+        }
+        told.push((scenario, play(&scenario, &stack, &mut spans, &mut agent)));
+    }
+
+    if !keep {
+        // It prints what it still holds before it ends, so the sentences come last.
+        agent.stop();
+        drop(stack);
+        return tell(&told, &spans_file);
+    }
+    let done = tell(&told, &spans_file);
+    println!();
+    say(&format!("the agent (pid {}) and the stack keep running until Ctrl-C; try for example", agent.id()));
+    println!("  {}", by_hand(&["backtest", "MSFT"]));
+    println!("  tail -f {}", spans_file.display());
+    agent.until_it_ends();
+    done
+}
+
+/// The workers tell the API of themselves; the agent is asked, not the API, so no extra call is shown.
+fn workers_registered(spans: &mut SpanFile, agent: &mut Agent) -> Result<()> {
+    let seen = wait::until(SPANS_DEADLINE, || {
+        spans.refresh();
+        let registrations = spans
+            .since(0)
+            .iter()
+            .filter(|span| span.is_server_of(API) && span.path().ends_with("/workers/register"));
+        (registrations.count() >= 3 || agent.ended().is_some()).then_some(())
+    });
+    if let Some(status) = agent.ended() {
+        bail!("the agent ended ({status}): {}", agent.last_words());
+    }
+    seen.with_context(|| {
+        format!(
+            "the agent showed no registration of the workers within {} s: {}",
+            SPANS_DEADLINE.as_secs(),
+            agent.last_words()
+        )
+    })
+}
+
+/// Runs a scenario's command and waits until the agent has shown what came of it; gives the sentence.
+fn play(scenario: &Scenario, stack: &Stack, spans: &mut SpanFile, agent: &mut Agent) -> Result<String> {
+    spans.refresh();
+    let begin = spans.len();
+    let mut ktrdr = ktrdr(scenario.arguments);
+    ktrdr.env("KTRDR_API_URL", format!("http://127.0.0.1:{}", stack.port(API)?));
+    // A scenario that is meant to fail ends with 1; the spans are what is judged.
+    let said = ktrdr.output().context("cannot run the demo's command line")?;
+    println!(
+        "$ ktrdr {}\n{}",
+        scenario.arguments.join(" "),
+        String::from_utf8_lossy(&said.stdout).trim_end()
+    );
+    let sentence = wait::until(SPANS_DEADLINE, || {
+        spans.refresh();
+        story::of(spans.since(begin), scenario)
+    });
+    if let Some(status) = agent.ended() {
+        bail!("the agent ended ({status}): {}", agent.last_words());
+    }
+    sentence.with_context(|| {
+        format!("the agent did not show {} within {} s", scenario.expected, SPANS_DEADLINE.as_secs())
+    })
+}
+
+fn ktrdr(arguments: &[&str]) -> Command {
+    let mut command = Command::new(setup::python::interpreter());
+    command.arg(stack::directory().join("bin/ktrdr")).args(arguments);
+    command
+}
+
+fn by_hand(arguments: &[&str]) -> String {
+    cmd::shown(&ktrdr(arguments))
+}
+
+fn tell(told: &[(Scenario, Result<String>)], spans: &Path) -> Result<()> {
+    println!("\nWhat happened, from the spans in {}:", spans.display());
+    let mut missing = 0;
+    for (scenario, sentence) in told {
+        match sentence {
+            Ok(sentence) => println!("- {}: {sentence}", scenario.title),
+            Err(error) => {
+                missing += 1;
+                println!("- {}: {error:#}", scenario.title);
+            }
+        }
+    }
+    if missing > 0 {
+        bail!("{missing} scenario(s) were not shown as they happened");
+    }
+    Ok(())
+}
+
+fn say(what: &str) {
+    println!("demo: {what}");
+}

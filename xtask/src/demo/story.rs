@@ -1,0 +1,147 @@
+//! One sentence about a scenario, made from its spans alone.
+
+use super::API;
+use super::scenario::Scenario;
+use super::spans::Span;
+
+/// What happened in `scenario` according to `spans`; none while they do not yet show it.
+pub fn of(spans: &[Span], scenario: &Scenario) -> Option<String> {
+    let request = spans.iter().find(|span| span.is_server_of(API) && span.path() == scenario.request)?;
+    let below = descendants(spans, request);
+    let expected = |call: &&&Span| {
+        let port_fits =
+            call.port().is_some_and(|port| scenario.to_ports.iter().any(|to| u64::from(*to) == port));
+        call.is_client() && port_fits && call.is_error() == scenario.fails
+    };
+    below.iter().find(expected)?;
+    let causes = causes(&below);
+    let calls: Vec<&Span> = below.iter().copied().filter(|span| span.is_client()).collect();
+    let outcome = if causes.is_empty() {
+        let told: Vec<String> = calls.iter().map(|call| told(call, &below)).collect();
+        format!("it called {}", told.join(", then "))
+    } else {
+        let whys: Vec<String> = causes.iter().map(|cause| why(cause)).collect();
+        format!("the cause: {}", whys.join("; "))
+    };
+    Some(format!("{}{}; {outcome}", asked(spans, request), answered(request)))
+}
+
+/// Every span below `top`, nearest first.
+fn descendants<'a>(spans: &'a [Span], top: &'a Span) -> Vec<&'a Span> {
+    let mut below: Vec<&Span> = vec![top];
+    let mut next = 0;
+    while let Some(parent) = below.get(next).copied() {
+        let is_child = |span: &&Span| {
+            span.trace_id == parent.trace_id
+                && span.parent_span_id.as_deref() == Some(parent.span_id.as_str())
+        };
+        // A span is taken once, so that wrong input with a cycle ends.
+        let fresh: Vec<&Span> = spans.iter().filter(is_child).filter(|span| !holds(&below, span)).collect();
+        below.extend(fresh);
+        next += 1;
+    }
+    below.remove(0);
+    below
+}
+
+fn holds(spans: &[&Span], wanted: &Span) -> bool {
+    spans.iter().any(|span| span.trace_id == wanted.trace_id && span.span_id == wanted.span_id)
+}
+
+/// The failed spans that no failed span below explains.
+fn causes<'a>(below: &[&'a Span]) -> Vec<&'a Span> {
+    let failed: Vec<&Span> = below.iter().copied().filter(|span| span.is_error()).collect();
+    let explains = |span: &Span| {
+        failed.iter().any(|other| other.parent_span_id.as_deref() == Some(span.span_id.as_str()))
+    };
+    failed.iter().copied().filter(|span| !explains(span)).collect()
+}
+
+fn why(cause: &Span) -> String {
+    let known = cause.status_message.as_deref().filter(|message| !message.is_empty());
+    known.or(cause.text("error.type")).unwrap_or("an error without a message").to_owned()
+}
+
+fn asked(spans: &[Span], request: &Span) -> String {
+    let caller = spans.iter().find(|span| request.parent_span_id.as_deref() == Some(span.span_id.as_str()));
+    let caller = caller.map_or("a client", |span| span.service.as_str());
+    format!("{caller} asked {} for {}, ", request.service, request.name)
+}
+
+fn answered(request: &Span) -> String {
+    let status = request.status_code().map_or_else(|| "no status".to_owned(), |code| code.to_string());
+    format!("which answered {status} after {:.0} ms", request.duration_ms)
+}
+
+fn told(call: &Span, below: &[&Span]) -> String {
+    let server = below.iter().find(|span| span.parent_span_id.as_deref() == Some(call.span_id.as_str()));
+    let port = call.port().map(|port| format!(" on port {port}")).unwrap_or_default();
+    let whom = server.map_or_else(|| format!("a service{port}"), |span| format!("{}{port}", span.service));
+    let status = call.status_code().map_or_else(|| "no answer".to_owned(), |code| code.to_string());
+    format!("{whom} with {} ({status}, {:.0} ms)", call.name, call.duration_ms)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::scenario;
+    use super::*;
+
+    fn spans(lines: &[serde_json::Value]) -> Vec<Span> {
+        lines.iter().map(|line| serde_json::from_value(line.clone()).unwrap()).collect()
+    }
+
+    fn download(extra: &[serde_json::Value]) -> Vec<Span> {
+        let mut lines = vec![
+            serde_json::json!({"trace_id":"t","span_id":"1","name":"POST /d","kind":"CLIENT","service":"ktrdr-cli"}),
+            serde_json::json!({"trace_id":"t","span_id":"2","parent_span_id":"1","name":"POST /d","kind":"SERVER",
+                "service":"ktrdr-api","duration_ms":40.4,
+                "attributes":{"url.path":"/api/v1/data/acquire/download","http.response.status_code":200}}),
+        ];
+        lines.extend_from_slice(extra);
+        spans(&lines)
+    }
+
+    fn refused(parent: Option<&str>) -> serde_json::Value {
+        serde_json::json!({"trace_id":"t","span_id":"3","parent_span_id":parent,"name":"POST","kind":"CLIENT",
+            "service":"ktrdr-api","status":"ERROR","status_message":"connection refused, nothing listens",
+            "attributes":{"server.port":5001}})
+    }
+
+    #[test]
+    fn a_refused_call_is_told_with_its_cause() {
+        let sentence = of(&download(&[refused(Some("2"))]), &scenario::ALL[0]).unwrap();
+        let expected = "ktrdr-cli asked ktrdr-api for POST /d, which answered 200 after 40 ms; the cause: connection \
+                        refused, nothing listens";
+        assert_eq!(sentence, expected);
+    }
+
+    #[test]
+    fn a_refused_call_that_is_no_child_does_not_count() {
+        assert_eq!(of(&download(&[refused(None)]), &scenario::ALL[0]), None);
+        assert_eq!(of(&download(&[refused(Some("2"))]), &scenario::ALL[1]), None);
+    }
+
+    #[test]
+    fn calls_that_worked_are_told_in_order() {
+        let call = |id: &str, name: &str| {
+            serde_json::json!({"trace_id":"t","span_id":id,"parent_span_id":"2","name":name,"kind":"CLIENT",
+                "service":"ktrdr-api","duration_ms":3.2,
+                "attributes":{"server.port":5001,"http.response.status_code":200}})
+        };
+        let served = serde_json::json!({"trace_id":"t","span_id":"9","parent_span_id":"3","name":"x","kind":"SERVER",
+            "service":"ktrdr-ib-host-service"});
+        let sentence =
+            of(&download(&[call("3", "POST /a"), call("4", "POST /b"), served]), &scenario::ALL[1]).unwrap();
+        let told = "ktrdr-ib-host-service on port 5001 with POST /a (200, 3 ms), then a service on port 5001 with POST /b";
+        assert!(sentence.contains(told), "{sentence}");
+    }
+
+    #[test]
+    fn a_cycle_in_the_input_ends() {
+        let spans = spans(&[
+            serde_json::json!({"trace_id":"t","span_id":"1","parent_span_id":"2","name":"a","kind":"CLIENT","service":"s"}),
+            serde_json::json!({"trace_id":"t","span_id":"2","parent_span_id":"1","name":"b","kind":"CLIENT","service":"s"}),
+        ]);
+        assert_eq!(descendants(&spans, &spans[0]).len(), 1);
+    }
+}

@@ -1,0 +1,58 @@
+//! Set-up: installs what is missing, says what it does in one line each, and is quick when nothing is.
+
+use anyhow::Result;
+
+mod apt;
+mod linker;
+pub mod python;
+mod rust;
+mod system;
+
+/// What the machine is set up for. Each level includes the one before it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum For {
+    Build,
+    Demo,
+    Test,
+    Bench,
+}
+
+/// A program and the Debian package that brings it.
+struct Tool {
+    program: &'static str,
+    package: &'static str,
+    since: For,
+}
+
+#[rustfmt::skip]
+const TOOLS: [Tool; 6] = [
+    // The linker of every Rust program, and the compiler of the TLS library's C parts.
+    Tool { program: "cc",      package: "build-essential", since: For::Build },
+    // Clients and servers of the end-to-end tests.
+    Tool { program: "curl",    package: "curl",            since: For::Test },
+    Tool { program: "nginx",   package: "nginx",           since: For::Test },
+    Tool { program: "node",    package: "nodejs",          since: For::Test },
+    Tool { program: "wrk",     package: "wrk",             since: For::Test },
+    // Reads the kernel's own statistics of each program.
+    Tool { program: "bpftool", package: "bpftool",         since: For::Bench },
+];
+
+/// Makes this machine ready for `purpose`.
+pub fn run(purpose: For) -> Result<()> {
+    let wanted = TOOLS.iter().filter(|tool| tool.since <= purpose);
+    let missing: Vec<&str> =
+        wanted.filter(|tool| !apt::has_program(tool.program)).map(|tool| tool.package).collect();
+    apt::install(&missing)?;
+    rust::sources()?;
+    linker::bpf_linker()?;
+    if purpose >= For::Demo {
+        python::environment()?;
+        system::tracefs();
+    }
+    Ok(())
+}
+
+/// Tells what is being installed, and why it takes a while.
+fn say(what: &str) {
+    eprintln!("setup: {what}");
+}

@@ -1,0 +1,87 @@
+//! A process of ours, which never outlives us.
+
+use std::fs::File;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use crate::wait;
+
+/// From the request to end to the kill. Uvicorn waits for open requests; the agent drains in under a second.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+pub struct Child {
+    name: String,
+    child: std::process::Child,
+}
+
+impl Child {
+    /// Starts `command`; what it prints on stdout and stderr goes into the file `log`.
+    pub fn spawn(name: &str, command: &mut Command, log: &Path) -> Result<Self> {
+        let log = File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
+        command.stdout(log.try_clone()?).stderr(log);
+        Self::spawn_as_is(name, command)
+    }
+
+    /// Starts `command` with the output streams it was given.
+    pub fn spawn_as_is(name: &str, command: &mut Command) -> Result<Self> {
+        command.stdin(Stdio::null());
+        // SAFETY: prctl is async-signal-safe and touches no memory of ours.
+        unsafe {
+            command.pre_exec(|| match libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM) {
+                0 => Ok(()),
+                _ => Err(std::io::Error::last_os_error()),
+            });
+        }
+        let child = command.spawn().with_context(|| format!("cannot start {name}"))?;
+        Ok(Self { name: name.to_owned(), child })
+    }
+
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// How it ended, if it has.
+    pub fn exited(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().ok().flatten()
+    }
+
+    /// Asks it to end, and insists if it does not.
+    pub fn stop(&mut self) {
+        if self.exited().is_some() {
+            return;
+        }
+        // SAFETY: a plain system call; the process is ours and not yet waited for, so the id is its own.
+        unsafe { libc::kill(self.child.id().cast_signed(), libc::SIGTERM) };
+        if wait::until(PATIENCE, || self.exited()).is_none() {
+            eprintln!("xtask: {} (pid {}) did not end when asked; killing it", self.name, self.child.id());
+            if self.child.kill().and_then(|()| self.child.wait()).is_err() {
+                eprintln!("xtask: {} could not be killed", self.name);
+            }
+        }
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_child_ends_with_its_owner() {
+        let log = tempfile::NamedTempFile::new().unwrap();
+        let child = Child::spawn("sleep", Command::new("sleep").arg("600"), log.path()).unwrap();
+        let process = format!("/proc/{}", child.id());
+        assert!(Path::new(&process).exists());
+        drop(child);
+        assert!(!Path::new(&process).exists());
+    }
+}

@@ -1,0 +1,49 @@
+//! `cargo xtask test`: everything that must hold, cheapest first, each step named when it fails.
+
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use crate::{build, cmd, host, setup, tidy};
+
+/// The crate of the kernel programs builds for another target, so it is left out of host builds.
+const KERNEL_CRATE: &str = "ktrdr-ebpf";
+
+pub fn run() -> Result<()> {
+    setup::run(setup::For::Test)?;
+    step("format", || cmd::run(host::cargo().args(["fmt", "--all", "--check"])))?;
+    step("tidy", tidy::run)?;
+    step("clippy", || {
+        cmd::run(
+            host::cargo()
+                .args(["clippy", "--workspace", "--exclude", KERNEL_CRATE, "--all-targets"])
+                .args(DENY),
+        )
+    })?;
+    step("clippy of the kernel programs", || cmd::run(kernel_clippy().args(DENY)))?;
+    let agent = step("build", build::development)?;
+    step("tests", || {
+        let mut test = host::cargo();
+        test.args(["test", "--workspace", "--exclude", KERNEL_CRATE]);
+        test.env("KTRDR_AGENT_BIN", &agent).env("KTRDR_PYTHON", setup::python::interpreter());
+        cmd::run(&mut test)
+    })
+}
+
+const DENY: [&str; 3] = ["--", "-D", "warnings"];
+
+/// As the agent's build script compiles them: core from source, for the BPF target.
+fn kernel_clippy() -> Command {
+    let mut clippy = host::cargo();
+    clippy.args(["clippy", "--package", KERNEL_CRATE, "--bins", "--release"]);
+    clippy.args(["--target", "bpfel-unknown-none", "-Z", "build-std=core"]);
+    clippy.arg("--target-dir").arg(host::target().join("ebpf-clippy"));
+    clippy.env("RUSTC_BOOTSTRAP", "1");
+    clippy.env("CARGO_ENCODED_RUSTFLAGS", format!("--cfg=bpf_target_arch=\"{}\"", std::env::consts::ARCH));
+    clippy
+}
+
+fn step<T>(name: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    eprintln!("xtask: {name}");
+    work().with_context(|| format!("step \"{name}\""))
+}
