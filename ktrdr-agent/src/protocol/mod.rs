@@ -4,12 +4,16 @@
 //! buffers of its own beyond its state: the engine keeps bytes it could not use yet, knows positions and times,
 //! and pairs what the parser reports.
 
+#[cfg(test)]
+mod driver;
 pub mod http1;
+mod trace_context;
 
 use std::net::SocketAddr;
 
 use compact_str::CompactString;
 
+pub use self::trace_context::parse_traceparent;
 use crate::trace::model::{Attributes, SpanId, Status, TraceId};
 
 /// All protocols, in the order they are asked about a connection's first bytes.

@@ -130,6 +130,16 @@ impl Attributes {
     pub const fn new() -> Self {
         Self(Vec::new())
     }
+    /// None yet, with room for `n`.
+    pub fn with_capacity(n: usize) -> Self {
+        Self(Vec::with_capacity(n))
+    }
+    /// Adds an attribute whose key the caller knows to be new: [`set`](Self::set) without the search.
+    pub fn push(&mut self, key: impl Into<Key>, value: impl Into<Value>) {
+        let key = key.into();
+        debug_assert!(self.get(&key).is_none(), "{key} is there already");
+        self.0.push(Attribute { key, value: value.into() });
+    }
     /// Adds or replaces.
     pub fn set(&mut self, key: impl Into<Key>, value: impl Into<Value>) {
         let (key, value) = (key.into(), value.into());

@@ -1,15 +1,32 @@
-//! HTTP/1.x (RFC 9112).
+//! HTTP/1.x (RFC 9112), with the attributes of the OpenTelemetry HTTP semantic conventions.
+
+mod attributes;
+mod body;
+mod forwarded;
+mod head;
+mod mask;
+mod old_names;
+mod outstanding;
+mod parser;
+pub mod route;
+mod sniff;
+mod target;
+#[cfg(test)]
+mod tests;
+
 use super::{ConnContext, Parser, Protocol, Sniff};
+
 /// HTTP/1.x.
 pub struct Http1;
+
 impl Protocol for Http1 {
     fn name(&self) -> &'static str {
         "http"
     }
-    fn sniff(&self, _bytes: &[u8]) -> Sniff {
-        Sniff::No
+    fn sniff(&self, bytes: &[u8]) -> Sniff {
+        sniff::sniff(bytes)
     }
-    fn parser(&self, _context: &ConnContext) -> Box<dyn Parser> {
-        unimplemented!()
+    fn parser(&self, context: &ConnContext) -> Box<dyn Parser> {
+        Box::new(parser::Http1Parser::new(context))
     }
 }

@@ -1,0 +1,237 @@
+//! Heads: the first line and the header fields that matter to framing and attributes, in one pass.
+
+use std::mem::MaybeUninit;
+
+use httparse::{EMPTY_HEADER, Header, ParserConfig, Status};
+
+use super::body::content_length;
+
+/// Header fields that are kept apart. Apache allows 100, h11 and nginx have no count, browsers send about 20.
+const SLOTS: usize = 128;
+
+/// The fields that matter, as they stand in the head.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Fields<'a> {
+    /// `Content-Length`: `Some(Err)` = contradictory or no number.
+    pub content_length: Option<Result<u64, ()>>,
+    /// `Transfer-Encoding`: whether it ends in `chunked`.
+    pub transfer_encoding: Option<bool>,
+    /// `Host`.
+    pub host: Option<&'a str>,
+    /// `User-Agent`.
+    pub user_agent: Option<&'a str>,
+    /// First hop of `X-Forwarded-For`, not trimmed further.
+    pub x_forwarded_for: Option<&'a str>,
+    /// `X-Forwarded-Proto`.
+    pub x_forwarded_proto: Option<&'a str>,
+    /// `Forwarded` (RFC 7239).
+    pub forwarded: Option<&'a str>,
+    /// `traceparent`; `Some(Err)` = several, which is invalid.
+    pub traceparent: Option<Result<&'a [u8], ()>>,
+    /// The body is JSON.
+    pub json: bool,
+    /// `Expect: 100-continue`.
+    pub expects_continue: bool,
+}
+
+/// A request's head.
+pub(super) struct RequestHead<'a> {
+    /// Bytes of the head.
+    pub len: usize,
+    /// Method, as sent.
+    pub method: &'a str,
+    /// Target, as sent.
+    pub target: &'a str,
+    /// Digit after `HTTP/1.`.
+    pub minor: u8,
+    /// Fields.
+    pub fields: Fields<'a>,
+}
+
+/// A response's head.
+pub(super) struct ResponseHead<'a> {
+    /// Bytes of the head.
+    pub len: usize,
+    /// Status code, three digits.
+    pub code: u16,
+    /// Fields.
+    pub fields: Fields<'a>,
+}
+
+/// Result of reading a head.
+pub(super) enum Read<T> {
+    /// All of it.
+    Whole(T),
+    /// Its end is not there yet.
+    Partial,
+    /// More fields than are kept apart: only the beginning can be read.
+    TooManyFields,
+    /// Not a head.
+    Invalid,
+}
+
+impl<T> Read<T> {
+    /// Goes on with a whole head.
+    pub(super) fn map<U>(self, f: impl FnOnce(T) -> U) -> Read<U> {
+        match self {
+            Read::Whole(head) => Read::Whole(f(head)),
+            Read::Partial => Read::Partial,
+            Read::TooManyFields => Read::TooManyFields,
+            Read::Invalid => Read::Invalid,
+        }
+    }
+}
+
+/// Servers accept odd header lines (spaces in names, folded lines) or answer 400; either way the message is there
+/// and its other fields count, so such a line is left out instead of losing the connection.
+fn config() -> ParserConfig {
+    let mut config = ParserConfig::default();
+    config.ignore_invalid_headers_in_requests(true);
+    config.ignore_invalid_headers_in_responses(true);
+    config
+}
+
+/// Reads a request's head.
+pub(super) fn request(bytes: &[u8]) -> Read<RequestHead<'_>> {
+    let mut slots = [const { MaybeUninit::uninit() }; SLOTS];
+    let mut head = httparse::Request::new(&mut []);
+    match config().parse_request_with_uninit_headers(&mut head, bytes, &mut slots) {
+        Ok(Status::Complete(len)) => {
+            let (Some(method), Some(target), Some(minor)) = (head.method, head.path, head.version) else {
+                return Read::Invalid;
+            };
+            Read::Whole(RequestHead { len, method, target, minor, fields: fields(head.headers) })
+        }
+        Ok(Status::Partial) => Read::Partial,
+        Err(httparse::Error::TooManyHeaders) => Read::TooManyFields,
+        Err(_) => Read::Invalid,
+    }
+}
+
+/// Reads a response's head.
+pub(super) fn response(bytes: &[u8]) -> Read<ResponseHead<'_>> {
+    let mut slots = [const { MaybeUninit::uninit() }; SLOTS];
+    let mut head = httparse::Response::new(&mut []);
+    match config().parse_response_with_uninit_headers(&mut head, bytes, &mut slots) {
+        Ok(Status::Complete(len)) => match head.code {
+            Some(code) => Read::Whole(ResponseHead { len, code, fields: fields(head.headers) }),
+            None => Read::Invalid,
+        },
+        Ok(Status::Partial) => Read::Partial,
+        Err(httparse::Error::TooManyHeaders) => Read::TooManyFields,
+        Err(_) => Read::Invalid,
+    }
+}
+
+/// What a request's head says that is cut off, or has more fields than there are slots: `None` unless its first line
+/// got as far as the version.
+pub(super) fn request_beginning(bytes: &[u8]) -> Option<RequestHead<'_>> {
+    let mut slots = [EMPTY_HEADER; SLOTS];
+    let mut head = httparse::Request::new(&mut slots);
+    let _ = config().parse_request(&mut head, bytes);
+    let (method, target, minor) = (head.method?, head.path?, head.version?);
+    Some(RequestHead { len: bytes.len(), method, target, minor, fields: fields(head.headers) })
+}
+
+/// As [`request_beginning`], for a response: `None` unless its first line is there.
+pub(super) fn response_beginning(bytes: &[u8]) -> Option<ResponseHead<'_>> {
+    let mut slots = [EMPTY_HEADER; SLOTS];
+    let mut head = httparse::Response::new(&mut slots);
+    let _ = config().parse_response(&mut head, bytes);
+    Some(ResponseHead { len: bytes.len(), code: head.code?, fields: fields(head.headers) })
+}
+
+/// Whether the end of a head lies in `bytes`, of which the first `searched` were searched before: an empty line.
+pub(super) fn has_end(bytes: &[u8], searched: usize) -> bool {
+    let from = searched.saturating_sub(3).min(bytes.len());
+    memchr::memchr_iter(b'\n', &bytes[from..]).any(|at| {
+        let after = &bytes[from + at + 1..];
+        after.starts_with(b"\n") || after.starts_with(b"\r\n")
+    })
+}
+
+fn fields<'a>(headers: &[Header<'a>]) -> Fields<'a> {
+    let mut fields = Fields::default();
+    for header in headers {
+        let value = header.value;
+        let is = |name: &str| header.name.eq_ignore_ascii_case(name);
+        let text = || std::str::from_utf8(value).ok().map(str::trim).filter(|v| !v.is_empty());
+        // By length first: most fields of a head are none of these.
+        match header.name.len() {
+            4 if is("host") => fields.host = fields.host.or_else(text),
+            6 if is("expect") => {
+                fields.expects_continue = value.trim_ascii().eq_ignore_ascii_case(b"100-continue")
+            }
+            9 if is("forwarded") => fields.forwarded = fields.forwarded.or_else(text),
+            10 if is("user-agent") => fields.user_agent = text(),
+            11 if is("traceparent") => {
+                fields.traceparent =
+                    Some(if fields.traceparent.is_none() { Ok(value.trim_ascii()) } else { Err(()) });
+            }
+            12 if is("content-type") => fields.json = is_json(value),
+            14 if is("content-length") => {
+                fields.content_length = content_length(fields.content_length, value)
+            }
+            15 if is("x-forwarded-for") => fields.x_forwarded_for = fields.x_forwarded_for.or_else(text),
+            17 if is("transfer-encoding") => fields.transfer_encoding = Some(ends_in_chunked(value)),
+            17 if is("x-forwarded-proto") => fields.x_forwarded_proto = text(),
+            _ => {}
+        }
+    }
+    fields
+}
+
+/// Whether the last coding is `chunked`: of several lines the last one decides.
+fn ends_in_chunked(value: &[u8]) -> bool {
+    let last = value.rsplit(|&b| b == b',').next().unwrap_or(value);
+    last.trim_ascii().eq_ignore_ascii_case(b"chunked")
+}
+
+/// `application/json` or a `+json` suffix (RFC 6839), whatever parameters follow.
+fn is_json(value: &[u8]) -> bool {
+    let kind = value.split(|&b| b == b';').next().unwrap_or(value).trim_ascii();
+    let suffix = kind.len().checked_sub(5).is_some_and(|at| kind[at..].eq_ignore_ascii_case(b"+json"));
+    suffix || kind.eq_ignore_ascii_case(b"application/json")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn takes_the_fields_that_matter_and_leaves_odd_lines_out() {
+        let bytes = b"POST /a HTTP/1.1\r\nhost: one\r\nHost: two\r\nBad Name: x\r\nTransfer-Encoding: gzip, Chunked\r\n\
+            content-type: application/problem+json; charset=utf-8\r\nExpect: 100-Continue\r\n\r\nrest";
+        let Read::Whole(head) = request(bytes) else { panic!("not whole") };
+        assert_eq!(head.len, bytes.len() - 4);
+        assert_eq!((head.method, head.target, head.minor), ("POST", "/a", 1));
+        assert_eq!(head.fields.host, Some("one"));
+        assert_eq!(head.fields.transfer_encoding, Some(true));
+        assert!(head.fields.json && head.fields.expects_continue);
+    }
+
+    #[test]
+    fn takes_lone_line_feeds_and_missing_reasons() {
+        let Read::Whole(head) = response(b"HTTP/1.0 404\nContent-Length: 3\n\n") else { panic!("not whole") };
+        assert_eq!((head.code, head.fields.content_length), (404, Some(Ok(3))));
+    }
+
+    #[test]
+    fn makes_something_of_a_beginning() {
+        let head =
+            request_beginning(b"GET /a?b HTTP/1.1\r\nHost: here\r\nCookie: cut of").expect("first line");
+        assert_eq!((head.target, head.fields.host), ("/a?b", Some("here")));
+        assert!(request_beginning(b"GET /a?b").is_none());
+        assert_eq!(response_beginning(b"HTTP/1.1 503 Serv").map(|h| h.code), Some(503));
+        assert!(response_beginning(b"HTTP/1.1 50").is_none());
+    }
+
+    #[test]
+    fn finds_the_end_of_a_head_across_searches() {
+        let head = b"GET / HTTP/1.1\r\nA: b\r\n\r\n";
+        for searched in 0..head.len() {
+            assert!(!has_end(&head[..searched], 0), "{searched}");
+            assert!(has_end(head, searched), "{searched}");
+        }
+    }
+}
