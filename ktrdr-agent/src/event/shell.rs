@@ -37,6 +37,9 @@ pub enum ShellEvent {
 pub struct Start {
     /// Version of the agent that wrote the stream.
     pub agent_version: String,
+    /// The agent's own process: what it sends to its collector is nobody's call.
+    #[serde(default)]
+    pub agent_tgid: u32,
     /// Seed of all trace and span ids: the boot id, so that two agents on one host agree.
     pub id_seed: u64,
     /// Wall clock minus boot clock, in nanoseconds.

@@ -1,0 +1,233 @@
+//! One direction of a connection: ordered pieces in, message boundaries out.
+
+use super::sequence::Piece;
+use crate::event::{Ns, Task};
+use crate::protocol::{ParseEvent, Parser, Side, Step};
+
+/// Bytes kept while a parser waits for more. Above any `max_head`, so that the parser's own limit speaks first.
+const MAX_CARRY: usize = 256 * 1024;
+/// Body bytes kept for those who look into bodies (operation ids stand in the first 60 bytes, error messages
+/// shortly after).
+const MAX_SAMPLE: usize = 4 * 1024;
+
+/// A point in a stream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Mark {
+    /// When its transfer completed.
+    pub ts: Ns,
+    /// TCP sequence number.
+    pub seq: u32,
+    /// Who moved it.
+    pub task: Task,
+}
+
+/// A message boundary with its place.
+#[derive(Debug)]
+pub struct Boundary {
+    /// What.
+    pub event: ParseEvent,
+    /// First byte of what the parser reported on.
+    pub start: Mark,
+    /// Last byte so far.
+    pub end: Mark,
+    /// Sample of the body, at the end of a message that wanted it.
+    pub sample: Option<Vec<u8>>,
+}
+
+/// What became of the bytes of one direction: `received = parsed + skipped + lost`, plus what is still in hand.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ByteCounts {
+    /// Consumed by a parser.
+    pub parsed: u64,
+    /// Passed as bodies, captured or not.
+    pub skipped: u64,
+    /// Gone without being understood (lost records, uncaptured bytes outside a body, no protocol).
+    pub lost: u64,
+}
+
+/// Parsing state of one direction.
+#[derive(Debug, Default)]
+pub struct Half {
+    carry: Vec<u8>,
+    carry_mark: Mark,
+    skip: u64,
+    then: Option<ParseEvent>,
+    sample: Option<Vec<u8>>,
+    last: Mark,
+    /// What became of the bytes.
+    pub counts: ByteCounts,
+}
+
+/// What a direction reports.
+#[derive(Debug)]
+pub enum Report {
+    /// A message boundary.
+    Boundary(Box<Boundary>),
+    /// The order of messages on this side is not known any more.
+    Lost,
+    /// The connection is opaque from here on.
+    Opaque,
+}
+
+impl Half {
+    /// Takes a piece of the stream. `out` gets what it completed.
+    pub fn piece(&mut self, parser: &mut dyn Parser, side: Side, piece: Piece<'_>, out: &mut Vec<Report>) {
+        match piece {
+            Piece::Bytes { seq, bytes, ts, task } => {
+                self.bytes(parser, side, Mark { ts, seq, task }, bytes, out)
+            }
+            Piece::Missing { len, ts, task, .. } => self.missing(parser, side, len, ts, task, out),
+        }
+    }
+
+    /// The side will send no more.
+    pub fn eof(&mut self, parser: &mut dyn Parser, side: Side, ts: Ns, out: &mut Vec<Report>) {
+        self.counts.lost += self.carry.len() as u64;
+        self.carry.clear();
+        self.skip = 0;
+        let pending = self.then.take();
+        let end = Mark { ts, ..self.last };
+        match parser.eof(side) {
+            Some(event) => self.report(event, end, end, out),
+            None => drop(pending),
+        }
+    }
+
+    fn missing(
+        &mut self,
+        parser: &mut dyn Parser,
+        side: Side,
+        len: u64,
+        ts: Ns,
+        task: Task,
+        out: &mut Vec<Report>,
+    ) {
+        let passed = self.skip.min(len);
+        self.last = Mark { ts, seq: self.last.seq, task };
+        self.pass(passed, &[], out);
+        let lost = len - passed;
+        if lost > 0 {
+            self.counts.lost += lost;
+            self.give_up(parser, side, out);
+        }
+    }
+
+    /// What was half done is void; the parser looks for the next message.
+    fn give_up(&mut self, parser: &mut dyn Parser, side: Side, out: &mut Vec<Report>) {
+        self.counts.lost += self.carry.len() as u64;
+        self.carry.clear();
+        self.skip = 0;
+        self.then = None;
+        if let Some(event) = parser.lost(side) {
+            let end = self.last;
+            self.report(event, end, end, out);
+        }
+        out.push(Report::Lost);
+    }
+
+    fn bytes(
+        &mut self,
+        parser: &mut dyn Parser,
+        side: Side,
+        mut mark: Mark,
+        mut bytes: &[u8],
+        out: &mut Vec<Report>,
+    ) {
+        let whole = bytes.len();
+        self.last = Mark { seq: mark.seq.wrapping_add(u32::try_from(whole).unwrap_or(u32::MAX)), ..mark };
+        // A body under way takes its share first; then bytes kept from before join the new ones.
+        let passed = usize::try_from(self.skip).unwrap_or(usize::MAX).min(bytes.len());
+        self.pass(passed as u64, &bytes[..passed], out);
+        bytes = &bytes[passed..];
+        mark.seq = mark.seq.wrapping_add(u32::try_from(passed).unwrap_or(u32::MAX));
+        let mut joined = Vec::new();
+        let kept = self.carry.len();
+        if kept > 0 {
+            joined = std::mem::take(&mut self.carry);
+            joined.extend_from_slice(bytes);
+        }
+        let bytes = if kept > 0 { joined.as_slice() } else { bytes };
+        let origin = if kept > 0 { self.carry_mark } else { mark };
+        let mut used = 0;
+        while used < bytes.len() {
+            let start = if used < kept {
+                Mark { seq: origin.seq.wrapping_add(u32::try_from(used).unwrap_or(0)), ..origin }
+            } else {
+                Mark { seq: origin.seq.wrapping_add(u32::try_from(used).unwrap_or(0)), ..mark }
+            };
+            match parser.step(side, &bytes[used..]) {
+                Step::NeedMore if bytes.len() - used < MAX_CARRY => {
+                    self.carry = bytes[used..].to_vec();
+                    self.carry_mark = start;
+                    return;
+                }
+                Step::Advance { consumed, event, skip, then } => {
+                    let consumed = consumed.min(bytes.len() - used);
+                    if consumed == 0 && skip == 0 && event.is_none() && then.is_none() {
+                        // No progress would loop for ever: a parser's mistake costs its bytes, not the agent.
+                        self.counts.lost += (bytes.len() - used) as u64;
+                        self.give_up(parser, side, out);
+                        return;
+                    }
+                    self.counts.parsed += consumed as u64;
+                    used += consumed;
+                    if let Some(event) = event {
+                        self.report(event, start, self.last, out);
+                    }
+                    self.skip = skip;
+                    self.then = then;
+                    let passed = usize::try_from(skip).unwrap_or(usize::MAX).min(bytes.len() - used);
+                    let body = &bytes[used..used + passed];
+                    self.pass(passed as u64, body, out);
+                    used += passed;
+                }
+                Step::NeedMore | Step::Lost => {
+                    self.counts.lost += (bytes.len() - used) as u64;
+                    self.give_up(parser, side, out);
+                    return;
+                }
+                Step::Opaque(event) => {
+                    self.counts.skipped += (bytes.len() - used) as u64;
+                    if let Some(event) = event {
+                        self.report(event, start, self.last, out);
+                    }
+                    out.push(Report::Opaque);
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Passes `len` bytes of a body, of which `bytes` are at hand, and reports what its end completes.
+    fn pass(&mut self, len: u64, bytes: &[u8], out: &mut Vec<Report>) {
+        self.skip -= len;
+        self.counts.skipped += len;
+        if let Some(sample) = &mut self.sample {
+            let room = MAX_SAMPLE.saturating_sub(sample.len());
+            sample.extend_from_slice(&bytes[..bytes.len().min(room)]);
+        }
+        if self.skip == 0
+            && let Some(event) = self.then.take()
+        {
+            let end = self.last;
+            self.report(event, end, end, out);
+        }
+    }
+
+    fn report(&mut self, event: ParseEvent, start: Mark, end: Mark, out: &mut Vec<Report>) {
+        use crate::protocol::Message;
+        let sample = match &event {
+            ParseEvent::Begin(Message::Request(r)) => {
+                self.sample = r.want_body.then(Vec::new);
+                None
+            }
+            ParseEvent::Begin(Message::Response(r)) => {
+                self.sample = r.want_body.then(Vec::new);
+                None
+            }
+            ParseEvent::Begin(Message::Interim(_)) | ParseEvent::Whole(..) => None,
+            ParseEvent::End(_) => self.sample.take(),
+        };
+        out.push(Report::Boundary(Box::new(Boundary { event, start, end, sample })));
+    }
+}

@@ -1,0 +1,237 @@
+//! The stream engine: transfers and state changes of sockets in, calls out. Knows no protocol and no trace.
+
+pub mod conn;
+pub mod half;
+pub mod pairing;
+pub mod sequence;
+
+use std::collections::BTreeSet;
+
+use hashlink::LruCache;
+
+use crate::event::{ConnId, Data, Ns, State, Task, Tuple, tcp};
+use crate::protocol::Role;
+use crate::trace::causality::SpanRef;
+use conn::{Conn, ConnSettings, Connected, Effects};
+
+/// Connections followed at once; the least recently used is given up and counted. 64 Ki sockets at about 600 bytes
+/// each bound the table at 40 MB, and equal the kernel's policy table.
+const MAX_CONNS: usize = ktrdr_ebpf_common::limits::MAX_POLICIES as usize;
+
+/// What the engine counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EngineCounts {
+    /// Bytes seen of connections that are gone: parsed, skipped, lost.
+    pub bytes: half::ByteCounts,
+    /// Bytes that moved on followed connections.
+    pub moved: u64,
+    /// Connections given up because too many were open.
+    pub conns_evicted: u64,
+    /// Responses that belong to no known request.
+    pub unpaired_responses: u64,
+    /// Requests given up because too many were open on one connection.
+    pub requests_given_up: u64,
+}
+
+/// All followed connections.
+pub struct Engine {
+    conns: LruCache<ConnId, Box<Conn>, foldhash::fast::FixedState>,
+    /// Connections with transfers that wait for an earlier one.
+    holding: BTreeSet<ConnId>,
+    settings: ConnSettings,
+    next_span: u64,
+    /// Counters.
+    pub counts: EngineCounts,
+}
+
+/// What an input did to one connection.
+pub struct Outcome<'a> {
+    /// The connection.
+    pub conn: &'a mut Conn,
+    /// What happened to it.
+    pub effects: Effects,
+}
+
+impl Engine {
+    /// An engine without connections.
+    pub fn new(settings: ConnSettings) -> Self {
+        Self {
+            conns: LruCache::with_hasher(MAX_CONNS, foldhash::fast::FixedState::default()),
+            holding: BTreeSet::new(),
+            settings,
+            next_span: 0,
+            counts: EngineCounts::default(),
+        }
+    }
+
+    /// A number for a span that is not a call of the engine's (a failed connect).
+    pub fn next_span(&mut self) -> SpanRef {
+        self.next_span += 1;
+        SpanRef(self.next_span)
+    }
+
+    /// Connections followed.
+    pub fn len(&self) -> usize {
+        self.conns.len()
+    }
+
+    /// Whether none is followed.
+    pub fn is_empty(&self) -> bool {
+        self.conns.is_empty()
+    }
+
+    /// The connection, if it is followed.
+    pub fn get(&self, id: ConnId) -> Option<&Conn> {
+        self.conns.peek(&id).map(|c| &**c)
+    }
+
+    /// The connection, followed from now on if it was not. A second connection under the same identity (its closing
+    /// was lost) replaces the first. `None` when the addresses are not known.
+    fn conn(&mut self, id: ConnId, tuple: Option<Tuple>, now: Ns) -> Option<&mut Box<Conn>> {
+        if let Some(t) = tuple {
+            let other = self.conns.peek(&id).is_some_and(|c| c.tuple != t);
+            if other || !self.conns.contains_key(&id) {
+                if let Some(old) = self.conns.remove(&id) {
+                    self.retire(&old);
+                } else if self.conns.len() >= MAX_CONNS
+                    && let Some((_, old)) = self.conns.remove_lru()
+                {
+                    self.counts.conns_evicted += 1;
+                    self.retire(&old);
+                }
+                self.conns.insert(id, Box::new(Conn::new(id, t, now)));
+            }
+        }
+        self.conns.get_mut(&id)
+    }
+
+    fn retire(&mut self, conn: &Conn) {
+        for half in conn.bytes() {
+            self.counts.bytes.parsed += half.parsed;
+            self.counts.bytes.skipped += half.skipped;
+            self.counts.bytes.lost += half.lost;
+        }
+        self.counts.unpaired_responses += conn.pairing.unpaired_responses;
+        self.counts.requests_given_up += conn.pairing.given_up;
+        self.holding.remove(&conn.id);
+    }
+
+    /// A connection stands: it was connected or accepted.
+    pub fn established(&mut self, ts: Ns, s: &State, owner: u32, connect_started: Option<Ns>) {
+        let role = if s.old == tcp::SYN_SENT { Role::Client } else { Role::Server };
+        let Some(conn) = self.conn(s.conn, Some(s.tuple), ts) else { return };
+        conn.opened(role, s.write_seq, s.copied_seq);
+        conn.owner = owner;
+        conn.connected = connect_started.map(|start| Connected { start, end: ts });
+    }
+
+    /// A transfer. `role` is asked for connections older than the agent.
+    pub fn data(
+        &mut self,
+        ts: Ns,
+        task: Task,
+        d: &Data<'_>,
+        role: &dyn Fn(&Tuple) -> Option<Role>,
+    ) -> Option<Outcome<'_>> {
+        self.counts.moved += u64::from(d.len);
+        let settings = self.settings;
+        let mut next_span = self.next_span;
+        let id = d.conn;
+        let holding = {
+            let conn = self.conn(id, d.tuple, ts)?;
+            if conn.owner != task.tgid {
+                conn.owner = task.tgid;
+            }
+            if conn.role.is_none() {
+                conn.role = role(&conn.tuple);
+            }
+            conn.holding()
+        };
+        let conn = self.conns.get_mut(&id)?;
+        let mut effects = Effects::default();
+        conn.data(
+            ts,
+            task,
+            d,
+            &settings,
+            &mut || {
+                next_span += 1;
+                SpanRef(next_span)
+            },
+            &mut effects,
+        );
+        self.next_span = next_span;
+        match (holding, conn.holding()) {
+            (false, true) => {
+                self.holding.insert(id);
+            }
+            (true, false) => {
+                self.holding.remove(&id);
+            }
+            _ => {}
+        }
+        Some(Outcome { conn, effects })
+    }
+
+    /// A connection is over. Its last words are in the outcome, which the caller must [`Self::forget`] afterwards.
+    pub fn closed(&mut self, ts: Ns, id: ConnId, why: &'static str) -> Option<Outcome<'_>> {
+        let settings = self.settings;
+        let mut next_span = self.next_span;
+        let conn = self.conns.get_mut(&id)?;
+        let mut effects = Effects::default();
+        conn.closed(
+            ts,
+            why,
+            &settings,
+            &mut || {
+                next_span += 1;
+                SpanRef(next_span)
+            },
+            &mut effects,
+        );
+        self.next_span = next_span;
+        Some(Outcome { conn, effects })
+    }
+
+    /// Drops a connection.
+    pub fn forget(&mut self, id: ConnId) {
+        if let Some(conn) = self.conns.remove(&id) {
+            self.retire(&conn);
+        }
+    }
+
+    /// Connections that wait for a transfer, to be [`Self::expire`]d.
+    pub fn waiting(&self) -> Vec<ConnId> {
+        self.holding.iter().copied().collect()
+    }
+
+    /// Gives up on transfers that one connection has waited for too long.
+    pub fn expire(&mut self, now: Ns, id: ConnId) -> Option<Outcome<'_>> {
+        let settings = self.settings;
+        let mut next_span = self.next_span;
+        let Some(conn) = self.conns.get_mut(&id) else {
+            self.holding.remove(&id);
+            return None;
+        };
+        let mut effects = Effects::default();
+        conn.expire(
+            now,
+            &settings,
+            &mut || {
+                next_span += 1;
+                SpanRef(next_span)
+            },
+            &mut effects,
+        );
+        self.next_span = next_span;
+        if !conn.holding() {
+            self.holding.remove(&id);
+        }
+        Some(Outcome { conn, effects })
+    }
+
+    /// All connections, oldest use first, for the end of the stream.
+    pub fn ids(&self) -> Vec<ConnId> {
+        self.conns.iter().map(|(id, _)| *id).collect()
+    }
+}

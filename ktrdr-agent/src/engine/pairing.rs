@@ -1,0 +1,240 @@
+//! Requests and responses of one connection, paired in order or by key. A gap never shifts the order by one: what
+//! was open at a gap stays unpaired.
+
+use std::collections::VecDeque;
+
+use super::half::{Boundary, Mark};
+use crate::event::Ns;
+use crate::protocol::{Message, MessageEnd, ParseEvent, Request, Response, Side};
+use crate::trace::causality::SpanRef;
+use crate::trace::model::SpanEvent;
+
+/// Open exchanges per connection. Pipelining clients keep tens, HTTP/2 connections a hundred streams by default
+/// (RFC 9113 §6.5.2); beyond, the oldest is given up and counted.
+const MAX_OPEN: usize = 1024;
+
+/// A request and, once it came, its response.
+#[derive(Debug)]
+pub struct Exchange {
+    /// Its span.
+    pub span: SpanRef,
+    /// The request.
+    pub request: Request,
+    /// First byte of the request.
+    pub start: Mark,
+    /// Last byte of the request, once it ended.
+    pub request_end: Option<Ns>,
+    /// The response.
+    pub response: Option<Response>,
+    /// First byte of the response.
+    pub response_start: Option<Mark>,
+    /// Last byte seen of either.
+    pub end: Ns,
+    /// Interim responses.
+    pub events: Vec<SpanEvent>,
+    /// Sample of the request's body.
+    pub request_body: Option<Vec<u8>>,
+    /// Sample of the response's body.
+    pub response_body: Option<Vec<u8>>,
+    /// Why it is not whole, if it is not.
+    pub incomplete: Option<&'static str>,
+}
+
+/// What the pairing reports.
+#[derive(Debug)]
+pub enum Paired {
+    /// A request's head is known.
+    Began(SpanRef),
+    /// The first bytes of its response moved.
+    Answered(SpanRef, Mark),
+    /// It is over.
+    Done(Box<Exchange>),
+}
+
+/// Open exchanges of one connection, oldest first.
+#[derive(Debug, Default)]
+pub struct Pairing {
+    open: VecDeque<Exchange>,
+    /// Exchanges of `open`, from the front, that may still be paired; behind them order is not known.
+    trusted: Option<usize>,
+    /// More than one request was open at once: after a gap, responses cannot be told apart any more.
+    pipelined: bool,
+    /// A response passed since the order was lost.
+    answered_since: bool,
+    /// The exchange whose response is under way.
+    responding: Option<SpanRef>,
+    /// A response came that belongs to nothing known.
+    pub unpaired_responses: u64,
+    /// Requests given up because too many were open.
+    pub given_up: u64,
+}
+
+impl Pairing {
+    /// Takes a boundary of one side.
+    pub fn boundary(
+        &mut self,
+        side: Side,
+        b: Boundary,
+        spans: &mut dyn FnMut() -> SpanRef,
+        out: &mut Vec<Paired>,
+    ) {
+        let Boundary { event, start, end, sample } = b;
+        match event {
+            ParseEvent::Begin(m) => self.begin(m, start, end, spans, out),
+            ParseEvent::End(e) => self.end(side, e, end, sample, out),
+            ParseEvent::Whole(m, e) => {
+                self.begin(m, start, end, spans, out);
+                self.end(side, e, end, sample, out);
+            }
+        }
+    }
+
+    /// The order of messages on one side is lost: requests that are open now keep their place only if the loss is
+    /// behind them.
+    pub fn lost(&mut self, side: Side, out: &mut Vec<Paired>) {
+        match side {
+            Side::Request => {
+                self.trusted = Some(self.trusted.unwrap_or(self.open.len()));
+                self.answered_since = false;
+            }
+            Side::Response => self.close(None, "response_lost", out),
+        }
+    }
+
+    /// The connection is over at `ts`: everything open is, too.
+    pub fn close(&mut self, ts: Option<Ns>, why: &'static str, out: &mut Vec<Paired>) {
+        self.trusted = None;
+        self.responding = None;
+        for mut x in self.open.drain(..) {
+            x.incomplete.get_or_insert(why);
+            x.end = ts.unwrap_or(x.end);
+            out.push(Paired::Done(Box::new(x)));
+        }
+    }
+
+    /// Exchanges under way.
+    pub fn open(&self) -> usize {
+        self.open.len()
+    }
+
+    /// Start and request head of the newest exchange.
+    pub fn newest(&self) -> Option<&Exchange> {
+        self.open.back()
+    }
+
+    fn begin(
+        &mut self,
+        message: Message,
+        start: Mark,
+        end: Mark,
+        spans: &mut dyn FnMut() -> SpanRef,
+        out: &mut Vec<Paired>,
+    ) {
+        match message {
+            Message::Request(request) => {
+                self.pipelined |= !self.open.is_empty();
+                if self.trusted == Some(0) && self.open.is_empty() && self.answered_since && !self.pipelined {
+                    // A client that waits for each answer got the one of the request that was lost: from this
+                    // request on the order is known again. A pipelining client's never is.
+                    self.trusted = None;
+                }
+                if self.open.len() >= MAX_OPEN
+                    && let Some(mut x) = self.open.pop_front()
+                {
+                    self.given_up += 1;
+                    x.incomplete.get_or_insert("too_many_open");
+                    out.push(Paired::Done(Box::new(x)));
+                }
+                let span = spans();
+                self.open.push_back(Exchange {
+                    span,
+                    request,
+                    start,
+                    request_end: None,
+                    response: None,
+                    response_start: None,
+                    end: end.ts,
+                    events: Vec::new(),
+                    request_body: None,
+                    response_body: None,
+                    incomplete: None,
+                });
+                out.push(Paired::Began(span));
+            }
+            Message::Interim(interim) => {
+                if let Some(x) = self.front(None) {
+                    x.events.push(SpanEvent {
+                        ts: start.ts,
+                        name: interim.name.into_string().into(),
+                        attributes: interim.attributes,
+                    });
+                }
+            }
+            Message::Response(response) => self.respond(response, start, end, out),
+        }
+    }
+
+    fn respond(&mut self, response: Response, start: Mark, end: Mark, out: &mut Vec<Paired>) {
+        if self.trusted == Some(0) {
+            // The answers of requests behind a gap cannot be told apart: give them up together.
+            self.unpaired_responses += 1;
+            self.close(None, "order_lost", out);
+            self.trusted = Some(0);
+            self.answered_since = true;
+            return;
+        }
+        match self.front(response.key) {
+            Some(x) => {
+                x.response = Some(response);
+                x.response_start = Some(start);
+                x.end = end.ts;
+                let span = x.span;
+                self.responding = Some(span);
+                out.push(Paired::Answered(span, start));
+            }
+            None => {
+                self.unpaired_responses += 1;
+                self.responding = None;
+            }
+        }
+    }
+
+    fn end(&mut self, side: Side, e: MessageEnd, end: Mark, sample: Option<Vec<u8>>, out: &mut Vec<Paired>) {
+        match side {
+            Side::Request => {
+                // Requests of one connection are sent one after the other: the one that ends is the newest.
+                if let Some(x) = self.open.back_mut().filter(|x| x.request_end.is_none()) {
+                    x.request.attributes.extend(e.attributes);
+                    x.request_end = Some(end.ts);
+                    x.request_body = sample;
+                    x.incomplete = x.incomplete.or(e.incomplete);
+                    x.end = x.end.max(end.ts);
+                }
+            }
+            Side::Response => {
+                self.answered_since = true;
+                let Some(span) = self.responding.take() else { return };
+                let Some(at) = self.open.iter().position(|x| x.span == span) else { return };
+                let Some(mut x) = self.open.remove(at) else { return };
+                if let Some(t) = &mut self.trusted {
+                    *t = t.saturating_sub(1);
+                }
+                if let Some(r) = &mut x.response {
+                    r.attributes.extend(e.attributes);
+                }
+                x.response_body = sample;
+                x.incomplete = x.incomplete.or(e.incomplete);
+                x.end = end.ts;
+                out.push(Paired::Done(Box::new(x)));
+            }
+        }
+    }
+
+    /// The exchange a response with this key belongs to: the oldest one without a response.
+    fn front(&mut self, key: Option<u64>) -> Option<&mut Exchange> {
+        match key {
+            None => self.open.front_mut().filter(|x| x.response.is_none()),
+            Some(_) => self.open.iter_mut().find(|x| x.request.key == key && x.response.is_none()),
+        }
+    }
+}
