@@ -3,6 +3,7 @@
 //! Core (sans-IO, deterministic, no `unsafe`): [`event`], [`engine`], [`protocol`], [`trace`].
 //! Shell: everything else.
 
+pub mod core;
 pub mod engine;
 pub mod event;
 pub mod protocol;

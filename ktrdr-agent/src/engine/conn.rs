@@ -263,12 +263,33 @@ impl Conn {
     ) {
         for report in reports {
             match report {
-                Report::Boundary(b) => self.pairing.boundary(side, *b, spans, &mut effects.paired),
+                Report::Boundary(b) => {
+                    if side == Side::Request && self.pairing.lossy() && b.begins() {
+                        self.end_response(spans, effects);
+                    }
+                    self.pairing.boundary(side, *b, spans, &mut effects.paired);
+                }
                 Report::Lost => self.pairing.lost(side, &mut effects.paired),
                 Report::Opaque => {
                     self.state = Protocol::Opaque;
                     effects.opaque = true;
                 }
+            }
+        }
+    }
+
+    /// The next request began although the response under way has not been seen to end: bytes of it were lost.
+    fn end_response(&mut self, spans: &mut dyn FnMut() -> SpanRef, effects: &mut Effects) {
+        let Protocol::Parsing { parser } = &mut self.state else { return };
+        let at = match self.role {
+            Some(Role::Client) => index(Direction::Recv),
+            _ => index(Direction::Send),
+        };
+        let mut reports = Vec::new();
+        self.halves[at].abandon(parser.as_mut(), Side::Response, &mut reports);
+        for report in reports {
+            if let Report::Boundary(b) = report {
+                self.pairing.boundary(Side::Response, *b, spans, &mut effects.paired);
             }
         }
     }

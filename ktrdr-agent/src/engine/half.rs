@@ -34,6 +34,13 @@ pub struct Boundary {
     pub sample: Option<Vec<u8>>,
 }
 
+impl Boundary {
+    /// Whether a message begins here.
+    pub fn begins(&self) -> bool {
+        !matches!(self.event, ParseEvent::End(_))
+    }
+}
+
 /// What became of the bytes of one direction: `received = parsed + skipped + lost`, plus what is still in hand.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ByteCounts {
@@ -82,14 +89,39 @@ impl Half {
 
     /// The side will send no more.
     pub fn eof(&mut self, parser: &mut dyn Parser, side: Side, ts: Ns, out: &mut Vec<Report>) {
-        self.counts.lost += self.carry.len() as u64;
-        self.carry.clear();
-        self.skip = 0;
-        let pending = self.then.take();
+        self.salvage(parser, side, out);
+        let unskipped = std::mem::take(&mut self.skip);
+        self.then = None;
         let end = Mark { ts, ..self.last };
-        match parser.eof(side) {
-            Some(event) => self.report(event, end, end, out),
-            None => drop(pending),
+        if let Some(event) = parser.eof(side, unskipped) {
+            self.report(event, end, end, out);
+        }
+    }
+
+    /// The message under way is over, because the next exchange began: ends it where its last byte was seen.
+    pub fn abandon(&mut self, parser: &mut dyn Parser, side: Side, out: &mut Vec<Report>) {
+        self.salvage(parser, side, out);
+        let unskipped = std::mem::take(&mut self.skip);
+        self.then = None;
+        if let Some(event) = parser.abandon(side, unskipped) {
+            let end = self.last;
+            self.report(event, end, end, out);
+        }
+    }
+
+    /// Bytes held back will not be continued: takes what can be had from them.
+    fn salvage(&mut self, parser: &mut dyn Parser, side: Side, out: &mut Vec<Report>) {
+        if self.carry.is_empty() {
+            return;
+        }
+        let bytes = std::mem::take(&mut self.carry);
+        match parser.salvage(side, &bytes) {
+            Some(event) => {
+                self.counts.parsed += bytes.len() as u64;
+                let (start, end) = (self.carry_mark, self.last);
+                self.report(event, start, end, out);
+            }
+            None => self.counts.lost += bytes.len() as u64,
         }
     }
 
@@ -105,17 +137,25 @@ impl Half {
         let passed = self.skip.min(len);
         self.last = Mark { ts, seq: self.last.seq, task };
         self.pass(passed, &[], out);
-        let lost = len - passed;
-        if lost > 0 {
-            self.counts.lost += lost;
-            self.give_up(parser, side, out);
+        let missing = len - passed;
+        if missing == 0 {
+            return;
         }
+        if self.carry.is_empty()
+            && let Some(event) = parser.bridge(side, missing)
+        {
+            self.counts.skipped += missing;
+            let end = self.last;
+            self.report(event, end, end, out);
+            return;
+        }
+        self.counts.lost += missing;
+        self.salvage(parser, side, out);
+        self.give_up(parser, side, out);
     }
 
     /// What was half done is void; the parser looks for the next message.
     fn give_up(&mut self, parser: &mut dyn Parser, side: Side, out: &mut Vec<Report>) {
-        self.counts.lost += self.carry.len() as u64;
-        self.carry.clear();
         self.skip = 0;
         self.then = None;
         if let Some(event) = parser.lost(side) {
@@ -200,7 +240,9 @@ impl Half {
 
     /// Passes `len` bytes of a body, of which `bytes` are at hand, and reports what its end completes.
     fn pass(&mut self, len: u64, bytes: &[u8], out: &mut Vec<Report>) {
-        self.skip -= len;
+        if self.skip != u64::MAX {
+            self.skip -= len;
+        }
         self.counts.skipped += len;
         if let Some(sample) = &mut self.sample {
             let room = MAX_SAMPLE.saturating_sub(sample.len());

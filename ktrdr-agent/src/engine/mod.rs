@@ -125,6 +125,13 @@ impl Engine {
         conn.connected = connect_started.map(|start| Connected { start, end: ts });
     }
 
+    /// A call took the news of the connection's opening.
+    pub fn connect_told(&mut self, id: ConnId) {
+        if let Some(conn) = self.conns.peek_mut(&id) {
+            conn.connected = None;
+        }
+    }
+
     /// A transfer. `role` is asked for connections older than the agent.
     pub fn data(
         &mut self,

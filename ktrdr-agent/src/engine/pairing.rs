@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use super::half::{Boundary, Mark};
 use crate::event::Ns;
-use crate::protocol::{Message, MessageEnd, ParseEvent, Request, Response, Side};
+use crate::protocol::{Message, MessageEnd, ParseEvent, Request, Response, Side, TraceContext};
 use crate::trace::causality::SpanRef;
 use crate::trace::model::SpanEvent;
 
@@ -40,11 +40,24 @@ pub struct Exchange {
     pub incomplete: Option<&'static str>,
 }
 
+/// A request whose head is known.
+#[derive(Clone, Copy, Debug)]
+pub struct Began {
+    /// Its span.
+    pub span: SpanRef,
+    /// First byte of the request.
+    pub start: Mark,
+    /// The transfer that completed its head.
+    pub head: Mark,
+    /// A trace context on the wire.
+    pub context: Option<TraceContext>,
+}
+
 /// What the pairing reports.
 #[derive(Debug)]
 pub enum Paired {
     /// A request's head is known.
-    Began(SpanRef),
+    Began(Began),
     /// The first bytes of its response moved.
     Answered(SpanRef, Mark),
     /// It is over.
@@ -63,6 +76,8 @@ pub struct Pairing {
     answered_since: bool,
     /// The exchange whose response is under way.
     responding: Option<SpanRef>,
+    /// Bytes of the response under way were lost.
+    lossy: bool,
     /// A response came that belongs to nothing known.
     pub unpaired_responses: u64,
     /// Requests given up because too many were open.
@@ -82,6 +97,7 @@ impl Pairing {
         match event {
             ParseEvent::Begin(m) => self.begin(m, start, end, spans, out),
             ParseEvent::End(e) => self.end(side, e, end, sample, out),
+            ParseEvent::Whole(m @ Message::Interim(_), _) => self.begin(m, start, end, spans, out),
             ParseEvent::Whole(m, e) => {
                 self.begin(m, start, end, spans, out);
                 self.end(side, e, end, sample, out);
@@ -97,14 +113,33 @@ impl Pairing {
                 self.trusted = Some(self.trusted.unwrap_or(self.open.len()));
                 self.answered_since = false;
             }
-            Side::Response => self.close(None, "response_lost", out),
+            Side::Response => self.response_lost(out),
         }
+    }
+
+    /// The response under way still belongs to its request, wherever it ends; all else that is open is void.
+    fn response_lost(&mut self, out: &mut Vec<Paired>) {
+        let Some(span) = self.responding else {
+            self.close(None, "response_lost", out);
+            return;
+        };
+        self.lossy = true;
+        let keep = self.open.iter().position(|x| x.span == span).and_then(|at| self.open.remove(at));
+        self.close(None, "response_lost", out);
+        self.open.extend(keep);
+        self.responding = Some(span);
+    }
+
+    /// Whether bytes of the response under way were lost, so that its end may have been missed.
+    pub fn lossy(&self) -> bool {
+        self.lossy && self.responding.is_some()
     }
 
     /// The connection is over at `ts`: everything open is, too.
     pub fn close(&mut self, ts: Option<Ns>, why: &'static str, out: &mut Vec<Paired>) {
         self.trusted = None;
         self.responding = None;
+        self.lossy = false;
         for mut x in self.open.drain(..) {
             x.incomplete.get_or_insert(why);
             x.end = ts.unwrap_or(x.end);
@@ -146,6 +181,7 @@ impl Pairing {
                     out.push(Paired::Done(Box::new(x)));
                 }
                 let span = spans();
+                let context = request.trace_context;
                 self.open.push_back(Exchange {
                     span,
                     request,
@@ -159,7 +195,7 @@ impl Pairing {
                     response_body: None,
                     incomplete: None,
                 });
-                out.push(Paired::Began(span));
+                out.push(Paired::Began(Began { span, start, head: end, context }));
             }
             Message::Interim(interim) => {
                 if let Some(x) = self.front(None) {
@@ -213,6 +249,7 @@ impl Pairing {
             }
             Side::Response => {
                 self.answered_since = true;
+                self.lossy = false;
                 let Some(span) = self.responding.take() else { return };
                 let Some(at) = self.open.iter().position(|x| x.span == span) else { return };
                 let Some(mut x) = self.open.remove(at) else { return };

@@ -1,7 +1,10 @@
 //! From calls to traces: identity, causality, assembly.
 
+pub mod assembly;
 pub mod causality;
+pub mod connects;
 pub mod ids;
 pub mod listeners;
 pub mod model;
 pub mod processes;
+pub mod spans;

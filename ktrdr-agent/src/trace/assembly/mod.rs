@@ -1,0 +1,258 @@
+//! From finished exchanges to spans with a place in a trace.
+//!
+//! A span waits a moment after its end, so that what belongs to it can arrive: a completed send is stamped after
+//! its peer may have received, so the server's end of a call can be known before the client's.
+
+mod node;
+
+use std::collections::BTreeSet;
+
+use node::Nodes;
+pub use node::{Node, Place};
+
+use super::causality::{CallRef, Causality, Method, Settlement, SpanRef};
+use super::ids::ExchangeId;
+use super::model::{Link, Span, SpanId, TraceId};
+use crate::event::{MS, Ns};
+use crate::protocol::{Role, TraceContext};
+
+/// How long a span waits for the other end of its connection and for late evidence. Records are at most one reader
+/// timer (50 ms) late; with the reader's own delay a lone request stays visible within 200 ms.
+const GRACE_NS: Ns = 60 * MS;
+/// How often a span that still waits for evidence is looked at again.
+const RETRY_NS: Ns = 20 * MS;
+
+/// Depth of a trace that is followed to its root; KTRDR's longest is 8.
+const MAX_DEPTH: u32 = 64;
+
+/// Counters of the assembler.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AssemblyCounts {
+    /// Spans emitted.
+    pub emitted: u64,
+    /// Spans that ended after they were forgotten.
+    pub orphans: u64,
+}
+
+/// Places spans in traces.
+pub struct Assembler {
+    seed: u64,
+    nodes: Nodes,
+    due: BTreeSet<(Ns, SpanRef)>,
+    /// Counters.
+    pub counts: AssemblyCounts,
+}
+
+/// What identifies a new span.
+#[derive(Clone, Copy, Debug)]
+pub struct NewSpan {
+    /// Its number.
+    pub span: SpanRef,
+    /// Which end of its exchange.
+    pub role: Role,
+    /// Its exchange.
+    pub exchange: ExchangeId,
+    /// Start.
+    pub start: Ns,
+    /// For calls: whose work they are.
+    pub call: Option<CallRef>,
+    /// A trace context on the wire.
+    pub context: Option<TraceContext>,
+}
+
+/// Outcome of asking for a place.
+enum Placing {
+    Wait,
+    At(Place),
+}
+
+impl Assembler {
+    /// An assembler without spans.
+    pub fn new() -> Self {
+        Self { seed: 0, nodes: Nodes::new(), due: BTreeSet::new(), counts: AssemblyCounts::default() }
+    }
+
+    /// Sets the seed of all ids.
+    pub fn seed(&mut self, seed: u64) {
+        self.seed = seed;
+    }
+
+    /// The seed of all ids.
+    pub fn id_seed(&self) -> u64 {
+        self.seed
+    }
+
+    /// Spans forgotten before they ended.
+    pub fn forgotten(&self) -> u64 {
+        self.nodes.forgotten
+    }
+
+    /// A span began.
+    pub fn begin(&mut self, new: NewSpan) -> SpanId {
+        let span_id = new.exchange.span_id(self.seed, new.role);
+        self.nodes.insert(
+            new.span,
+            Node {
+                role: new.role,
+                exchange: new.exchange,
+                span_id,
+                start: new.start,
+                end: None,
+                call: new.call,
+                context: new.context,
+                place: None,
+                finished: None,
+            },
+        );
+        span_id
+    }
+
+    /// A span ended; `draft` lacks only its place in a trace.
+    pub fn finish(&mut self, span: SpanRef, draft: Span, out: &mut Vec<Span>) {
+        let Some(node) = self.nodes.get_mut(span) else {
+            self.counts.orphans += 1;
+            self.counts.emitted += 1;
+            out.push(draft);
+            return;
+        };
+        node.end = Some(draft.end);
+        self.due.insert((draft.end + GRACE_NS, span));
+        node.finished = Some(Box::new(draft));
+    }
+
+    /// Emits what is due at `now`.
+    pub fn advance(&mut self, now: Ns, causality: &mut Causality, out: &mut Vec<Span>) {
+        while let Some(&(at, span)) = self.due.first() {
+            if at > now {
+                return;
+            }
+            self.due.pop_first();
+            let place = match self.place(span, now, causality, 0) {
+                Placing::At(place) => Some(place),
+                Placing::Wait if now == Ns::MAX => None,
+                Placing::Wait => {
+                    self.due.insert((now + RETRY_NS, span));
+                    continue;
+                }
+            };
+            self.emit(span, place, out);
+        }
+    }
+
+    fn emit(&mut self, span: SpanRef, place: Option<Place>, out: &mut Vec<Span>) {
+        let Some(node) = self.nodes.get(span) else { return };
+        let other = self.nodes.other_end(node).and_then(|o| self.nodes.get(o));
+        let (other_start, other_end) = (other.map(|o| o.start), other.and_then(|o| o.end));
+        let Some(node) = self.nodes.get_mut(span) else { return };
+        let Some(mut s) = node.finished.take() else { return };
+        // Both ends of a call stamp their transfers after they are complete, so a client's send may be stamped
+        // after its server's receive. The server's time bounds the client's, never the other way round.
+        match node.role {
+            Role::Client => s.start = s.start.min(other_start.unwrap_or(s.start)),
+            Role::Server => {
+                if let Some(end) = other_end
+                    && end < s.end
+                    && s.end - end < GRACE_NS
+                {
+                    s.end = end.max(s.start);
+                }
+            }
+        }
+        s.span_id = node.span_id;
+        if let Some(place) = place {
+            s.trace_id = place.trace_id;
+            s.parent_span_id = place.parent;
+            if let Some(method) = place.method {
+                s.attributes.set("ktrdr.link.method", method.name());
+                s.attributes.set("ktrdr.link.certainty", if method.exact() { "exact" } else { "inferred" });
+            }
+            if let Some(follows) = place.follows {
+                let mut attributes = super::model::Attributes::new();
+                attributes.set("ktrdr.link.kind", "work_after_response");
+                s.links.push(Link { trace_id: place.trace_id, span_id: follows, attributes });
+            }
+        } else {
+            s.trace_id = node.exchange.trace_id(self.seed, node.role);
+        }
+        self.counts.emitted += 1;
+        out.push(*s);
+    }
+
+    /// Decides where a span hangs, and remembers it.
+    fn place(&mut self, span: SpanRef, now: Ns, causality: &mut Causality, depth: u32) -> Placing {
+        let Some(node) = self.nodes.get(span) else { return Placing::Wait };
+        if let Some(place) = node.place {
+            return Placing::At(place);
+        }
+        let own_trace = node.exchange.trace_id(self.seed, node.role);
+        let (role, start, context, call, exchange) =
+            (node.role, node.start, node.context, node.call, node.exchange);
+        let place = match role {
+            _ if depth > MAX_DEPTH => root(own_trace),
+            Role::Server => match self.nodes.other_end(node) {
+                Some(client) => match self.trace_of(client, now, causality, depth) {
+                    None => return Placing::Wait,
+                    Some(trace_id) => Place {
+                        trace_id,
+                        parent: Some(exchange.span_id(self.seed, Role::Client)),
+                        follows: None,
+                        method: Some(Method::Connection),
+                    },
+                },
+                None if now < start.saturating_add(GRACE_NS) => return Placing::Wait,
+                None => context.map_or(root(own_trace), from_wire),
+            },
+            Role::Client => {
+                if let Some(c) = context {
+                    from_wire(c)
+                } else {
+                    let origin = match call.map(|c| causality.origin(c, now)) {
+                        Some(Settlement::Open) => return Placing::Wait,
+                        Some(Settlement::Settled(origin)) => origin,
+                        None => None,
+                    };
+                    match origin.and_then(|o| self.nodes.get(o.span).map(|n| (o, n.span_id, n.end))) {
+                        None => root(own_trace),
+                        Some((o, parent, end)) => {
+                            let Some(trace_id) = self.trace_of(o.span, now, causality, depth) else {
+                                return Placing::Wait;
+                            };
+                            let over = end.is_some_and(|e| e < start);
+                            Place {
+                                trace_id,
+                                parent: (!over).then_some(parent),
+                                follows: over.then_some(parent),
+                                method: Some(o.method),
+                            }
+                        }
+                    }
+                }
+            }
+        };
+        if let Some(node) = self.nodes.get_mut(span) {
+            node.place = Some(place);
+        }
+        Placing::At(place)
+    }
+
+    fn trace_of(&mut self, span: SpanRef, now: Ns, causality: &mut Causality, depth: u32) -> Option<TraceId> {
+        match self.place(span, now, causality, depth + 1) {
+            Placing::At(place) => Some(place.trace_id),
+            Placing::Wait => None,
+        }
+    }
+}
+
+impl Default for Assembler {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn root(trace_id: TraceId) -> Place {
+    Place { trace_id, parent: None, follows: None, method: None }
+}
+
+fn from_wire(c: TraceContext) -> Place {
+    Place { trace_id: c.trace_id, parent: Some(c.span_id), follows: None, method: Some(Method::TraceContext) }
+}

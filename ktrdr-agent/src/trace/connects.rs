@@ -1,0 +1,256 @@
+//! Connects: the ones under way, the ones that failed, and which failure is a failure of the call.
+//!
+//! Clients try the addresses of a name one after the other (RFC 8305): `[::1]` refused and `127.0.0.1` fine is no
+//! error of the call. A failure on an IPv6 address therefore waits a moment for a success on the same port.
+
+use std::net::SocketAddr;
+
+use hashlink::LruCache;
+
+use super::causality::{CallRef, SpanRef};
+use crate::event::{ConnId, MS, Ns, Task};
+
+/// Connects under way, and recent failures per (process, target): a process that opens more at once, or fails to
+/// more targets within a minute, loses retry numbers, not spans.
+const MAX_PENDING: usize = 16 * 1024;
+/// RFC 8305 §5: the next address is tried at the latest after 250 ms ("Connection Attempt Delay").
+const FALLBACK_NS: Ns = 300 * MS;
+/// A retry follows its failure within a minute or is a new attempt; KTRDR retries within seconds.
+const RETRY_NS: Ns = 60_000 * MS;
+/// A client that closes a connecting socket earlier than this took another way (a race of addresses, a cancelled
+/// task); later, it gave up waiting. httpx gives up after 5 s by default, KTRDR after 30 s.
+const GAVE_UP_NS: Ns = 900 * MS;
+
+/// A connect under way.
+#[derive(Clone, Copy, Debug)]
+pub struct Connecting {
+    /// Who connects.
+    pub task: Task,
+    /// Its origin.
+    pub call: CallRef,
+    /// When the SYN left.
+    pub start: Ns,
+    /// Where to.
+    pub remote: SocketAddr,
+    /// Network namespace.
+    pub netns: u32,
+}
+
+/// Why a connect failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// The kernel said so.
+    Errno(u16),
+    /// The client closed the socket before there was an answer.
+    GaveUp,
+}
+
+/// A failed connect.
+#[derive(Clone, Debug)]
+pub struct Failed {
+    /// Its span.
+    pub span: SpanRef,
+    /// How it was going.
+    pub connect: Connecting,
+    /// When it failed.
+    pub end: Ns,
+    /// Why.
+    pub failure: Failure,
+    /// 1 for the first attempt of this process at this target, 2 for the first retry, …
+    pub attempt: u32,
+    /// Other addresses tried before for the same call.
+    pub earlier: Vec<(Ns, SocketAddr, Failure)>,
+}
+
+/// State of all connects.
+pub struct Connects {
+    pending: LruCache<ConnId, Connecting, foldhash::fast::FixedState>,
+    attempts: LruCache<(u32, SocketAddr), (u32, Ns), foldhash::fast::FixedState>,
+    held: Vec<Failed>,
+    /// Failures that another address made good.
+    pub recovered: u64,
+    /// Connecting sockets that were closed early.
+    pub abandoned: u64,
+}
+
+impl Default for Connects {
+    fn default() -> Self {
+        Self {
+            pending: LruCache::with_hasher(MAX_PENDING, foldhash::fast::FixedState::default()),
+            attempts: LruCache::with_hasher(MAX_PENDING, foldhash::fast::FixedState::default()),
+            held: Vec::new(),
+            recovered: 0,
+            abandoned: 0,
+        }
+    }
+}
+
+impl Connects {
+    /// A SYN left.
+    pub fn started(&mut self, conn: ConnId, connecting: Connecting) {
+        self.pending.insert(conn, connecting);
+    }
+
+    /// The connection stands. Failures at other addresses of the same call are forgiven.
+    pub fn succeeded(&mut self, conn: ConnId) -> Option<Connecting> {
+        let c = self.pending.remove(&conn)?;
+        let before = self.held.len();
+        self.held.retain(|f| !same_call(&f.connect, &c));
+        self.recovered += (before - self.held.len()) as u64;
+        self.attempts.remove(&(c.task.tgid, c.remote));
+        Some(c)
+    }
+
+    /// The socket closed before it was connected. `error`: `sk_err`.
+    pub fn failed(
+        &mut self,
+        conn: ConnId,
+        error: u16,
+        now: Ns,
+        span: impl FnOnce() -> SpanRef,
+    ) -> Vec<Failed> {
+        let Some(connect) = self.pending.remove(&conn) else { return Vec::new() };
+        let failure = match error {
+            0 if now.saturating_sub(connect.start) < GAVE_UP_NS => {
+                self.abandoned += 1;
+                return Vec::new();
+            }
+            0 => Failure::GaveUp,
+            e => Failure::Errno(e),
+        };
+        self.settle(connect, failure, now, span())
+    }
+
+    /// A connect failed without a SYN. `None` if the same failure was seen as a state change already.
+    pub fn failed_at_once(&mut self, connect: Connecting, error: u16, now: Ns, span: SpanRef) -> Vec<Failed> {
+        let key = (connect.task.tgid, connect.remote);
+        // A blocking connect reports the failure of its own socket once more when it returns.
+        let seen = self.attempts.peek(&key).is_some_and(|(_, at)| now.saturating_sub(*at) < 50 * MS);
+        if seen { Vec::new() } else { self.settle(connect, Failure::Errno(error), now, span) }
+    }
+
+    fn settle(&mut self, connect: Connecting, failure: Failure, now: Ns, span: SpanRef) -> Vec<Failed> {
+        let key = (connect.task.tgid, connect.remote);
+        let attempt = match self.attempts.get(&key) {
+            Some((n, at)) if now.saturating_sub(*at) < RETRY_NS => n + 1,
+            _ => 1,
+        };
+        self.attempts.insert(key, (attempt, now));
+        let mut earlier = Vec::new();
+        self.held.retain(|f| {
+            let same = same_call(&f.connect, &connect);
+            if same {
+                earlier.push((f.end, f.connect.remote, f.failure));
+            }
+            !same
+        });
+        let failed = Failed { span, connect, end: now, failure, attempt, earlier };
+        if connect.remote.is_ipv6() {
+            self.held.push(failed);
+            return Vec::new();
+        }
+        vec![failed]
+    }
+
+    /// Failures for which no other address made up.
+    pub fn expire(&mut self, now: Ns) -> Vec<Failed> {
+        if self.held.is_empty() {
+            return Vec::new();
+        }
+        let (due, held) = std::mem::take(&mut self.held)
+            .into_iter()
+            .partition(|f| now == Ns::MAX || now.saturating_sub(f.end) >= FALLBACK_NS);
+        self.held = held;
+        due
+    }
+}
+
+/// Whether two connects are attempts of one call at different addresses of the same name.
+fn same_call(a: &Connecting, b: &Connecting) -> bool {
+    a.task.tgid == b.task.tgid
+        && a.remote.port() == b.remote.port()
+        && a.remote.ip() != b.remote.ip()
+        && a.netns == b.netns
+}
+
+/// `error.type` and plain words for a failure (errno numbers: `include/uapi/asm-generic/errno.h`).
+pub fn describe(failure: Failure) -> (&'static str, String) {
+    let (kind, words) = match failure {
+        Failure::GaveUp => ("connection_timeout", "no answer to the connection request, the client gave up"),
+        Failure::Errno(e) => match e {
+            111 => ("connection_refused", "connection refused"),
+            110 => ("connection_timeout", "no answer to the connection request (timed out)"),
+            113 => ("host_unreachable", "host unreachable"),
+            101 => ("network_unreachable", "network unreachable"),
+            104 => ("connection_reset", "connection reset"),
+            103 => ("connection_aborted", "connection aborted"),
+            99 => ("address_not_available", "no local address or port available for it"),
+            1 | 13 => ("permission_denied", "not permitted (firewall or security policy)"),
+            22 => ("invalid_argument", "invalid address"),
+            97 => ("address_family_not_supported", "address family not supported"),
+            _ => return ("connect_error", format!("connect failed with errno {e}")),
+        },
+    };
+    (kind, words.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn connecting(remote: &str, start: Ns) -> Connecting {
+        let task = Task { tgid: 7, tid: 7, py_context: 0 };
+        Connecting { task, call: CallRef(1), start, remote: remote.parse().unwrap(), netns: 1 }
+    }
+
+    fn refuse(c: &mut Connects, id: u64, remote: &str, at: Ns) -> Vec<Failed> {
+        c.started(ConnId(id), connecting(remote, at));
+        c.failed(ConnId(id), 111, at + MS, || SpanRef(id))
+    }
+
+    #[test]
+    fn retries_are_numbered() {
+        let mut c = Connects::default();
+        assert_eq!(refuse(&mut c, 1, "127.0.0.1:5001", 0)[0].attempt, 1);
+        assert_eq!(refuse(&mut c, 2, "127.0.0.1:5001", 1000 * MS)[0].attempt, 2);
+        assert_eq!(refuse(&mut c, 3, "127.0.0.1:5002", 1000 * MS)[0].attempt, 1);
+        assert_eq!(refuse(&mut c, 4, "127.0.0.1:5001", 1000 * MS + RETRY_NS + 2 * MS)[0].attempt, 1);
+    }
+
+    #[test]
+    fn another_address_that_answers_forgives() {
+        let mut c = Connects::default();
+        assert!(refuse(&mut c, 1, "[::1]:80", 0).is_empty());
+        c.started(ConnId(2), connecting("127.0.0.1:80", 2 * MS));
+        assert!(c.succeeded(ConnId(2)).is_some());
+        assert!(c.expire(Ns::MAX).is_empty());
+        assert_eq!(c.recovered, 1);
+    }
+
+    #[test]
+    fn two_addresses_that_refuse_are_one_failure() {
+        let mut c = Connects::default();
+        assert!(refuse(&mut c, 1, "[::1]:80", 0).is_empty());
+        let failed = refuse(&mut c, 2, "127.0.0.1:80", 2 * MS);
+        assert_eq!((failed.len(), failed[0].earlier.len()), (1, 1));
+        assert!(c.expire(Ns::MAX).is_empty());
+    }
+
+    #[test]
+    fn an_ipv6_failure_alone_comes_out_late() {
+        let mut c = Connects::default();
+        assert!(refuse(&mut c, 1, "[::1]:80", 0).is_empty());
+        assert!(c.expire(FALLBACK_NS).is_empty());
+        assert_eq!(c.expire(FALLBACK_NS + MS).len(), 1);
+    }
+
+    #[test]
+    fn a_socket_closed_early_did_not_fail_and_one_closed_late_timed_out() {
+        let mut c = Connects::default();
+        c.started(ConnId(1), connecting("10.0.0.1:80", 0));
+        assert!(c.failed(ConnId(1), 0, 10 * MS, || SpanRef(1)).is_empty());
+        c.started(ConnId(2), connecting("10.0.0.1:80", 0));
+        let f = c.failed(ConnId(2), 0, 5000 * MS, || SpanRef(2));
+        assert_eq!(describe(f[0].failure).0, "connection_timeout");
+    }
+}

@@ -1,0 +1,232 @@
+//! Builds spans (all but their place in a trace) from finished exchanges and failed connects.
+
+use std::net::SocketAddr;
+
+use super::connects::{self, Failed, Failure};
+use super::ids::ExchangeId;
+use super::listeners::{self, Evidence, Listeners};
+use super::model::{Attributes, Span, SpanEvent, SpanId, SpanKind, Status, TraceId, Value};
+use super::processes::Processes;
+use crate::engine::conn::{Conn, Connected};
+use crate::engine::pairing::Exchange;
+use crate::event::{Ns, Tuple};
+use crate::protocol::Role;
+
+/// What the builders may look at.
+pub struct Facts<'a> {
+    /// Processes.
+    pub processes: &'a mut Processes,
+    /// Listeners.
+    pub listeners: &'a Listeners,
+    /// Names of services by port, for peers nobody is seen to be.
+    pub port_names: &'a [(u16, String)],
+    /// Wall clock minus boot clock.
+    pub wall_offset_ns: i64,
+}
+
+impl Facts<'_> {
+    /// The service at an address: who listens there, did last, or is known to use the port.
+    pub fn peer(&self, netns: u32, addr: SocketAddr) -> Option<String> {
+        let owner = self.listeners.last_owner(netns, addr.port());
+        owner
+            .and_then(|t| self.processes.service(t))
+            .map(str::to_owned)
+            .or_else(|| self.port_name(addr.port()))
+    }
+
+    /// The service configured for a port.
+    fn port_name(&self, port: u16) -> Option<String> {
+        self.port_names.iter().find(|(p, _)| *p == port).map(|(_, n)| n.clone())
+    }
+
+    fn draft(&mut self, tgid: u32, kind: SpanKind, name: String, start: Ns, end: Ns) -> Span {
+        Span {
+            trace_id: TraceId::default(),
+            span_id: SpanId::default(),
+            parent_span_id: None,
+            kind,
+            name,
+            start,
+            end: end.max(start),
+            wall_offset_ns: self.wall_offset_ns,
+            status: Status::Unset,
+            attributes: Attributes::new(),
+            events: Vec::new(),
+            links: Vec::new(),
+            resource: self.processes.resource_of(tgid),
+        }
+    }
+}
+
+/// What the connection adds to an exchange.
+#[derive(Clone, Copy, Debug)]
+pub struct OnConn {
+    /// Addresses.
+    pub tuple: Tuple,
+    /// Which end.
+    pub role: Role,
+    /// The connect, if this was the first call on it.
+    pub connected: Option<Connected>,
+    /// Transfers without a user buffer were seen.
+    pub no_buffer: bool,
+}
+
+impl OnConn {
+    /// What the connection `conn` adds to its next exchange.
+    pub fn of(conn: &Conn) -> Option<Self> {
+        let role = conn.role?;
+        Some(Self { tuple: conn.tuple, role, connected: conn.connected, no_buffer: conn.no_buffer })
+    }
+}
+
+/// The span of an exchange.
+pub fn exchange(x: Exchange, id: ExchangeId, on: &OnConn, facts: &mut Facts<'_>) -> Span {
+    let kind = match on.role {
+        Role::Client => SpanKind::Client,
+        Role::Server => SpanKind::Server,
+    };
+    let task = x.start.task;
+    let mut s = facts.draft(task.tgid, kind, x.request.name, x.start.ts, x.end);
+    s.attributes = x.request.attributes;
+    let answered = x.response.is_some();
+    if let Some(r) = x.response {
+        s.attributes.extend(r.attributes);
+        s.status = r.status;
+    }
+    s.events = x.events;
+    s.attributes.set("thread.id", task.tid);
+    s.attributes.set("ktrdr.exchange.id", id.to_string());
+    if on.role == Role::Client
+        && let Some(peer) = facts.peer(on.tuple.netns, on.tuple.remote)
+    {
+        s.attributes.set("peer.service", peer);
+    }
+    if let Some(c) = on.connected {
+        s.attributes.set("ktrdr.connect.duration_ms", ms(c.end.saturating_sub(c.start)));
+        let mut a = Attributes::new();
+        a.set("ktrdr.connect.duration_ms", ms(c.end.saturating_sub(c.start)));
+        s.events.insert(0, SpanEvent { ts: c.end, name: "connected".into(), attributes: a });
+    }
+    if let Some(first) = x.response_start {
+        s.attributes.set("ktrdr.response.first_byte_ms", ms(first.ts.saturating_sub(x.start.ts)));
+    }
+    if on.no_buffer {
+        s.attributes.set("ktrdr.capture.no_buffer", true);
+    }
+    if let Some(why) = x.incomplete {
+        s.attributes.set("ktrdr.incomplete", why);
+        if !answered {
+            no_response(&mut s, why, on, facts);
+        }
+    }
+    s
+}
+
+/// A call that ended without an answer.
+fn no_response(s: &mut Span, why: &'static str, on: &OnConn, facts: &Facts<'_>) {
+    let after = listeners::ago(s.end.saturating_sub(s.start));
+    let me = s.resource.service.clone();
+    let (kind, text) = match (on.role, why) {
+        (_, "agent_stopped") => return,
+        (_, "response_lost" | "order_lost" | "too_many_open") => return,
+        (Role::Client, why) => {
+            let peer = facts.peer(on.tuple.netns, on.tuple.remote).unwrap_or_else(|| "the server".to_owned());
+            let what = match why {
+                "connection_reset" => "the connection was reset".to_owned(),
+                "peer_closed" => format!("{peer} closed the connection"),
+                "connection_timeout" => "the connection timed out".to_owned(),
+                _ => format!("{me} gave up and closed the connection"),
+            };
+            let kind = if why == "connection_closed" { "timeout" } else { why };
+            (kind, format!("{me} got no response from {peer} at {}: {what} after {after}", on.tuple.remote))
+        }
+        (Role::Server, why) => {
+            (why, format!("{me} did not answer {}: the connection ended after {after}", on.tuple.remote))
+        }
+    };
+    s.attributes.set("error.type", kind);
+    s.status = Status::Error(text);
+}
+
+/// The span of a failed connect.
+pub fn failed_connect(f: &Failed, facts: &mut Facts<'_>) -> Span {
+    let c = &f.connect;
+    let (kind, words) = connects::describe(f.failure);
+    let evidence = facts.listeners.evidence(c.netns, c.remote);
+    let peer = facts.peer(c.netns, c.remote);
+    let shown = peer.clone().unwrap_or_else(|| c.remote.to_string());
+    let mut s = facts.draft(c.task.tgid, SpanKind::Client, format!("connect {shown}"), c.start, f.end);
+    let me = s.resource.service.clone();
+    let target = match &peer {
+        Some(name) => format!("{name} at {}", c.remote),
+        None => c.remote.to_string(),
+    };
+    let mut text = format!("{me} could not connect to {target}: {words}");
+    if f.failure == Failure::Errno(111) {
+        text.push_str(", ");
+        text.push_str(&listeners::explain(&evidence, c.remote, f.end, facts.processes));
+    } else if kind == "connection_timeout" {
+        text.push_str(&format!(" after {}", listeners::ago(f.end.saturating_sub(c.start))));
+    }
+    if f.attempt > 1 {
+        text.push_str(&format!(" (attempt {})", f.attempt));
+    }
+    let a = &mut s.attributes;
+    a.set("error.type", kind);
+    a.set("server.address", c.remote.ip().to_string());
+    a.set("server.port", c.remote.port());
+    a.set("network.peer.address", c.remote.ip().to_string());
+    a.set("network.peer.port", c.remote.port());
+    a.set("network.transport", "tcp");
+    a.set("network.type", if c.remote.is_ipv4() { "ipv4" } else { "ipv6" });
+    if let Some(peer) = peer {
+        a.set("peer.service", peer);
+    }
+    a.set("thread.id", c.task.tid);
+    if let Failure::Errno(e) = f.failure {
+        a.set("ktrdr.connect.errno", e);
+    }
+    a.set("ktrdr.connect.attempt", f.attempt);
+    evidence_attributes(a, &evidence, facts.processes);
+    for (ts, remote, failure) in &f.earlier {
+        let mut e = Attributes::new();
+        e.set("network.peer.address", remote.ip().to_string());
+        e.set("network.peer.port", remote.port());
+        e.set("error.type", connects::describe(*failure).0);
+        s.start = s.start.min(*ts);
+        s.events.push(SpanEvent { ts: *ts, name: "connect.address_failed".into(), attributes: e });
+    }
+    s.status = Status::Error(text);
+    s
+}
+
+/// The evidence in a form that programs read.
+fn evidence_attributes(a: &mut Attributes, evidence: &Evidence, processes: &Processes) {
+    let (word, last) = match evidence {
+        Evidence::Nothing => ("nothing_listening", None),
+        Evidence::Remote => ("remote_host", None),
+        Evidence::Listening(l) => ("listening", Some(l)),
+        Evidence::OtherAddress(list) => ("other_address_only", list.first()),
+        Evidence::Gone(l) => ("listener_gone", Some(l)),
+    };
+    a.set("ktrdr.listener.state", word);
+    let Some(l) = last else { return };
+    if l.tgid != 0 {
+        a.set("ktrdr.listener.pid", l.tgid);
+    }
+    a.set("ktrdr.listener.address", l.addr.to_string());
+    if let Some(p) = processes.get(l.tgid) {
+        a.set("ktrdr.listener.command", p.command());
+        if let Some(end) = p.end {
+            a.set("ktrdr.listener.exit", Value::Str(end.to_string()));
+        }
+    }
+}
+
+/// Nanoseconds as milliseconds.
+fn ms(ns: Ns) -> f64 {
+    // Exact to a nanosecond for 104 days.
+    #[allow(clippy::cast_precision_loss)]
+    let ms = ns as f64 / 1e6;
+    ms
+}
