@@ -181,7 +181,7 @@ impl Core {
             Body::State(s) => self.state(ts, Task { tgid, tid, py_context: s.py_context }, &s),
             Body::ConnectError(c) => self.connect_error(ts, Task { tgid, tid, py_context: c.py_context }, &c),
             Body::Fork(f) => self.causality.fork(Task { tgid, tid, py_context: f.py_context }, f, ts),
-            Body::Exec(_) => {}
+            Body::Exec(_) => self.causality.exec(tgid),
             Body::Exit(e) => {
                 self.processes.exit(tgid, ts, &e);
                 self.causality.exit(tgid);
@@ -260,7 +260,7 @@ impl Core {
             return;
         }
         if d.direction == Direction::Recv {
-            self.causality.received(task, ts);
+            self.causality.received(task, d.conn, ts);
         }
         let listeners = &self.listeners;
         let role = |t: &Tuple| listeners.any(t.netns, t.local.port()).then_some(Role::Server);
@@ -290,7 +290,7 @@ impl Core {
         let Some(mut on) = on else { return };
         for p in paired {
             match p {
-                Paired::Began(b) => self.began(&on, b),
+                Paired::Began(b) => self.began(id, &on, b),
                 Paired::Answered(span, mark) => {
                     if on.role == Role::Server {
                         self.causality.response_written(mark.task, span, mark.ts);
@@ -314,11 +314,11 @@ impl Core {
         ExchangeId::new(self.assembler.id_seed(), client, server, on.tuple.netns, seq)
     }
 
-    fn began(&mut self, on: &OnConn, b: Began) {
+    fn began(&mut self, conn: ConnId, on: &OnConn, b: Began) {
         let call = match on.role {
             Role::Client => Some(self.causality.call(b.start.task, b.start.ts)),
             Role::Server => {
-                self.causality.request_read(b.head.task, b.span, b.head.ts);
+                self.causality.request_read(b.head.task, conn, b.span, b.head.ts);
                 None
             }
         };
