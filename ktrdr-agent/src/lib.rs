@@ -6,6 +6,7 @@
 pub mod core;
 pub mod engine;
 pub mod event;
+pub mod kernel;
 pub mod protocol;
 pub mod settings;
 pub mod trace;

@@ -7,6 +7,7 @@
 pub mod counters;
 pub mod limits;
 pub mod maps;
+pub mod offsets;
 pub mod records;
 
 pub use counters::Counter;

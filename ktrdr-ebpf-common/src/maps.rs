@@ -4,7 +4,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Ring buffer of records.
 pub const EVENTS: &str = "EVENTS";
-/// Per-CPU array of `u64`, indexed by [`crate::Counter`].
+/// Per-CPU array with one entry: an array of `u64`, indexed by [`crate::Counter`]. One look-up serves all counters.
 pub const COUNTERS: &str = "COUNTERS";
 /// LRU hash: connection id (`u64`) → [`Policy`].
 pub const POLICIES: &str = "POLICIES";
@@ -12,6 +12,8 @@ pub const POLICIES: &str = "POLICIES";
 pub const EXCLUDED: &str = "EXCLUDED";
 /// Hash: tid (`u32`) → [`PyThread`].
 pub const PY_THREADS: &str = "PY_THREADS";
+/// Arrays of working memory, one entry per possible CPU (the agent sizes them).
+pub const SCRATCH: [&str; 3] = ["SCRATCH_SEND", "SCRATCH_RECV", "SCRATCH_SYSCALL"];
 
 /// What to do with the transfers of one connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -55,4 +57,12 @@ pub mod constants {
     pub const UNKNOWN_CAPTURE: &str = "UNKNOWN_CAPTURE";
     /// `u64`: unread ring bytes from which a record wakes the reader.
     pub const WAKE_BYTES: &str = "WAKE_BYTES";
+    /// `u64`: address of `socket_file_ops`, 0 where `/proc/kallsyms` does not tell it.
+    pub const SOCKET_FILE_OPS: &str = "SOCKET_FILE_OPS";
+    /// 1 = `bpf_get_socket_cookie` takes a `struct sock` in tracing programs (kernel 5.12 and later).
+    pub const HAS_SOCKET_COOKIE: &str = "HAS_SOCKET_COOKIE";
+    /// 1 = `sched_process_exit` says itself whether the whole group is dead (kernel 6.16 and later).
+    pub const HAS_GROUP_DEAD: &str = "HAS_GROUP_DEAD";
+    /// Offset in `task_struct` of the `u32` that tells a 32-bit system call from a 64-bit one.
+    pub const TASK_COMPAT: &str = "TASK_COMPAT";
 }

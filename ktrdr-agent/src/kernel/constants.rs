@@ -1,0 +1,93 @@
+//! The constants of the kernel programs: field offsets, and what this kernel can do.
+
+use std::{
+    fs::File,
+    io::{BufRead as _, BufReader},
+};
+
+use aya::EbpfLoader;
+use ktrdr_ebpf_common::{limits, maps::constants as names};
+
+use super::{KernelError, KernelOptions, btf::KernelTypes};
+
+/// Values by name.
+pub(super) struct Constants {
+    words: Vec<(&'static str, u32)>,
+    wake_bytes: u64,
+    socket_file_ops: u64,
+}
+
+impl Constants {
+    /// Resolves everything.
+    pub fn resolve(
+        types: &KernelTypes,
+        options: &KernelOptions,
+        needs_files: bool,
+    ) -> Result<Self, KernelError> {
+        let mut words = Vec::new();
+        macro_rules! resolve {
+            ($($name:ident = $strukt:literal, $path:literal, $need:ident;)+) => {
+                $(words.push((stringify!($name), offset(types, $strukt, $path, stringify!($need))?));)+
+            };
+        }
+        ktrdr_ebpf_common::for_each_offset!(resolve);
+
+        let compat = if cfg!(target_arch = "aarch64") { "thread_info.flags" } else { "thread_info.status" };
+        words.push((names::TASK_COMPAT, offset(types, "task_struct", compat, "required")?));
+        words.push((names::HAS_SOCKET_COOKIE, types.has_function("bpf_get_socket_ptr_cookie").into()));
+        let tells_group =
+            types.tracepoint_arguments("sched_process_exit").is_some_and(|arguments| arguments > 1);
+        words.push((names::HAS_GROUP_DEAD, tells_group.into()));
+        words.push((names::AGENT_TGID, options.agent_tgid));
+        words.push((names::UNKNOWN_CAPTURE, options.unknown_capture.min(limits::MAX_PAYLOAD as u32)));
+        Ok(Constants {
+            words,
+            wake_bytes: wake_bytes(options.ring_bytes),
+            // Only the system-call hook looks at files.
+            socket_file_ops: if needs_files { socket_file_ops().unwrap_or(0) } else { 0 },
+        })
+    }
+
+    /// Hands them to the loader; every one must exist in the object.
+    pub fn set<'a>(&'a self, loader: &mut EbpfLoader<'a>) {
+        for (name, value) in &self.words {
+            loader.override_global(name, value, true);
+        }
+        loader.override_global(names::WAKE_BYTES, &self.wake_bytes, true);
+        loader.override_global(names::SOCKET_FILE_OPS, &self.socket_file_ops, true);
+    }
+}
+
+/// A small ring must wake its reader before it is full.
+fn wake_bytes(ring_bytes: u32) -> u64 {
+    limits::WAKE_BYTES.min(u64::from(ring_bytes) / 4)
+}
+
+fn offset(
+    types: &KernelTypes,
+    strukt: &'static str,
+    path: &'static str,
+    need: &str,
+) -> Result<u32, KernelError> {
+    match types.offset(strukt, path) {
+        Some(offset) => Ok(offset),
+        None if need == "optional" => Ok(0),
+        None => Err(KernelError::Field { strukt, path }),
+    }
+}
+
+/// Address of `socket_file_ops`, where the kernel lists data symbols and shows addresses. Without it the programs look
+/// at the inode, one read more.
+fn socket_file_ops() -> Option<u64> {
+    let mut symbols = BufReader::with_capacity(1 << 16, File::open("/proc/kallsyms").ok()?);
+    let mut line = String::new();
+    while symbols.read_line(&mut line).ok()? > 0 {
+        let mut words = line.split_whitespace();
+        if let (Some(address), Some(_), Some("socket_file_ops")) = (words.next(), words.next(), words.next())
+        {
+            return u64::from_str_radix(address, 16).ok().filter(|&address| address != 0);
+        }
+        line.clear();
+    }
+    None
+}

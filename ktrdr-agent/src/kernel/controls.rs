@@ -1,0 +1,97 @@
+//! The maps through which the agent steers the programs and reads their counters.
+
+use aya::{
+    Ebpf, Pod,
+    maps::{HashMap, Map, MapData, MapError, PerCpuArray},
+};
+use ktrdr_ebpf_common::{
+    counters::COUNTERS,
+    maps::{self, Policy, PyThread},
+};
+
+use super::KernelError;
+
+/// Values of all counters, indexed by [`ktrdr_ebpf_common::Counter`], summed over the CPUs.
+pub type CounterValues = [u64; COUNTERS as usize];
+
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+struct PodPolicy(Policy);
+// SAFETY: plain numbers without padding (zerocopy's `IntoBytes` holds for `Policy`).
+unsafe impl Pod for PodPolicy {}
+
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+struct PodPyThread(PyThread);
+// SAFETY: plain numbers without padding (zerocopy's `IntoBytes` holds for `PyThread`).
+unsafe impl Pod for PodPyThread {}
+
+/// The control maps.
+pub(super) struct Controls {
+    counters: PerCpuArray<MapData, CounterValues>,
+    policies: HashMap<MapData, u64, PodPolicy>,
+    excluded: HashMap<MapData, u32, u32>,
+    py_threads: HashMap<MapData, u32, PodPyThread>,
+}
+
+impl Controls {
+    pub fn take(ebpf: &mut Ebpf) -> Result<Controls, KernelError> {
+        Ok(Controls {
+            counters: take(ebpf, maps::COUNTERS)?,
+            policies: take(ebpf, maps::POLICIES)?,
+            excluded: take(ebpf, maps::EXCLUDED)?,
+            py_threads: take(ebpf, maps::PY_THREADS)?,
+        })
+    }
+
+    pub fn counters(&self) -> Result<CounterValues, MapError> {
+        let mut sum = [0; COUNTERS as usize];
+        for cpu in self.counters.get(&0, 0)?.iter() {
+            for (total, value) in sum.iter_mut().zip(cpu) {
+                *total += value;
+            }
+        }
+        Ok(sum)
+    }
+
+    pub fn set_policy(&mut self, conn: u64, policy: Policy) -> Result<(), MapError> {
+        self.policies.insert(conn, PodPolicy(policy), 0)
+    }
+
+    pub fn forget_policy(&mut self, conn: u64) -> Result<(), MapError> {
+        absent_is_fine(self.policies.remove(&conn))
+    }
+
+    pub fn exclude(&mut self, tgid: u32) -> Result<(), MapError> {
+        self.excluded.insert(tgid, 1, 0)
+    }
+
+    pub fn include(&mut self, tgid: u32) -> Result<(), MapError> {
+        absent_is_fine(self.excluded.remove(&tgid))
+    }
+
+    pub fn set_py_thread(&mut self, tid: u32, thread: PyThread) -> Result<(), MapError> {
+        self.py_threads.insert(tid, PodPyThread(thread), 0)
+    }
+
+    pub fn remove_py_thread(&mut self, tid: u32) -> Result<(), MapError> {
+        absent_is_fine(self.py_threads.remove(&tid))
+    }
+}
+
+/// Takes a map out of the loaded object.
+pub(super) fn take<M>(ebpf: &mut Ebpf, name: &'static str) -> Result<M, KernelError>
+where
+    M: TryFrom<Map, Error = MapError>,
+{
+    let map = ebpf.take_map(name).ok_or(KernelError::MissingMap(name))?;
+    M::try_from(map).map_err(|source| KernelError::Map { name, source: Box::new(source) })
+}
+
+fn absent_is_fine(result: Result<(), MapError>) -> Result<(), MapError> {
+    match result {
+        Err(MapError::KeyNotFound) => Ok(()),
+        Err(MapError::SyscallError(error)) if error.io_error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
+        other => other,
+    }
+}

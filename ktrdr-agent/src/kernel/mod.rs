@@ -1,0 +1,296 @@
+//! The kernel-facing module, the only one that knows aya: loads the programs, attaches them, reads their records and
+//! steers them.
+
+mod btf;
+mod constants;
+mod controls;
+mod object;
+mod probes;
+mod ring;
+mod stats;
+mod tracefs;
+
+use std::{io, path::Path, time::Duration};
+
+use aya::{
+    Btf, Ebpf, EbpfError, EbpfLoader,
+    maps::MapError,
+    programs::{
+        UProbe,
+        uprobe::{UProbeAttachLocation, UProbeScope},
+    },
+};
+use ktrdr_ebpf_common::{
+    limits,
+    maps::{self, Policy, PyThread},
+};
+
+pub use controls::CounterValues;
+pub use probes::{Hook, ProbeReport, ProbeStatus};
+pub use stats::{ProgramStats, StatsEnabled, enable as enable_stats};
+
+use btf::KernelTypes;
+use controls::Controls;
+use ring::Ring;
+
+/// How to load the programs.
+#[derive(Clone, Debug)]
+pub struct KernelOptions {
+    /// How transfers are seen.
+    pub hook: Hook,
+    /// Size of the ring in bytes; rounded up to a power of two of at least a page.
+    pub ring_bytes: u32,
+    /// Payload bytes copied per transfer on a connection without a policy; 0 sends no payload (but records).
+    pub unknown_capture: u32,
+    /// Processes whose transfers are left alone.
+    pub exclude: Vec<u32>,
+    /// The agent's own process.
+    pub agent_tgid: u32,
+    /// Report connects that failed before a packet left. With the socket hook this takes a system-call tracepoint,
+    /// which costs every system call of the host some nanoseconds; with the syscall hook it is free.
+    pub connect_errors: bool,
+}
+
+impl Default for KernelOptions {
+    fn default() -> Self {
+        KernelOptions {
+            hook: Hook::Auto,
+            ring_bytes: limits::RING_BYTES,
+            unknown_capture: limits::DEFAULT_CAPTURE,
+            exclude: Vec::new(),
+            agent_tgid: std::process::id(),
+            connect_errors: true,
+        }
+    }
+}
+
+/// Why the kernel side cannot work.
+#[derive(Debug, thiserror::Error)]
+pub enum KernelError {
+    /// No BTF.
+    #[error(
+        "the kernel's type information (/sys/kernel/btf/vmlinux) cannot be used: {0}; a kernel built with CONFIG_DEBUG_INFO_BTF is needed"
+    )]
+    Btf(String),
+    /// A field is not there.
+    #[error("this kernel's BTF has no {strukt}.{path}; it is older or newer than the agent knows")]
+    Field {
+        /// Struct.
+        strukt: &'static str,
+        /// Field.
+        path: &'static str,
+    },
+    /// The object was refused.
+    #[error("the kernel refused the agent's maps or programs: {0}")]
+    Load(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// A program without which nothing is seen was refused.
+    #[error("the kernel refused the program {name}: {reason}")]
+    Probe {
+        /// Name of the program.
+        name: &'static str,
+        /// In the kernel's words.
+        reason: String,
+    },
+    /// The object and the agent do not fit together.
+    #[error("the embedded object has no map {0}")]
+    MissingMap(&'static str),
+    /// A map of the wrong kind or one that cannot be mapped.
+    #[error("map {name}: {source}")]
+    Map {
+        /// Name of the map.
+        name: &'static str,
+        /// What was wrong.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The ring cannot be waited for.
+    #[error("the ring cannot be polled: {0}")]
+    Poll(#[from] io::Error),
+}
+
+/// The loaded and attached kernel side. Dropping it detaches everything; nothing stays in the kernel.
+pub struct Kernel {
+    ebpf: Ebpf,
+    ring: Ring,
+    controls: Controls,
+    hook: Hook,
+    probes: Vec<ProbeReport>,
+    warnings: Vec<String>,
+}
+
+impl Kernel {
+    /// Loads and attaches the programs.
+    ///
+    /// # Errors
+    /// No BTF, no permission, or a program that everything depends on was refused. Lesser probes that fail are in
+    /// [`Kernel::probes`].
+    pub fn load(options: &KernelOptions) -> Result<Kernel, KernelError> {
+        let mut warnings = Vec::new();
+        if let Err(error) = raise_memlock() {
+            // Needed before 5.11 only, where maps count against the limit.
+            warnings.push(format!("RLIMIT_MEMLOCK could not be raised: {error}"));
+        }
+        let types = KernelTypes::load()?;
+        let hook = match options.hook {
+            Hook::Auto if types.has_tracepoint("sock_send_length") => Hook::Socket,
+            Hook::Auto => Hook::Syscall,
+            chosen => chosen,
+        };
+        let constants = constants::Constants::resolve(&types, options, hook == Hook::Syscall)?;
+        let kernel_btf = Btf::from_sys_fs().map_err(|error| KernelError::Btf(error.to_string()))?;
+        let cpus = aya::util::nr_cpus().map_err(|(_, error)| KernelError::Poll(error))? as u32;
+
+        let mut loader = EbpfLoader::new();
+        loader.btf(Some(&kernel_btf)).map_max_entries(maps::EVENTS, ring_size(options.ring_bytes));
+        for name in maps::SCRATCH {
+            loader.map_max_entries(name, cpus);
+        }
+        constants.set(&mut loader);
+        let mut ebpf =
+            loader.load(object::OBJECT).map_err(|error: EbpfError| KernelError::Load(Box::new(error)))?;
+
+        let ring = Ring::new(controls::take(&mut ebpf, maps::EVENTS)?)?;
+        let mut controls = Controls::take(&mut ebpf)?;
+        for &tgid in &options.exclude {
+            controls.exclude(tgid).map_err(map_error(maps::EXCLUDED))?;
+        }
+        let probes = probes::attach_all(&mut ebpf, &kernel_btf, &types, hook, options.connect_errors)
+            .map_err(|(name, reason)| KernelError::Probe { name, reason })?;
+        Ok(Kernel { ebpf, ring, controls, hook, probes, warnings })
+    }
+
+    /// The hook in use; never [`Hook::Auto`].
+    pub fn hook(&self) -> Hook {
+        self.hook
+    }
+
+    /// Every probe and what became of it.
+    pub fn probes(&self) -> &[ProbeReport] {
+        &self.probes
+    }
+
+    /// What went wrong without stopping anything.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// Waits until much is unread, something urgent happened or `timeout` passed, then hands over what is there, one
+    /// record at a time, up to a budget. Returns the number of records. `timeout` is the flush interval: records of
+    /// everyday traffic end no wait.
+    ///
+    /// # Errors
+    /// The ring cannot be waited for (never seen; the descriptor is valid as long as `self`).
+    pub fn poll(&mut self, timeout: Duration, each: &mut dyn FnMut(&[u8])) -> io::Result<usize> {
+        self.ring.poll(timeout, each)
+    }
+
+    /// Records read so far; equals the counter `Submitted` once the ring is drained.
+    pub fn records_read(&self) -> u64 {
+        self.ring.read()
+    }
+
+    /// Counters of the programs, summed over the CPUs.
+    ///
+    /// # Errors
+    /// The map cannot be read.
+    pub fn counters(&self) -> Result<CounterValues, KernelError> {
+        self.controls.counters().map_err(map_error(maps::COUNTERS))
+    }
+
+    /// Program runs the kernel refused, of all programs together: losses no program could count.
+    pub fn recursion_misses(&self) -> u64 {
+        self.program_stats().iter().map(|program| program.recursion_misses).sum()
+    }
+
+    /// What the kernel counts per program; times only while [`enable_stats`] holds.
+    pub fn program_stats(&self) -> Vec<ProgramStats> {
+        stats::of(&self.ebpf)
+    }
+
+    /// Says how much of a connection's transfers to send.
+    ///
+    /// # Errors
+    /// The map refused the entry; the connection stays unknown.
+    pub fn set_policy(&mut self, conn: u64, policy: Policy) -> Result<(), KernelError> {
+        self.controls.set_policy(conn, policy).map_err(map_error(maps::POLICIES))
+    }
+
+    /// Makes a connection unknown again: its next record carries the addresses.
+    ///
+    /// # Errors
+    /// The map cannot be changed.
+    pub fn forget_policy(&mut self, conn: u64) -> Result<(), KernelError> {
+        self.controls.forget_policy(conn).map_err(map_error(maps::POLICIES))
+    }
+
+    /// Leaves the transfers of a process alone.
+    ///
+    /// # Errors
+    /// The map is full.
+    pub fn exclude(&mut self, tgid: u32) -> Result<(), KernelError> {
+        self.controls.exclude(tgid).map_err(map_error(maps::EXCLUDED))
+    }
+
+    /// Ends [`Kernel::exclude`], for a process that ended: its number will be another's.
+    ///
+    /// # Errors
+    /// The map cannot be changed.
+    pub fn include(&mut self, tgid: u32) -> Result<(), KernelError> {
+        self.controls.include(tgid).map_err(map_error(maps::EXCLUDED))
+    }
+
+    /// Tells where a Python thread keeps its current context.
+    ///
+    /// # Errors
+    /// The map is full.
+    pub fn set_py_thread(&mut self, tid: u32, thread: PyThread) -> Result<(), KernelError> {
+        self.controls.set_py_thread(tid, thread).map_err(map_error(maps::PY_THREADS))
+    }
+
+    /// Forgets a Python thread.
+    ///
+    /// # Errors
+    /// The map cannot be changed.
+    pub fn remove_py_thread(&mut self, tid: u32) -> Result<(), KernelError> {
+        self.controls.remove_py_thread(tid).map_err(map_error(maps::PY_THREADS))
+    }
+
+    /// Attaches the Python probe to a library or executable that exports `PyContext_CopyCurrent`: at the file offset
+    /// of the function with `as_return`, or of one of its `ret` instructions without. All processes that map the file
+    /// are observed.
+    ///
+    /// # Errors
+    /// The file or the offset was refused.
+    pub fn attach_py_copy(&mut self, path: &Path, offset: u64, as_return: bool) -> Result<(), KernelError> {
+        let name = if as_return { "py_context_copy_ret" } else { "py_context_copy_at_ret" };
+        let failed = |error| KernelError::Probe { name, reason: probes::reason(error) };
+        let program = self.ebpf.program_mut(name).ok_or(KernelError::MissingMap(name))?;
+        let program: &mut UProbe = program.try_into().map_err(failed)?;
+        if program.fd().is_err() {
+            program.load().map_err(failed)?;
+        }
+        let scope = UProbeScope::AllProcesses;
+        program.attach(UProbeAttachLocation::AbsoluteOffset(offset), path, scope).map_err(failed)?;
+        if let Some(report) = self.probes.iter_mut().find(|report| report.name == name) {
+            report.status = ProbeStatus::Attached;
+        }
+        Ok(())
+    }
+}
+
+fn map_error(name: &'static str) -> impl FnOnce(MapError) -> KernelError {
+    move |source| KernelError::Map { name, source: Box::new(source) }
+}
+
+/// A power of two and at least a page, as the kernel demands; at most 1 GiB.
+fn ring_size(bytes: u32) -> u32 {
+    bytes.clamp(page_size(), 1 << 30).next_power_of_two()
+}
+
+fn page_size() -> u32 {
+    rustix::param::page_size() as u32
+}
+
+fn raise_memlock() -> io::Result<()> {
+    use rustix::process::{Resource, Rlimit, setrlimit};
+    Ok(setrlimit(Resource::Memlock, Rlimit { current: None, maximum: None })?)
+}

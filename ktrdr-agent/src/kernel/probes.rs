@@ -1,0 +1,232 @@
+//! The table of probes: what each program attaches to, for which hook, and how needed it is.
+
+use std::fmt;
+
+use aya::{
+    Btf, Ebpf,
+    programs::{BtfTracePoint, Program, ProgramError, TracePoint},
+};
+
+use super::{btf::KernelTypes, tracefs::Tracefs};
+
+/// Which of the two ways transfers are seen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Hook {
+    /// [`Hook::Socket`] where the kernel has it, else [`Hook::Syscall`].
+    #[default]
+    Auto,
+    /// The tracepoints `sock_send_length` and `sock_recv_length` (kernel 6.3 and later).
+    Socket,
+    /// The raw tracepoint `sys_exit`, on any kernel.
+    Syscall,
+}
+
+impl fmt::Display for Hook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Hook::Auto => "auto",
+            Hook::Socket => "socket",
+            Hook::Syscall => "syscall",
+        })
+    }
+}
+
+/// What became of a probe.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ProbeStatus {
+    /// Attached.
+    Attached,
+    /// Not wanted, or not on this kernel.
+    Skipped(String),
+    /// Wanted, and refused.
+    Failed(String),
+}
+
+/// A probe and what became of it.
+#[derive(Clone, Debug)]
+pub struct ProbeReport {
+    /// Name of the program.
+    pub name: &'static str,
+    /// What it tells the agent.
+    pub purpose: &'static str,
+    /// What became of it.
+    pub status: ProbeStatus,
+}
+
+enum Place {
+    /// A BTF raw tracepoint of the program's own name.
+    Raw,
+    /// `syscalls:<the program's name>`.
+    Syscall,
+    /// Attached later, per library.
+    Uprobe,
+}
+
+struct Probe {
+    name: &'static str,
+    purpose: &'static str,
+    place: Place,
+    /// Only with this hook.
+    hook: Option<Hook>,
+    /// Without it the agent is blind.
+    required: bool,
+}
+
+const PROBES: &[Probe] = &[
+    Probe {
+        name: "sock_send_length",
+        purpose: "bytes sent",
+        place: Place::Raw,
+        hook: Some(Hook::Socket),
+        required: true,
+    },
+    Probe {
+        name: "sock_recv_length",
+        purpose: "bytes received",
+        place: Place::Raw,
+        hook: Some(Hook::Socket),
+        required: true,
+    },
+    Probe {
+        name: "sys_exit",
+        purpose: "bytes sent and received, failed connects",
+        place: Place::Raw,
+        hook: Some(Hook::Syscall),
+        required: true,
+    },
+    Probe {
+        name: "inet_sock_set_state",
+        purpose: "connections and listeners",
+        place: Place::Raw,
+        hook: None,
+        required: true,
+    },
+    Probe {
+        name: "sched_process_exec",
+        purpose: "programs started",
+        place: Place::Raw,
+        hook: None,
+        required: false,
+    },
+    Probe {
+        name: "sched_process_fork",
+        purpose: "processes and threads created",
+        place: Place::Raw,
+        hook: None,
+        required: false,
+    },
+    Probe {
+        name: "sched_process_exit",
+        purpose: "processes ended",
+        place: Place::Raw,
+        hook: None,
+        required: false,
+    },
+    Probe {
+        name: "sys_exit_connect",
+        purpose: "connects that failed before a packet left",
+        place: Place::Syscall,
+        hook: Some(Hook::Socket),
+        required: false,
+    },
+    Probe {
+        name: "py_context_copy_ret",
+        purpose: "Python causality (return probe)",
+        place: Place::Uprobe,
+        hook: None,
+        required: false,
+    },
+    Probe {
+        name: "py_context_copy_at_ret",
+        purpose: "Python causality (at the return instruction)",
+        place: Place::Uprobe,
+        hook: None,
+        required: false,
+    },
+];
+
+/// Loads and attaches everything the hook needs. The first required probe that fails is the error.
+pub(super) fn attach_all(
+    ebpf: &mut Ebpf,
+    btf: &Btf,
+    types: &KernelTypes,
+    hook: Hook,
+    connect_errors: bool,
+) -> Result<Vec<ProbeReport>, (&'static str, String)> {
+    let mut reports = Vec::with_capacity(PROBES.len());
+    for probe in PROBES {
+        let status = attach(ebpf, btf, types, probe, hook, connect_errors);
+        if probe.required
+            && let ProbeStatus::Failed(why) = status
+        {
+            return Err((probe.name, why));
+        }
+        reports.push(ProbeReport { name: probe.name, purpose: probe.purpose, status });
+    }
+    Ok(reports)
+}
+
+fn attach(
+    ebpf: &mut Ebpf,
+    btf: &Btf,
+    types: &KernelTypes,
+    probe: &Probe,
+    hook: Hook,
+    connect_errors: bool,
+) -> ProbeStatus {
+    if let Some(wanted) = probe.hook
+        && wanted != hook
+    {
+        return ProbeStatus::Skipped(format!("the {hook} hook does without"));
+    }
+    let Some(program) = ebpf.program_mut(probe.name) else {
+        return ProbeStatus::Failed("the program is not in the object".into());
+    };
+    let result = match probe.place {
+        Place::Uprobe => return ProbeStatus::Skipped("attached when a Python library is found".into()),
+        Place::Syscall if !connect_errors => return ProbeStatus::Skipped("switched off".into()),
+        Place::Syscall => syscall(program, probe.name),
+        Place::Raw if !types.has_tracepoint(probe.name) => Err("the kernel has no such tracepoint".into()),
+        Place::Raw => raw(program, probe.name, btf),
+    };
+    match result {
+        Ok(()) => ProbeStatus::Attached,
+        Err(why) => ProbeStatus::Failed(why),
+    }
+}
+
+fn raw(program: &mut Program, name: &str, btf: &Btf) -> Result<(), String> {
+    let program: &mut BtfTracePoint = program.try_into().map_err(reason)?;
+    program.load(name, btf).map_err(reason)?;
+    program.attach().map(|_| ()).map_err(reason)
+}
+
+fn syscall(program: &mut Program, name: &str) -> Result<(), String> {
+    let program: &mut TracePoint = program.try_into().map_err(reason)?;
+    let _tracefs = Tracefs::ensure().map_err(|error| format!("no tracefs: {error}"))?;
+    program.load().map_err(reason)?;
+    program.attach("syscalls", name).map(|_| ()).map_err(reason)
+}
+
+/// An error with its causes; a verifier log is cut to its end, where the refusal is.
+pub(super) fn reason(error: ProgramError) -> String {
+    let mut text = match &error {
+        ProgramError::LoadError { io_error, verifier_log } => {
+            let log = verifier_log.to_string();
+            let tail: Vec<&str> =
+                log.lines().rev().take(if cfg!(debug_assertions) { 60 } else { 5 }).collect();
+            let tail: Vec<&str> = tail.into_iter().rev().collect();
+            format!("{io_error}: {}", tail.join("\n"))
+        }
+        other => other.to_string(),
+    };
+    let mut source = std::error::Error::source(&error);
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    text
+}

@@ -1,0 +1,143 @@
+//! From a finished transfer to its record: the one path that all hooks share.
+
+use ktrdr_ebpf_common::{Counter, DataBody, RECV, SEND, flags, kind, limits::MAX_PAYLOAD};
+
+use crate::{
+    constants::UNKNOWN_CAPTURE,
+    counters::{Tally, count},
+    error::Error,
+    filter,
+    memory::Object,
+    payload, python, ring,
+    scratch::{self, Head},
+    sock::{Sock, TransferPositions},
+    syscall::{Buffer, Call},
+    task,
+};
+
+const MSG_OOB: u32 = 0x1;
+const MSG_PEEK: u32 = 0x2;
+const MSG_TRUNC: u32 = 0x20;
+const MSG_ERRQUEUE: u32 = 0x2000;
+/// Receives that leave the stream where it is: a look, urgent data, the error queue.
+const NOT_THE_STREAM: u32 = MSG_OOB | MSG_PEEK | MSG_ERRQUEUE;
+
+/// A transfer as a hook saw it.
+#[derive(Clone, Copy)]
+pub struct Transfer {
+    /// [`SEND`] or [`RECV`].
+    pub direction: u8,
+    /// What the call returned.
+    pub result: i64,
+    /// `MSG_*` flags of a receive.
+    pub msg_flags: u32,
+}
+
+impl Transfer {
+    /// Whether the stream moved, or ended. The cheapest question, asked first.
+    #[inline(always)]
+    pub fn counts(self) -> bool {
+        if self.direction == SEND {
+            self.result > 0
+        } else {
+            self.result >= 0 && self.msg_flags & NOT_THE_STREAM == 0
+        }
+    }
+}
+
+/// Sends the record of a transfer that [`Transfer::counts`] on a TCP socket. `call` gives the system call's registers,
+/// `None` for one whose arguments cannot be followed.
+#[inline(always)]
+pub fn transfer<S: Object, C: Object>(
+    transfer: Transfer,
+    sock: Sock<S>,
+    scratch: &'static scratch::Map,
+    call: impl FnOnce() -> Result<Option<Call<C>>, Error>,
+) -> Result<(), Error>
+where
+    Sock<S>: TransferPositions,
+{
+    let (tgid, tid) = task::current_ids();
+    if filter::excluded(tgid) {
+        count(Counter::Excluded);
+        return Ok(());
+    }
+    let conn = sock.conn()?;
+    let policy = filter::capture_limit(conn);
+    let limit = match policy {
+        Some(0) => {
+            count(Counter::Ignored);
+            return Ok(());
+        }
+        Some(limit) => limit,
+        None => UNKNOWN_CAPTURE.get(),
+    };
+    let buffer = match call()? {
+        // The bytes were discarded instead of copied.
+        _ if transfer.msg_flags & MSG_TRUNC != 0 => Buffer::None,
+        None => Buffer::None,
+        Some(call) if transfer.direction == SEND => Buffer::of_send(call)?,
+        Some(call) => Buffer::of_receive(call)?,
+    };
+    let scratch = scratch::here(scratch)?;
+    let len = transfer.result as u32;
+    let mut flags = 0;
+    let mut captured = 0;
+    let mut fault = false;
+    if len == 0 {
+        let ended = match payload::asked_for_bytes(buffer, scratch) {
+            Some(asked) => asked,
+            None => sock.receive_ended()?,
+        };
+        if !ended {
+            return Ok(());
+        }
+        flags |= flags::EOF;
+    } else if matches!(buffer, Buffer::None) {
+        flags |= flags::NO_BUFFER;
+    } else {
+        let copied = payload::copy(buffer, limit.min(len) as usize, scratch);
+        captured = copied.bytes;
+        fault = copied.fault;
+    }
+    if fault {
+        flags |= flags::FAULT;
+    }
+    let tuple = match policy {
+        Some(_) => None,
+        None => Some(sock.tuple()?),
+    };
+    if tuple.is_some() {
+        flags |= flags::TUPLE;
+    }
+    let positions = sock.transfer_positions()?;
+    let body = DataBody {
+        conn,
+        py_context: python::current_context(tgid, tid),
+        seq_end: if transfer.direction == RECV { positions.copied } else { positions.written },
+        len,
+        captured: captured as u32,
+        direction: transfer.direction,
+        reserved: [0; 3],
+    };
+    if captured > MAX_PAYLOAD {
+        return Err(Error::MapEntry);
+    }
+    let head_len = if tuple.is_some() { scratch::LONG_HEAD } else { scratch::SHORT_HEAD };
+    let header = ring::header_of(kind::DATA, flags, (head_len + captured) as u32, tgid, tid);
+    let tally = ring::submit(scratch.record(Head { header, body }, tuple, captured), ring::Wake::IfFull)?;
+    note(tally, len, captured, flags);
+    Ok(())
+}
+
+#[inline(always)]
+fn note(tally: Tally, len: u32, captured: usize, flags: u16) {
+    tally.add(Counter::BytesSeen, len.into());
+    tally.add(Counter::BytesCaptured, captured as u64);
+    if flags & flags::NO_BUFFER != 0 {
+        tally.add(Counter::NoBuffer, 1);
+    }
+    if flags & flags::FAULT != 0 {
+        tally.add(Counter::CopyFault, 1);
+    }
+}

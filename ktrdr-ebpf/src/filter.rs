@@ -1,0 +1,31 @@
+//! What the agent told the kernel side about processes and connections.
+
+use aya_ebpf::{
+    macros::map,
+    maps::{HashMap, LruHashMap},
+};
+use ktrdr_ebpf_common::{
+    limits::{MAX_EXCLUDED, MAX_POLICIES},
+    maps::Policy,
+};
+
+use crate::constants::AGENT_TGID;
+
+#[map]
+static EXCLUDED: HashMap<u32, u32> = HashMap::with_max_entries(MAX_EXCLUDED, 0);
+
+#[map]
+static POLICIES: LruHashMap<u64, Policy> = LruHashMap::with_max_entries(MAX_POLICIES, 0);
+
+/// Whether this process's transfers are to be left alone.
+#[inline(always)]
+pub fn excluded(tgid: u32) -> bool {
+    tgid == AGENT_TGID.get() || EXCLUDED.get_ptr(tgid).is_some()
+}
+
+/// Payload bytes to copy per transfer on a connection, `None` while the agent has not said.
+#[inline(always)]
+pub fn capture_limit(conn: u64) -> Option<u32> {
+    // SAFETY: a valid map value; one aligned `u32`, which a concurrent update cannot tear.
+    POLICIES.get_ptr(conn).map(|policy| unsafe { (*policy).capture })
+}

@@ -1,0 +1,118 @@
+//! A connect that failed before a SYN left: no socket state tells of it, so the system call's result must.
+
+use aya_ebpf::{
+    helpers::{bpf_probe_read_user, bpf_task_pt_regs},
+    macros::tracepoint,
+    programs::TracePointContext,
+};
+use ktrdr_ebpf_common::{ConnectErrorBody, EventHeader, kind};
+use zerocopy::{Immutable, IntoBytes};
+
+use crate::{
+    error::{self, Error},
+    memory::{Direct, Object, Probed},
+    python,
+    ring::{self, Wake},
+    sock::{AF_INET, AF_INET6, v4_mapped},
+    syscall::Call,
+    task::Task,
+};
+
+const EPERM: u32 = 1;
+const EACCES: u32 = 13;
+const EINVAL: u32 = 22;
+const EAFNOSUPPORT: u32 = 97;
+const EADDRINUSE: u32 = 98;
+const EADDRNOTAVAIL: u32 = 99;
+const ENETDOWN: u32 = 100;
+const ENETUNREACH: u32 = 101;
+const ENOBUFS: u32 = 105;
+const EHOSTUNREACH: u32 = 113;
+
+#[derive(IntoBytes, Immutable)]
+#[repr(C)]
+struct ConnectErrorRecord {
+    header: EventHeader,
+    body: ConnectErrorBody,
+}
+
+/// Offset of the result in the context of a `syscalls:sys_exit_*` tracepoint: 8 common bytes, number, result.
+const RESULT: usize = 16;
+
+/// `syscalls:sys_exit_connect`
+#[tracepoint]
+pub fn sys_exit_connect(ctx: TracePointContext) -> u32 {
+    error::run(|| {
+        // SAFETY: the field lies inside the tracepoint's context; the verifier checks.
+        let result: i64 = unsafe { ctx.read_at(RESULT) }.map_err(|_| Error::KernelRead)?;
+        if !may_be_local(result) {
+            return Ok(());
+        }
+        let task = Task::<Direct>::current();
+        if task.is_compat()? {
+            return Ok(());
+        }
+        // SAFETY: the pointer is a `struct task_struct` to the verifier too.
+        let regs = unsafe { bpf_task_pt_regs(task.0.address().cast_mut().cast()) };
+        failed(Call(Direct::at(regs as *const u8)), result)
+    }) as u32
+}
+
+/// Whether this result can come from a connect that sent nothing. Refusals and time-outs are answers to a SYN.
+#[inline(always)]
+pub fn may_be_local(result: i64) -> bool {
+    matches!(
+        result.wrapping_neg() as u32,
+        EPERM
+            | EACCES
+            | EINVAL
+            | EAFNOSUPPORT
+            | EADDRINUSE
+            | EADDRNOTAVAIL
+            | ENETDOWN
+            | ENETUNREACH
+            | ENOBUFS
+            | EHOSTUNREACH
+    )
+}
+
+/// Reports a failed connect, unless it was not TCP or a SYN did leave.
+#[inline(always)]
+pub fn failed<C: Object>(call: Call<C>, result: i64) -> Result<(), Error> {
+    let fd = call.argument::<0>()? as u32;
+    let task = Task::<Probed>::current();
+    let Some(sock) = task.socket(fd)? else { return Ok(()) };
+    // The first SYN chooses the first sequence number, so a socket without one never sent anything. With one, a
+    // route's ICMP answer may be what failed, and the socket's own state change has told of it.
+    if !sock.is_tcp()? || sock.written()? != 0 {
+        return Ok(());
+    }
+    let Some((family, remote_port, remote_addr)) = destination(call.argument::<1>()?) else { return Ok(()) };
+    let header = ring::header(kind::CONNECT_ERROR, 0, size_of::<ConnectErrorRecord>() as u32);
+    let body = ConnectErrorBody {
+        py_context: python::current_context(header.tgid, header.tid),
+        error: result.wrapping_neg() as u32,
+        remote_port,
+        family,
+        remote_addr,
+        netns: task.netns()?,
+        fd,
+    };
+    ring::submit_fixed(&ConnectErrorRecord { header, body }, Wake::Now)
+}
+
+/// Family, port and address of a user-space `sockaddr_in` or `sockaddr_in6`.
+#[inline(always)]
+fn destination(address: u64) -> Option<(u16, u16, [u8; 16])> {
+    let base = address as *const u8;
+    // SAFETY: the helper checks the addresses and reports faults.
+    unsafe {
+        let [family, port]: [u16; 2] = bpf_probe_read_user(base.cast()).ok()?;
+        let remote = match family {
+            AF_INET => v4_mapped(bpf_probe_read_user(base.wrapping_add(4).cast()).ok()?),
+            AF_INET6 => bpf_probe_read_user(base.wrapping_add(8).cast()).ok()?,
+            _ => return None,
+        };
+        Some((family, u16::from_be(port), remote))
+    }
+}

@@ -1,0 +1,8 @@
+//! One file per hook family. A program's section names its hook; the agent's table says what it needs.
+
+mod connect;
+mod process;
+mod python;
+mod state;
+mod sys_exit;
+mod transfer;

@@ -1,0 +1,77 @@
+//! Raw `sys_exit`: the same transfers on kernels before 6.3. At the exit the saved registers still hold the
+//! arguments, so no hook at the entry and no map of pending calls is needed. Sees no io_uring.
+
+use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
+use ktrdr_ebpf_common::{RECV, SEND};
+
+use super::connect;
+use crate::{
+    capture::{self, Transfer},
+    error::{self, Error},
+    memory::{Direct, Object, Probed},
+    scratch::SCRATCH_SYSCALL,
+    syscall::{self, Call},
+    task::Task,
+};
+
+/// `(struct pt_regs *regs, long ret)`
+#[btf_tracepoint(function = "sys_exit")]
+pub fn sys_exit(ctx: BtfTracePointContext) -> i32 {
+    error::run(|| {
+        let call = Call(Direct::at(ctx.arg::<*const u8>(0)));
+        let result = ctx.arg::<i64>(1);
+        let number = call.number()?;
+        if number == syscall::CONNECT {
+            return if connect::may_be_local(result) { failed_connect(call, result) } else { Ok(()) };
+        }
+        match transfer_of(number, call, result)? {
+            Some((fd, transfer)) => moved(call, fd, transfer),
+            None => Ok(()),
+        }
+    })
+}
+
+/// File descriptor and transfer, where a system call may have moved bytes of a socket.
+#[inline(always)]
+fn transfer_of(number: u32, call: Call<Direct>, result: i64) -> Result<Option<(u32, Transfer)>, Error> {
+    if result < 0 {
+        return Ok(None);
+    }
+    let fd = call.argument::<0>()? as u32;
+    let send = |fd| Some((fd, Transfer { direction: SEND, result, msg_flags: 0 }));
+    let receive = |msg_flags| Some((fd, Transfer { direction: RECV, result, msg_flags }));
+    Ok(match number {
+        syscall::READ | syscall::READV | syscall::PREADV2 => receive(0),
+        syscall::RECVFROM => receive(call.argument::<3>()? as u32),
+        syscall::RECVMSG => receive(call.argument::<2>()? as u32),
+        syscall::WRITE
+        | syscall::SENDTO
+        | syscall::WRITEV
+        | syscall::SENDMSG
+        | syscall::PWRITEV2
+        | syscall::SENDFILE => send(fd),
+        syscall::SPLICE => send(call.argument::<2>()? as u32),
+        _ => None,
+    })
+}
+
+#[inline(always)]
+fn moved(call: Call<Direct>, fd: u32, transfer: Transfer) -> Result<(), Error> {
+    if !transfer.counts() {
+        return Ok(());
+    }
+    let task = Task::<Probed>::current();
+    if task.is_compat()? {
+        return Ok(());
+    }
+    let Some(sock) = task.socket(fd)? else { return Ok(()) };
+    if !sock.is_tcp()? {
+        return Ok(());
+    }
+    capture::transfer(transfer, sock, &SCRATCH_SYSCALL, || Ok(Some(call)))
+}
+
+#[inline(always)]
+fn failed_connect(call: Call<Direct>, result: i64) -> Result<(), Error> {
+    if Task::<Probed>::current().is_compat()? { Ok(()) } else { connect::failed(call, result) }
+}

@@ -1,0 +1,57 @@
+//! `sock:sock_send_length` and `sock:sock_recv_length` (kernel 6.3 and later): every transfer on any socket, after
+//! the protocol did its work, in the calling task.
+
+use aya_ebpf::{helpers::bpf_task_pt_regs, macros::btf_tracepoint, programs::BtfTracePointContext};
+use ktrdr_ebpf_common::{RECV, SEND};
+
+use crate::{
+    capture::{self, Transfer},
+    error::{self, Error},
+    memory::{Direct, Object},
+    scratch::{self, SCRATCH_RECV, SCRATCH_SEND},
+    sock::Sock,
+    syscall::Call,
+    task::Task,
+};
+
+/// `(struct sock *sk, int ret, int flags)`
+#[btf_tracepoint(function = "sock_send_length")]
+pub fn sock_send_length(ctx: BtfTracePointContext) -> i32 {
+    error::run(|| socket_transfer(&ctx, SEND, &SCRATCH_SEND))
+}
+
+/// `(struct sock *sk, int ret, int flags)`
+#[btf_tracepoint(function = "sock_recv_length")]
+pub fn sock_recv_length(ctx: BtfTracePointContext) -> i32 {
+    error::run(|| socket_transfer(&ctx, RECV, &SCRATCH_RECV))
+}
+
+#[inline(always)]
+fn socket_transfer(
+    ctx: &BtfTracePointContext,
+    direction: u8,
+    scratch: &'static scratch::Map,
+) -> Result<(), Error> {
+    let sock = Sock(Direct::at(ctx.arg::<*const u8>(0)));
+    if !sock.is_tcp()? {
+        return Ok(());
+    }
+    let transfer =
+        Transfer { direction, result: ctx.arg::<i32>(1).into(), msg_flags: ctx.arg::<i32>(2) as u32 };
+    if !transfer.counts() || !sock.has_file()? {
+        return Ok(());
+    }
+    capture::transfer(transfer, sock, scratch, current_call)
+}
+
+/// The registers of the system call under way; `None` in a 32-bit one.
+#[inline(always)]
+fn current_call() -> Result<Option<Call<Direct>>, Error> {
+    let task = Task::<Direct>::current();
+    if task.is_compat()? {
+        return Ok(None);
+    }
+    // SAFETY: the pointer is a `struct task_struct` to the verifier too.
+    let regs = unsafe { bpf_task_pt_regs(task.0.address().cast_mut().cast()) };
+    Ok(Some(Call(Direct::at(regs as *const u8))))
+}

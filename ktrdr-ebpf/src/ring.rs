@@ -1,0 +1,62 @@
+//! The ring of records. Only this file hands records to the agent and counts them.
+
+use aya_ebpf::{
+    bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP},
+    helpers::bpf_ktime_get_boot_ns,
+    macros::map,
+    maps::RingBuf,
+};
+use ktrdr_ebpf_common::{Counter, EventHeader, limits::RING_BYTES};
+
+use crate::{constants::WAKE_BYTES, counters::Tally, error::Error, task};
+
+#[map]
+static EVENTS: RingBuf = RingBuf::with_byte_size(RING_BYTES, 0);
+
+/// Whether the reader should be woken for this record alone.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Wake {
+    /// Only if much is unread; otherwise the reader's timer finds the record.
+    IfFull,
+    /// At once: what it tells is rare and gone soon (a process's `/proc` entry).
+    Now,
+}
+
+/// Header of a record of `len` bytes made by the current task.
+#[inline(always)]
+pub fn header(kind: u16, flags: u16, len: u32) -> EventHeader {
+    let (tgid, tid) = task::current_ids();
+    header_of(kind, flags, len, tgid, tid)
+}
+
+/// Header of a record about a given thread.
+#[inline(always)]
+pub fn header_of(kind: u16, flags: u16, len: u32, tgid: u32, tid: u32) -> EventHeader {
+    // SAFETY: a helper without arguments.
+    let ts = unsafe { bpf_ktime_get_boot_ns() };
+    EventHeader { ts, tgid, tid, len, kind, flags }
+}
+
+/// Submits a record, whole, in exactly its length.
+#[inline(always)]
+pub fn submit(record: &[u8], wake: Wake) -> Result<Tally, Error> {
+    let flags = match wake {
+        Wake::Now => BPF_RB_FORCE_WAKEUP,
+        // Either way the flag is explicit: the default wakes whenever the reader has caught up, at 1.4 µs each.
+        Wake::IfFull if EVENTS.query(BPF_RB_AVAIL_DATA.into()) >= WAKE_BYTES.get() => BPF_RB_FORCE_WAKEUP,
+        Wake::IfFull => BPF_RB_NO_WAKEUP,
+    };
+    EVENTS.output::<[u8]>(record, flags.into()).map_err(|_| Error::RingFull)?;
+    let tally = Tally::here().ok_or(Error::MapEntry)?;
+    tally.add(Counter::Submitted, 1);
+    Ok(tally)
+}
+
+/// Submits a record of fixed shape: header and body, without padding between them.
+#[inline(always)]
+pub fn submit_fixed<T: zerocopy::IntoBytes + zerocopy::Immutable>(
+    record: &T,
+    wake: Wake,
+) -> Result<(), Error> {
+    submit(record.as_bytes(), wake).map(|_| ())
+}

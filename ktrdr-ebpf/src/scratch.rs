@@ -1,0 +1,96 @@
+//! Working memory for data records, which are too long for the 512-byte stack.
+//!
+//! Send and receive programs can interrupt each other on one CPU, hence a map for each; one program never interrupts
+//! itself there (the kernel refuses the second run and counts it as a recursion miss). Arrays indexed by CPU and not
+//! per-CPU maps, because values of those end at 32 KiB; the agent sizes them to the possible CPUs.
+
+use aya_ebpf::{helpers::bpf_get_smp_processor_id, macros::map, maps::Array};
+use ktrdr_ebpf_common::{
+    ConnTuple, DataBody, EventHeader,
+    limits::{MAX_IOVECS, MAX_PAYLOAD},
+};
+
+use crate::error::Error;
+
+const HEAD_WORDS: usize = (size_of::<EventHeader>() + size_of::<DataBody>()) / 4;
+const TUPLE_WORDS: usize = size_of::<ConnTuple>() / 4;
+
+/// Bytes before the payload, without and with a tuple.
+pub const SHORT_HEAD: usize = size_of::<Head>();
+pub const LONG_HEAD: usize = SHORT_HEAD + size_of::<ConnTuple>();
+
+/// Header and body of a data record.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Head {
+    pub header: EventHeader,
+    pub body: DataBody,
+}
+
+/// A user-space `struct iovec`.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Iovec {
+    pub base: u64,
+    pub len: u64,
+}
+
+/// Where one transfer's record is put together. The payload has one place; what precedes it starts 56 bytes before
+/// or, with a tuple, 100 bytes before, so that the record lies in one piece either way.
+#[repr(C)]
+pub struct Scratch {
+    pub iovecs: [Iovec; MAX_IOVECS],
+    /// Payload bytes gathered so far.
+    pub filled: u64,
+    /// Makes the shorter head 8-byte aligned.
+    _align: u32,
+    front: [u32; HEAD_WORDS + TUPLE_WORDS],
+    /// Twice the limit: position and length are each at most `MAX_PAYLOAD`, and their sum is all the verifier knows.
+    pub payload: [u8; 2 * MAX_PAYLOAD],
+}
+
+/// A program's scratch memory on every CPU.
+pub type Map = Array<Scratch>;
+
+#[map]
+pub static SCRATCH_SEND: Map = Array::with_max_entries(1, 0);
+#[map]
+pub static SCRATCH_RECV: Map = Array::with_max_entries(1, 0);
+#[map]
+pub static SCRATCH_SYSCALL: Map = Array::with_max_entries(1, 0);
+
+/// The entry of this CPU.
+#[inline(always)]
+pub fn here(map: &'static Map) -> Result<&'static mut Scratch, Error> {
+    // SAFETY: a helper without arguments.
+    let cpu = unsafe { bpf_get_smp_processor_id() };
+    let scratch = map.get_ptr_mut(cpu).ok_or(Error::MapEntry)?;
+    // SAFETY: a valid map value, used by one run of one program at a time (see above); all bit patterns are valid.
+    Ok(unsafe { &mut *scratch })
+}
+
+impl Scratch {
+    /// Writes what precedes the payload and gives the whole record. `captured` is at most `MAX_PAYLOAD`.
+    #[inline(always)]
+    pub fn record(&mut self, head: Head, tuple: Option<ConnTuple>, captured: usize) -> &[u8] {
+        let front = self.front.as_mut_ptr();
+        // SAFETY: all places lie inside `front` and are aligned: `front` starts at 268, so its word 11 is at 312.
+        let start = unsafe {
+            let short = front.add(TUPLE_WORDS);
+            short.cast::<Head>().write(head);
+            match tuple {
+                None => short,
+                Some(tuple) => {
+                    for word in 0..HEAD_WORDS {
+                        front.add(word).write_volatile(short.add(word).read_volatile());
+                    }
+                    front.add(HEAD_WORDS).cast::<ConnTuple>().write(tuple);
+                    front
+                }
+            }
+        };
+        let head_len = if tuple.is_some() { LONG_HEAD } else { SHORT_HEAD };
+        // SAFETY: from `start` to the end of `front`, then `captured` bytes of the payload that follows it directly.
+        unsafe { core::slice::from_raw_parts(start.cast(), head_len + captured) }
+    }
+}
