@@ -3,6 +3,7 @@
 
 use clap::{Parser, Subcommand};
 
+mod agent;
 mod bench;
 mod build;
 mod cmd;

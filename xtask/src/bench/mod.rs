@@ -1,7 +1,89 @@
-//! `cargo xtask bench`.
+//! `cargo xtask bench`: what the agent costs, and where.
+//!
+//! Every comparison runs with and without the agent in turn, in one go, and is told as the median of the
+//! rounds' ratios: the absolute figures belong to the machine, and it drifts.
 
-use anyhow::Result;
+use std::path::PathBuf;
+use std::process::Stdio;
 
-pub fn run(_rounds: usize, _seconds: u64) -> Result<()> {
-    anyhow::bail!("the benchmark is not there yet")
+use anyhow::{Context, Result};
+
+mod compare;
+mod nginx;
+mod programs;
+mod replay;
+mod report;
+mod usage;
+mod wrk;
+
+use crate::agent::Agent;
+use crate::stack::Stack;
+use crate::{build, host, setup};
+use compare::Comparison;
+use wrk::Load;
+
+/// What every part of the benchmark needs.
+pub struct Bench {
+    pub binary: PathBuf,
+    pub directory: PathBuf,
+    pub rounds: usize,
+}
+
+impl Bench {
+    /// An agent that makes spans and shows them to nobody.
+    fn agent(&self) -> Result<Agent> {
+        let arguments = ["run", "--console", "off"];
+        Agent::start(&self.binary, &arguments, Stdio::null(), &self.directory.join("agent.log"))
+    }
+}
+
+pub fn run(rounds: usize, seconds: u64) -> Result<()> {
+    setup::run(setup::For::Test)?;
+    let bench = Bench { binary: build::release()?, directory: host::target().join("bench"), rounds };
+    std::fs::create_dir_all(&bench.directory)
+        .with_context(|| format!("cannot make {}", bench.directory.display()))?;
+    let mut report = report::Report::default();
+
+    let nginx = nginx::Nginx::start(&bench.directory)?;
+    let load = Load { url: nginx.url(), connections: 32, seconds };
+    let compared = compare::run(&bench, "nginx under wrk", &load)?;
+    report.comparison(&compared);
+    report.programs(&programs::measure(&bench, &load)?);
+    report.replay(&replay::measure(&bench, &load)?);
+    drop(nginx);
+
+    let mut stack = Stack::load(&bench.directory)?;
+    stack.ports_are_free()?;
+    stack.start("ktrdr-api")?;
+    let url = format!("http://127.0.0.1:{}/api/v1/symbols", stack.port("ktrdr-api")?);
+    report.comparison(&compare::run(&bench, "FastAPI under wrk", &Load { url, connections: 16, seconds })?);
+    drop(stack);
+
+    report.print();
+    report.write(&host::target().join("bench.json"))
+}
+
+/// The middle value; of an even number of values the upper one of the two.
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+impl Comparison {
+    /// How much the agent takes away from `of`, as a fraction: the median over the rounds.
+    fn loss(&self, of: impl Fn(&wrk::Measured) -> f64) -> f64 {
+        median(self.rounds.iter().map(|round| 1.0 - of(&round.observed.with) / of(&round.without)).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_is_one_of_the_values() {
+        assert!((median(vec![3.0, 1.0, 2.0]) - 2.0).abs() < f64::EPSILON);
+        assert!((median(vec![4.0, 1.0]) - 4.0).abs() < f64::EPSILON);
+        assert!(median(vec![]).is_nan());
+    }
 }

@@ -1,19 +1,19 @@
 //! `cargo xtask demo`: the stack fails and works, the agent watches, and we say what it saw.
 
+use std::fs::File;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-mod agent;
 mod scenario;
 mod spans;
 mod story;
 
+use crate::agent::Agent;
 use crate::stack::Stack;
 use crate::{build, cmd, host, setup, stack, wait};
-use agent::Agent;
 use scenario::Scenario;
 use spans::SpanFile;
 
@@ -22,6 +22,9 @@ const IB_HOST: &str = "ktrdr-ib-host-service";
 
 /// From the end of a scenario's command to its spans. The agent shows a lone request within 200 ms.
 const SPANS_DEADLINE: Duration = Duration::from_secs(10);
+
+/// A day: `--keep` ends by Ctrl-C, or with the agent.
+const KEPT_AT_MOST: Duration = Duration::from_secs(24 * 3600);
 
 pub fn run(keep: bool) -> Result<()> {
     setup::run(setup::For::Demo)?;
@@ -32,7 +35,10 @@ pub fn run(keep: bool) -> Result<()> {
 
     say("starting the agent: it sees every process on this host, and none of them is changed");
     let spans_file = directory.join("spans.jsonl");
-    let mut agent = Agent::start(&binary, &spans_file, &directory.join("agent.log"))?;
+    // What an earlier demo saw is not this one's.
+    File::create(&spans_file).with_context(|| format!("cannot write {}", spans_file.display()))?;
+    let arguments = ["run", "--console", "human", "--spans-out", &spans_file.to_string_lossy()];
+    let mut agent = Agent::start(&binary, &arguments, Stdio::inherit(), &directory.join("agent.log"))?;
     let mut spans = SpanFile::open(&spans_file);
     say("starting the demo stack: an API, an IB host service, three workers");
     for name in stack.names() {
@@ -63,7 +69,7 @@ pub fn run(keep: bool) -> Result<()> {
     say(&format!("the agent (pid {}) and the stack keep running until Ctrl-C; try for example", agent.id()));
     println!("  {}", by_hand(&["backtest", "MSFT"]));
     println!("  tail -f {}", spans_file.display());
-    agent.until_it_ends();
+    wait::until(KEPT_AT_MOST, || agent.ended());
     done
 }
 
@@ -77,9 +83,7 @@ fn workers_registered(spans: &mut SpanFile, agent: &mut Agent) -> Result<()> {
             .filter(|span| span.is_server_of(API) && span.path().ends_with("/workers/register"));
         (registrations.count() >= 3 || agent.ended().is_some()).then_some(())
     });
-    if let Some(status) = agent.ended() {
-        bail!("the agent ended ({status}): {}", agent.last_words());
-    }
+    agent.still_runs()?;
     seen.with_context(|| {
         format!(
             "the agent showed no registration of the workers within {} s: {}",
@@ -106,9 +110,7 @@ fn play(scenario: &Scenario, stack: &Stack, spans: &mut SpanFile, agent: &mut Ag
         spans.refresh();
         story::of(spans.since(begin), scenario)
     });
-    if let Some(status) = agent.ended() {
-        bail!("the agent ended ({status}): {}", agent.last_words());
-    }
+    agent.still_runs()?;
     sentence.with_context(|| {
         format!("the agent did not show {} within {} s", scenario.expected, SPANS_DEADLINE.as_secs())
     })

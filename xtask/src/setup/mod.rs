@@ -14,7 +14,6 @@ pub enum For {
     Build,
     Demo,
     Test,
-    Bench,
 }
 
 /// A program and the Debian package that brings it.
@@ -25,16 +24,14 @@ struct Tool {
 }
 
 #[rustfmt::skip]
-const TOOLS: [Tool; 6] = [
+const TOOLS: [Tool; 5] = [
     // The linker of every Rust program, and the compiler of the TLS library's C parts.
     Tool { program: "cc",      package: "build-essential", since: For::Build },
-    // Clients and servers of the end-to-end tests.
+    // Clients and servers of the end-to-end tests, and of the benchmark.
     Tool { program: "curl",    package: "curl",            since: For::Test },
     Tool { program: "nginx",   package: "nginx",           since: For::Test },
     Tool { program: "node",    package: "nodejs",          since: For::Test },
     Tool { program: "wrk",     package: "wrk",             since: For::Test },
-    // Reads the kernel's own statistics of each program.
-    Tool { program: "bpftool", package: "bpftool",         since: For::Bench },
 ];
 
 /// Makes this machine ready for `purpose`.

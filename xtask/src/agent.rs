@@ -1,9 +1,9 @@
-//! The agent under demonstration: its tree on our terminal, its spans in a file.
+//! A running agent, for the demo and the benchmark.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus};
-use std::time::Duration;
+use std::process::{Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
@@ -12,36 +12,35 @@ use crate::wait;
 
 /// It attaches in under a second; the verifier of a debug kernel takes longer.
 const READY_DEADLINE: Duration = Duration::from_secs(30);
-/// A day: `--keep` ends by Ctrl-C, or with the agent.
-const KEPT_AT_MOST: Duration = Duration::from_secs(24 * 3600);
+/// What its log says once every program is attached.
+const READY: &str = "observing";
 
 pub struct Agent {
     child: Child,
     log: PathBuf,
+    attached_in: Duration,
 }
 
 impl Agent {
-    /// Starts it and returns once it observes.
-    pub fn start(binary: &Path, spans: &Path, log: &Path) -> Result<Self> {
-        // What an earlier demo saw is not this one's.
-        File::create(spans).with_context(|| format!("cannot write {}", spans.display()))?;
+    /// Starts `binary` with `arguments` and returns once it observes. Its own log goes into `log`.
+    pub fn start(binary: &Path, arguments: &[&str], stdout: Stdio, log: &Path) -> Result<Self> {
         let mut command = Command::new(binary);
-        command.args(["run", "--console", "human", "--spans-out"]).arg(spans);
+        command.args(arguments).stdout(stdout);
         command.stderr(File::create(log).with_context(|| format!("cannot write {}", log.display()))?);
+        let begin = Instant::now();
         let child = Child::spawn_as_is("ktrdr-agent", &mut command)?;
-        let mut agent = Self { child, log: log.to_owned() };
+        let mut agent = Self { child, log: log.to_owned(), attached_in: Duration::ZERO };
         let ready =
             wait::until(READY_DEADLINE, || (agent.ended().is_some() || agent.is_ready()).then_some(()));
-        if let Some(status) = agent.ended() {
-            bail!("the agent ended at its start ({status}): {}", agent.last_words());
-        }
+        agent.attached_in = begin.elapsed();
+        agent.still_runs()?;
         ready.with_context(|| format!("the agent does not observe after {} s", READY_DEADLINE.as_secs()))?;
         Ok(agent)
     }
 
-    /// Its log says so, once every program is attached.
-    fn is_ready(&self) -> bool {
-        std::fs::read_to_string(&self.log).is_ok_and(|log| log.contains("observing"))
+    /// From its start to its being attached.
+    pub fn attached_in(&self) -> Duration {
+        self.attached_in
     }
 
     pub fn id(&self) -> u32 {
@@ -52,6 +51,14 @@ impl Agent {
         self.child.exited()
     }
 
+    /// An error with its last words if it has ended by itself.
+    pub fn still_runs(&mut self) -> Result<()> {
+        match self.ended() {
+            Some(status) => bail!("the agent ended ({status}): {}", self.last_words()),
+            None => Ok(()),
+        }
+    }
+
     /// The end of its log, and where the rest is.
     pub fn last_words(&self) -> String {
         let log = std::fs::read_to_string(&self.log).unwrap_or_default();
@@ -59,11 +66,12 @@ impl Agent {
         format!("{last} (log: {})", self.log.display())
     }
 
+    /// Ends it and waits for that.
     pub fn stop(&mut self) {
         self.child.stop();
     }
 
-    pub fn until_it_ends(&mut self) {
-        wait::until(KEPT_AT_MOST, || self.ended());
+    fn is_ready(&self) -> bool {
+        std::fs::read_to_string(&self.log).is_ok_and(|log| log.contains(READY))
     }
 }

@@ -1,0 +1,87 @@
+//! One table for people, one JSON file for machines.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use serde_json::{Map, Value, json};
+
+use super::compare::Comparison;
+use super::programs::Program;
+use super::replay::Replayed;
+
+#[derive(Default)]
+pub struct Report {
+    rows: Vec<[String; 3]>,
+    json: Map<String, Value>,
+}
+
+const MIB: f64 = 1024.0 * 1024.0;
+
+impl Report {
+    pub fn comparison(&mut self, compared: &Comparison) {
+        let name = &compared.name;
+        let budget = if name.starts_with("nginx") { "< 15 %" } else { "< 2 %" };
+        let throughput = compared.loss(|measured| measured.requests_per_second);
+        let latency = -compared.loss(|measured| measured.p99_ms);
+        self.row(format!("{name}: throughput lost"), percent(throughput), budget);
+        self.row(format!("{name}: p99 latency added"), percent(latency), "");
+        self.row(
+            format!("{name}: agent CPU per 10k requests"),
+            format!("{:.3} s", compared.cpu_per_10k()),
+            "",
+        );
+        let resident = compared.most_resident() as f64 / MIB;
+        self.row(format!("{name}: agent resident memory"), format!("{resident:.0} MiB"), "< 60 MB");
+        self.row(format!("{name}: attached in"), format!("{:.0} ms", compared.slowest_attach_ms()), "< 1 s");
+        self.json.insert(
+            name.clone(),
+            json!({
+                "throughput_loss": throughput,
+                "p99_added": latency,
+                "agent_cpu_seconds_per_10k_requests": compared.cpu_per_10k(),
+                "agent_resident_bytes": compared.most_resident(),
+                "attached_in_ms": compared.slowest_attach_ms(),
+                "rounds": compared.rounds,
+            }),
+        );
+    }
+
+    pub fn programs(&mut self, programs: &[Program]) {
+        for program in programs {
+            let name = format!("{} ({:.2} runs/request)", program.name, program.runs_per_request);
+            self.row(name, format!("{:.0} ns/run", program.ns_per_run), "< 600 ns captured");
+        }
+        self.json.insert("programs".to_owned(), json!(programs));
+    }
+
+    pub fn replay(&mut self, replayed: &Replayed) {
+        let rate = format!("{:.0} requests/s", replayed.requests_per_second);
+        self.row("replay: decode to span".to_owned(), rate, "> 150,000/s");
+        self.json.insert("replay".to_owned(), json!(replayed));
+    }
+
+    pub fn print(&self) {
+        let width =
+            |column: usize| self.rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+        let (first, second) = (width(0), width(1));
+        println!("{:first$}  {:>second$}  budget", "measured", "");
+        for [what, value, budget] in &self.rows {
+            println!("{what:first$}  {value:>second$}  {budget}");
+        }
+    }
+
+    pub fn write(&self, file: &Path) -> Result<()> {
+        let text = serde_json::to_string_pretty(&self.json)?;
+        std::fs::write(file, text + "\n").with_context(|| format!("cannot write {}", file.display()))?;
+        println!("also in {}", file.display());
+        Ok(())
+    }
+
+    fn row(&mut self, what: String, value: String, budget: &str) {
+        self.rows.push([what, value, budget.to_owned()]);
+    }
+}
+
+fn percent(fraction: f64) -> String {
+    format!("{:.1} %", fraction * 100.0)
+}
