@@ -159,6 +159,14 @@ impl Conn {
         self.touched = ts;
         self.no_buffer |= d.no_buffer;
         let at = index(d.direction);
+        if self.sequencers[1 - at].holding() {
+            // Threads that swap their records are microseconds apart; once the other direction has moved on, what
+            // is still missing is lost.
+            let other = if at == 0 { Direction::Send } else { Direction::Recv };
+            let mut sequencer = std::mem::take(&mut self.sequencers[1 - at]);
+            sequencer.finish(&mut |p| self.piece(other, p, settings, spans, effects));
+            self.sequencers[1 - at] = sequencer;
+        }
         let mut sequencer = std::mem::take(&mut self.sequencers[at]);
         let chunk = Chunk { start: d.seq_end.wrapping_sub(d.len), len: d.len, bytes: d.payload, ts, task };
         if d.len > 0 {

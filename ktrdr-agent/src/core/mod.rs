@@ -1,6 +1,11 @@
 //! The agent's core: records in, spans and commands out. No clock, no task, no socket: the same records give the
 //! same output, live or replayed.
 
+#[cfg(test)]
+mod scenario;
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 

@@ -1,0 +1,231 @@
+//! A small language for tests: hosts, processes and sockets that produce records, with a clock of their own.
+
+use std::net::SocketAddr;
+
+use ktrdr_ebpf_common::{ConnTuple, DataBody, EventHeader, ExitBody, RECV, SEND, StateBody, flags, kind};
+use zerocopy::IntoBytes;
+
+use super::{Core, CoreConfig, Output};
+use crate::event::shell::{ProcessMeta, Start, tick};
+use crate::event::{MS, Ns, ShellEvent, tcp};
+use crate::trace::model::Span;
+
+/// A connection between two processes on one host.
+#[derive(Clone, Copy)]
+pub struct Pipe {
+    client: End,
+    server: End,
+    /// Next sequence numbers: client to server, server to client.
+    seq: [u32; 2],
+}
+
+#[derive(Clone, Copy)]
+struct End {
+    id: u64,
+    pid: u32,
+    local: SocketAddr,
+    remote: SocketAddr,
+}
+
+/// A host under test.
+pub struct Host {
+    pub core: Core,
+    pub now: Ns,
+    next_conn: u64,
+    spans: Vec<Span>,
+    pub records: Vec<Vec<u8>>,
+}
+
+impl Host {
+    pub fn new() -> Self {
+        Self::with(CoreConfig {
+            port_names: vec![(5001, "ktrdr-ib-host-service".into())],
+            ..CoreConfig::default()
+        })
+    }
+
+    pub fn with(config: CoreConfig) -> Self {
+        let mut host = Self {
+            core: Core::new(config),
+            now: 1000 * MS,
+            next_conn: 1,
+            spans: Vec::new(),
+            records: Vec::new(),
+        };
+        host.shell(ShellEvent::Start(Start { id_seed: 7, agent_tgid: 1, ..Start::default() }));
+        host
+    }
+
+    pub fn process(&mut self, pid: u32, service: &str) {
+        self.shell(ShellEvent::Process(ProcessMeta {
+            tgid: pid,
+            service: service.to_owned(),
+            command: vec![service.to_owned()],
+            ..ProcessMeta::default()
+        }));
+    }
+
+    pub fn shell(&mut self, event: ShellEvent) {
+        let record = event.to_record(self.now);
+        self.feed(record);
+    }
+
+    pub fn feed(&mut self, record: Vec<u8>) {
+        self.core.feed(&record);
+        self.records.push(record);
+        while let Some(o) = self.core.next_output() {
+            if let Output::Span(s) = o {
+                self.spans.push(*s);
+            }
+        }
+    }
+
+    /// Lets time pass in reader timers.
+    pub fn pass(&mut self, ms: u64) {
+        for _ in 0..ms.div_ceil(10) {
+            self.now += 10 * MS;
+            self.feed(tick(self.now));
+        }
+    }
+
+    /// All spans so far, after everything due came out.
+    pub fn spans(&mut self) -> Vec<Span> {
+        self.pass(500);
+        std::mem::take(&mut self.spans)
+    }
+
+    pub fn listen(&mut self, pid: u32, addr: &str) {
+        let addr: SocketAddr = addr.parse().unwrap();
+        let end = End { id: 0, pid, local: addr, remote: "0.0.0.0:0".parse().unwrap() };
+        self.state(&end, tcp::CLOSE, tcp::LISTEN, 0, [0, 0]);
+    }
+
+    pub fn unlisten(&mut self, pid: u32, addr: &str) {
+        let addr: SocketAddr = addr.parse().unwrap();
+        let end = End { id: 0, pid, local: addr, remote: "0.0.0.0:0".parse().unwrap() };
+        self.state(&end, tcp::LISTEN, tcp::CLOSE, 0, [0, 0]);
+    }
+
+    pub fn exit(&mut self, pid: u32, code: u32) {
+        let body = ExitBody { code, ppid: 1, comm: [0; 16] };
+        self.record(kind::EXIT, 0, pid, body.as_bytes());
+    }
+
+    /// A connect that the server accepts.
+    pub fn connect(&mut self, client: u32, server: u32, addr: &str) -> Pipe {
+        let mut p = self.older(client, server, addr);
+        let unbound = End { local: "127.0.0.1:0".parse().unwrap(), ..p.client };
+        self.state(&unbound, tcp::CLOSE, tcp::SYN_SENT, 0, p.seq);
+        self.state(&p.client, tcp::SYN_SENT, tcp::ESTABLISHED, 0, p.seq);
+        self.state(&p.server, tcp::SYN_RECV, tcp::ESTABLISHED, 0, [p.seq[1], p.seq[0]]);
+        p.seq = [1000, u32::MAX - 5];
+        p
+    }
+
+    /// A connection older than the agent.
+    pub fn older(&mut self, client: u32, server: u32, addr: &str) -> Pipe {
+        let id = self.next_conn;
+        self.next_conn += 2;
+        let remote: SocketAddr = addr.parse().unwrap();
+        let local = SocketAddr::new(remote.ip(), 40000 + u16::try_from(id).unwrap());
+        Pipe {
+            client: End { id, pid: client, local, remote },
+            server: End { id: id + 1, pid: server, local: remote, remote: local },
+            seq: [1000, u32::MAX - 5],
+        }
+    }
+
+    /// A connect that fails with `errno`.
+    pub fn fail(&mut self, client: u32, addr: &str, errno: u16) {
+        let p = self.older(client, 0, addr);
+        self.state(&p.client, tcp::CLOSE, tcp::SYN_SENT, 0, p.seq);
+        self.state(&p.client, tcp::SYN_SENT, tcp::CLOSE, errno, p.seq);
+    }
+
+    /// The client sends, the server receives.
+    pub fn request(&mut self, p: &mut Pipe, bytes: &[u8]) {
+        p.seq[0] = p.seq[0].wrapping_add(u32::try_from(bytes.len()).unwrap());
+        self.data(&p.client, SEND, p.seq[0], bytes, bytes.len());
+        self.data(&p.server, RECV, p.seq[0], bytes, bytes.len());
+    }
+
+    /// The server sends, the client receives.
+    pub fn response(&mut self, p: &mut Pipe, bytes: &[u8]) {
+        p.seq[1] = p.seq[1].wrapping_add(u32::try_from(bytes.len()).unwrap());
+        self.data(&p.server, SEND, p.seq[1], bytes, bytes.len());
+        self.data(&p.client, RECV, p.seq[1], bytes, bytes.len());
+    }
+
+    /// The server sends, but only `captured` bytes of it are recorded at the client.
+    pub fn response_captured(&mut self, p: &mut Pipe, bytes: &[u8], captured: usize) {
+        p.seq[1] = p.seq[1].wrapping_add(u32::try_from(bytes.len()).unwrap());
+        self.data(&p.server, SEND, p.seq[1], bytes, bytes.len());
+        self.data(&p.client, RECV, p.seq[1], &bytes[..captured], bytes.len());
+    }
+
+    /// The client sends, and every record of it is lost.
+    pub fn request_lost(&mut self, p: &mut Pipe, bytes: &[u8]) {
+        p.seq[0] = p.seq[0].wrapping_add(u32::try_from(bytes.len()).unwrap());
+    }
+
+    /// Both sockets close.
+    pub fn close(&mut self, p: &Pipe, errno: u16) {
+        self.state(&p.server, tcp::ESTABLISHED, tcp::CLOSE, 0, p.seq);
+        self.state(&p.client, tcp::ESTABLISHED, tcp::CLOSE, errno, p.seq);
+    }
+
+    fn data(&mut self, e: &End, direction: u8, seq_end: u32, bytes: &[u8], len: usize) {
+        let body = DataBody {
+            conn: e.id,
+            py_context: 0,
+            seq_end,
+            len: u32::try_from(len).unwrap(),
+            captured: u32::try_from(bytes.len()).unwrap(),
+            direction,
+            reserved: [0; 3],
+        };
+        let mut b = body.as_bytes().to_vec();
+        b.extend_from_slice(tuple(e).as_bytes());
+        b.extend_from_slice(bytes);
+        self.record(kind::DATA, flags::TUPLE, e.pid, &b);
+    }
+
+    fn state(&mut self, e: &End, old: u8, new: u8, error: u16, seq: [u32; 2]) {
+        let body = StateBody {
+            conn: e.id,
+            py_context: 0,
+            write_seq: seq[0],
+            copied_seq: seq[1],
+            old,
+            new,
+            error,
+            tuple: tuple(e),
+        };
+        self.record(kind::STATE, 0, e.pid, body.as_bytes());
+    }
+
+    fn record(&mut self, kind: u16, flags: u16, pid: u32, body: &[u8]) {
+        self.now += MS;
+        let len = u32::try_from(size_of::<EventHeader>() + body.len()).unwrap();
+        let header = EventHeader { ts: self.now, tgid: pid, tid: pid, len, kind, flags };
+        let mut r = header.as_bytes().to_vec();
+        r.extend_from_slice(body);
+        self.feed(r);
+    }
+}
+
+fn tuple(e: &End) -> ConnTuple {
+    let ip = |a: SocketAddr| match a.ip() {
+        std::net::IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
+        std::net::IpAddr::V6(v6) => v6.octets(),
+    };
+    ConnTuple {
+        local_addr: ip(e.local),
+        remote_addr: ip(e.remote),
+        local_port: e.local.port(),
+        remote_port: e.remote.port(),
+        netns: 1,
+        family: 2,
+        state: 1,
+    }
+}

@@ -1,0 +1,192 @@
+//! The core on scenarios of two and three processes.
+
+use super::scenario::Host;
+use crate::trace::model::{Span, SpanKind, Status};
+
+const API: u32 = 100;
+const IB: u32 = 200;
+const CLI: u32 = 300;
+
+fn host() -> Host {
+    let mut h = Host::new();
+    h.process(API, "ktrdr-api");
+    h.process(IB, "ktrdr-ib-host-service");
+    h.process(CLI, "ktrdr-cli");
+    h.listen(API, "127.0.0.1:8000");
+    h
+}
+
+fn one<'a>(spans: &'a [Span], service: &str, kind: SpanKind) -> &'a Span {
+    let found: Vec<_> = spans.iter().filter(|s| s.resource.service == service && s.kind == kind).collect();
+    assert_eq!(found.len(), 1, "{service} {kind:?} in {spans:#?}");
+    found[0]
+}
+
+fn text<'a>(s: &'a Span, key: &str) -> &'a str {
+    s.attributes.get(key).and_then(|v| v.as_str()).unwrap_or("")
+}
+
+#[test]
+fn both_ends_of_a_call_are_parent_and_child() {
+    let mut h = host();
+    let mut p = h.connect(CLI, API, "127.0.0.1:8000");
+    h.request(&mut p, b"GET /api/v1/symbols HTTP/1.1\r\nHost: localhost:8000\r\n\r\n");
+    h.response(&mut p, b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n");
+    h.response(&mut p, b"[]");
+    let spans = h.spans();
+    assert_eq!(spans.len(), 2);
+    let (client, server) =
+        (one(&spans, "ktrdr-cli", SpanKind::Client), one(&spans, "ktrdr-api", SpanKind::Server));
+    assert_eq!(client.parent_span_id, None);
+    assert_eq!(server.parent_span_id, Some(client.span_id));
+    assert_eq!(server.trace_id, client.trace_id);
+    assert!(client.start <= server.start && server.end <= client.end);
+    assert_eq!(text(client, "peer.service"), "ktrdr-api");
+    assert_eq!(text(server, "ktrdr.link.method"), "connection");
+    assert_eq!(text(server, "ktrdr.exchange.id"), text(client, "ktrdr.exchange.id"));
+}
+
+#[test]
+fn a_refused_connect_says_why() {
+    let mut h = host();
+    h.listen(IB, "127.0.0.1:5001");
+    h.unlisten(IB, "127.0.0.1:5001");
+    h.exit(IB, 1 << 8);
+    h.fail(API, "127.0.0.1:5001", 111);
+    let spans = h.spans();
+    let s = one(&spans, "ktrdr-api", SpanKind::Client);
+    let Status::Error(sentence) = &s.status else { panic!("no error") };
+    assert!(
+        sentence.starts_with(
+            "ktrdr-api could not connect to ktrdr-ib-host-service at 127.0.0.1:5001: connection refused, \
+             nothing is listening on port 5001 (pid 200 `ktrdr-ib-host-service` listened until "
+        ) && sentence.ends_with("and exited with status 1)"),
+        "{sentence}"
+    );
+    assert_eq!(text(s, "error.type"), "connection_refused");
+}
+
+#[test]
+fn a_connection_older_than_the_agent_is_read_from_its_next_message() {
+    let mut h = host();
+    let mut p = h.older(CLI, API, "127.0.0.1:8000");
+    h.response(&mut p, b"rest of a body that nobody saw begin");
+    h.request(&mut p, b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n");
+    h.response(&mut p, b"HTTP/1.1 204 No Content\r\n\r\n");
+    let spans = h.spans();
+    assert_eq!(spans.len(), 2, "{spans:#?}");
+    assert_eq!(one(&spans, "ktrdr-api", SpanKind::Server).name, "GET /a");
+}
+
+#[test]
+fn many_requests_on_one_connection_stay_apart() {
+    let mut h = host();
+    let mut p = h.connect(CLI, API, "127.0.0.1:8000");
+    for i in 0..50 {
+        h.request(&mut p, format!("GET /item?i={i} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes());
+        let body = "x".repeat(i);
+        h.response(&mut p, format!("HTTP/1.1 200 OK\r\nContent-Length: {i}\r\n\r\n{body}").as_bytes());
+    }
+    let spans = h.spans();
+    assert_eq!(spans.len(), 100);
+    for s in spans.iter().filter(|s| s.kind == SpanKind::Server) {
+        let i = text(s, "url.query").strip_prefix("i=").unwrap();
+        assert_eq!(
+            format!("{:?}", s.attributes.get("http.response.body.size").unwrap()),
+            format!("Int({i})")
+        );
+    }
+}
+
+#[test]
+fn a_lost_request_leaves_no_wrong_pair() {
+    let mut h = host();
+    let mut p = h.connect(CLI, API, "127.0.0.1:8000");
+    for i in 0..6 {
+        let request = format!("GET /{i} HTTP/1.1\r\nHost: x\r\n\r\n");
+        if i == 2 {
+            h.request_lost(&mut p, request.as_bytes())
+        } else {
+            h.request(&mut p, request.as_bytes())
+        }
+        h.response(&mut p, format!("HTTP/1.1 20{i} OK\r\nContent-Length: 0\r\n\r\n").as_bytes());
+    }
+    let spans = h.spans();
+    assert!(spans.len() >= 8, "{}", spans.len());
+    for s in spans {
+        if let Some(status) = s.attributes.get("http.response.status_code") {
+            let path = text(&s, "url.path").trim_start_matches('/').to_owned();
+            let path = if path.is_empty() {
+                text(&s, "url.full").rsplit('/').next().unwrap().to_owned()
+            } else {
+                path
+            };
+            assert_eq!(format!("{status:?}"), format!("Int(20{path})"));
+        }
+    }
+}
+
+#[test]
+fn a_body_beyond_the_capture_is_still_counted() {
+    let mut h = host();
+    let mut p = h.connect(CLI, API, "127.0.0.1:8000");
+    h.request(&mut p, b"GET /big HTTP/1.1\r\nHost: x\r\n\r\n");
+    let mut response = b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n".to_vec();
+    let head = response.len();
+    response.extend(std::iter::repeat_n(b'x', 100_000));
+    h.response_captured(&mut p, &response, head + 10);
+    let spans = h.spans();
+    let s = one(&spans, "ktrdr-cli", SpanKind::Client);
+    assert_eq!(format!("{:?}", s.attributes.get("http.response.body.size").unwrap()), "Int(100000)");
+    assert_eq!(s.attributes.get("ktrdr.incomplete"), None);
+}
+
+#[test]
+fn a_server_that_hangs_up_is_an_error_of_the_call() {
+    let mut h = host();
+    let mut p = h.connect(CLI, API, "127.0.0.1:8000");
+    h.request(&mut p, b"GET /x HTTP/1.1\r\nHost: x\r\n\r\n");
+    h.close(&p, 104);
+    let spans = h.spans();
+    let s = one(&spans, "ktrdr-cli", SpanKind::Client);
+    assert_eq!(text(s, "error.type"), "connection_reset");
+    assert!(
+        matches!(&s.status, Status::Error(t) if t.contains("ktrdr-api at 127.0.0.1:8000: the connection was reset"))
+    );
+}
+
+#[test]
+fn closing_an_idle_connection_is_nothing() {
+    let mut h = host();
+    let p = h.connect(CLI, API, "127.0.0.1:8000");
+    h.pass(1000);
+    h.close(&p, 104);
+    assert_eq!(h.spans(), vec![]);
+}
+
+#[test]
+fn what_is_not_http_gives_no_spans() {
+    let mut h = host();
+    let mut p = h.connect(CLI, API, "127.0.0.1:8000");
+    h.request(&mut p, &[0x16, 3, 1, 2, 0, 1, 0, 1]);
+    h.response(&mut p, &[0x16, 3, 3, 0, 122]);
+    h.close(&p, 0);
+    assert_eq!(h.spans(), vec![]);
+}
+
+#[test]
+fn the_same_records_give_the_same_spans() {
+    let mut h = host();
+    let mut p = h.connect(CLI, API, "127.0.0.1:8000");
+    h.request(&mut p, b"GET /x HTTP/1.1\r\nHost: x\r\n\r\n");
+    h.response(&mut p, b"HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n");
+    h.fail(API, "127.0.0.1:5001", 111);
+    let records = {
+        h.pass(500);
+        h.records.clone()
+    };
+    let first = h.spans();
+    let mut again = Host::new();
+    records.into_iter().skip(1).for_each(|r| again.feed(r));
+    assert_eq!(format!("{first:?}"), format!("{:?}", again.spans()));
+}
