@@ -7,6 +7,7 @@ pub mod core;
 pub mod engine;
 pub mod event;
 pub mod kernel;
+pub mod meta;
 pub mod protocol;
 pub mod settings;
 pub mod trace;

@@ -40,12 +40,12 @@ settings! {
         ring_bytes: Size = Size(ktrdr_ebpf_common::limits::RING_BYTES as u64),
     }
 
-    /// Narrows what is observed. With nothing here, everything that speaks a known protocol is; otherwise only
-    /// what matches at least one entry.
+    /// Narrows what is observed. With nothing here, everything that speaks a known protocol is. Ports narrow the
+    /// connections; process ids, executables and commands together narrow the processes (any of them suffices).
     pub struct Include {
         /// Ports, at either end of the connection.
         ports: Vec<u16> = Vec::new(),
-        /// Process ids.
+        /// Process ids; their descendants belong to them.
         pids: Vec<u32> = Vec::new(),
         /// Executables: a path, its last part, or a pattern with * and ?.
         executables: Vec<String> = Vec::new(),
@@ -57,7 +57,7 @@ settings! {
     pub struct Exclude {
         /// Ports, at either end of the connection.
         ports: Vec<u16> = Vec::new(),
-        /// Process ids.
+        /// Process ids; their descendants belong to them.
         pids: Vec<u32> = Vec::new(),
         /// Executables: a path, its last part, or a pattern with * and ?.
         executables: Vec<String> = Vec::new(),
