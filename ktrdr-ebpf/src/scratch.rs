@@ -60,6 +60,7 @@ pub static SCRATCH_RECV: Map = Array::with_max_entries(1, 0);
 pub static SCRATCH_SYSCALL: Map = Array::with_max_entries(1, 0);
 
 /// The entry of this CPU.
+#[expect(clippy::mut_from_ref, reason = "the map stands for kernel memory outside it; see SAFETY below")]
 #[inline(always)]
 pub fn here(map: &'static Map) -> Result<&'static mut Scratch, Error> {
     // SAFETY: a helper without arguments.
