@@ -76,7 +76,6 @@ fn build() -> Result<()> {
 
 /// `PATH` with the directory of bpf-linker, which `cargo install` puts where not every `PATH` looks (sudo's does not).
 fn path_with_linker() -> Result<OsString> {
-    println!("cargo::rerun-if-env-changed=PATH");
     let mut directories: Vec<PathBuf> =
         env::var_os("PATH").map(|p| env::split_paths(&p).collect()).unwrap_or_default();
     let cargo_home = env::var_os("CARGO_HOME")

@@ -1,0 +1,223 @@
+//! What the agent tells the programs, what happens when it cannot keep up, and that nothing stays behind.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    io::{Read as _, Write as _},
+    net::{TcpListener, TcpStream},
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use ktrdr_agent::kernel::{Hook, KernelOptions};
+use ktrdr_ebpf_common::{
+    Counter, SEND, flags,
+    maps::{Policy, PyThread},
+};
+use object::{Object as _, ObjectSection as _, ObjectSymbol as _};
+
+use crate::{
+    observer::{Body, Observer, Record, conn_of, options},
+    sys,
+};
+
+struct Pair {
+    client: TcpStream,
+    server: TcpStream,
+}
+
+impl Pair {
+    fn new() -> Pair {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        Pair { client, server: listener.accept().unwrap().0 }
+    }
+
+    fn ports(&self) -> (u16, u16) {
+        (self.client.local_addr().unwrap().port(), self.client.peer_addr().unwrap().port())
+    }
+
+    /// One message from the client to the server.
+    fn send(&mut self, message: &[u8]) {
+        self.client.write_all(message).unwrap();
+        let mut buffer = vec![0; message.len()];
+        self.server.read_exact(&mut buffer).unwrap();
+    }
+}
+
+#[test]
+fn a_policy_ignores_or_cuts_a_connection() {
+    for hook in [Hook::Socket, Hook::Syscall] {
+        let Some(mut observer) = Observer::start(&options(hook)) else { return };
+        let mut pair = Pair::new();
+        let (client_port, server_port) = pair.ports();
+        let conn = observer.until("the client", |records| conn_of(records, client_port, server_port));
+
+        pair.send(b"unknown");
+        observer.kernel.set_policy(conn, Policy::capture(4)).unwrap();
+        pair.send(b"first four");
+        observer.kernel.set_policy(conn, Policy::IGNORE).unwrap();
+        let ignored = observer.counter(Counter::Ignored);
+        pair.send(b"nothing");
+        assert_eq!(observer.counter(Counter::Ignored), ignored + 1);
+        observer.settle();
+        let seen: Vec<_> = observer
+            .stream(conn, SEND)
+            .iter()
+            .map(|t| (t.header.flags, t.body.len, t.payload.clone()))
+            .collect();
+        assert_eq!(seen, [(flags::TUPLE, 7, b"unknown".to_vec()), (0, 10, b"firs".to_vec())]);
+
+        observer.records.clear();
+        observer.kernel.forget_policy(conn).unwrap();
+        observer.kernel.forget_policy(conn).unwrap();
+        pair.send(b"unknown again");
+        observer.settle();
+        assert_eq!(observer.stream(conn, SEND)[0].header.flags, flags::TUPLE);
+    }
+}
+
+#[test]
+fn excluded_processes_and_the_agent_are_left_alone() {
+    for (exclude, agent_tgid) in [(vec![std::process::id()], 0), (Vec::new(), std::process::id())] {
+        for hook in [Hook::Socket, Hook::Syscall] {
+            let options = KernelOptions { exclude: exclude.clone(), agent_tgid, ..options(hook) };
+            let Some(mut observer) = Observer::start(&options) else { return };
+            let before = observer.counter(Counter::Excluded);
+            Pair::new().send(b"not a word of this");
+            observer.settle();
+            assert!(observer.counter(Counter::Excluded) >= before + 2);
+            let ours = |record: &Record| {
+                record.header.tgid == std::process::id() && matches!(record.body, Body::Data { .. })
+            };
+            assert!(!observer.records.iter().any(ours));
+        }
+    }
+}
+
+/// Conservation: what does not fit is counted, and everything else arrives.
+#[test]
+fn a_full_ring_loses_records_by_number() {
+    let options = KernelOptions { ring_bytes: 4096, ..options(Hook::Auto) };
+    let Some(mut observer) = Observer::start(&options) else { return };
+    let mut pair = Pair::new();
+    let (client_port, server_port) = pair.ports();
+    const MESSAGES: usize = 200;
+    for _ in 0..MESSAGES {
+        pair.send(&[b'x'; 100]);
+    }
+    let lost = observer.counter(Counter::LostRingFull);
+    observer.agree();
+    let ours = |record: &&Record| {
+        matches!(&record.body, Body::Data { tuple: Some(tuple), .. }
+            if [(client_port, server_port), (server_port, client_port)].contains(&(tuple.local_port, tuple.remote_port)))
+    };
+    let arrived = observer.records.iter().filter(ours).count();
+    assert!(arrived < 2 * MESSAGES);
+    // Other processes of the host lose records here too, so not less than ours.
+    assert!(lost >= (2 * MESSAGES - arrived) as u64, "{lost} lost, {arrived} arrived");
+
+    // With room again records arrive.
+    observer.records.clear();
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while observer.records.iter().filter(ours).count() == 0 {
+        assert!(Instant::now() < deadline, "the ring stayed full");
+        pair.send(b"room again");
+        observer.drain();
+    }
+}
+
+/// Stands in for CPython's function: exported, never inlined, returns an address.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn ktrdr_test_copy_current(child: u64) -> u64 {
+    std::hint::black_box(child)
+}
+
+/// File offset of a function of this executable, and of its first `ret`.
+fn function(name: &str) -> (u64, u64) {
+    let bytes = fs::read("/proc/self/exe").unwrap();
+    let file = object::File::parse(&*bytes).unwrap();
+    let symbol = file.symbols().find(|symbol| symbol.name() == Ok(name)).unwrap();
+    let section = file.section_by_index(symbol.section_index().unwrap()).unwrap();
+    let start = symbol.address() - section.address() + section.file_range().unwrap().0;
+    let code = &bytes[start as usize..(start + symbol.size()) as usize];
+    let mut decoder = iced_x86::Decoder::new(64, code, iced_x86::DecoderOptions::NONE);
+    let ret = decoder.iter().find(|i| i.mnemonic() == iced_x86::Mnemonic::Ret).unwrap();
+    (start, start + ret.ip())
+}
+
+#[test]
+fn python_context_copies_name_parent_and_child() {
+    let (start, ret) = function("ktrdr_test_copy_current");
+    for (offset, as_return) in [(start, true), (ret, false)] {
+        let Some(mut observer) = Observer::start(&options(Hook::Auto)) else { return };
+        // A thread state whose context is at offset 16.
+        let state: [u64; 3] = [0, 0, 0xC0FFEE];
+        let thread = PyThread { tstate: state.as_ptr() as u64, context_offset: 16, tgid: std::process::id() };
+        observer.kernel.attach_py_copy(Path::new("/proc/self/exe"), offset, as_return).unwrap();
+
+        ktrdr_test_copy_current(1);
+        observer.kernel.set_py_thread(sys::gettid(), thread).unwrap();
+        ktrdr_test_copy_current(2);
+        ktrdr_test_copy_current(0);
+        // Another process's thread of the same number must not be believed.
+        observer.kernel.set_py_thread(sys::gettid(), PyThread { tgid: 1, ..thread }).unwrap();
+        ktrdr_test_copy_current(3);
+        observer.kernel.set_py_thread(sys::gettid(), thread).unwrap();
+        let mut pair = Pair::new();
+        pair.send(b"under a context");
+        observer.kernel.remove_py_thread(sys::gettid()).unwrap();
+        observer.settle();
+
+        let copies: Vec<(u64, u64)> = observer
+            .records
+            .iter()
+            .filter(|r| r.header.tid == sys::gettid())
+            .filter_map(|r| match r.body {
+                Body::PyCopy(copy) => Some((copy.parent, copy.child)),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(copies, [(0, 1), (0xC0FFEE, 2), (0, 3)]);
+        assert_eq!(observer.counter(Counter::PyContextCopies), 3);
+        let (client_port, server_port) = pair.ports();
+        let conn = conn_of(&observer.records, client_port, server_port).unwrap();
+        assert_eq!(observer.stream(conn, SEND)[0].body.py_context, 0xC0FFEE);
+        assert_eq!(observer.states(conn)[0].1.py_context, 0xC0FFEE);
+    }
+}
+
+/// Kernel identities of the programs, maps and links this process holds.
+fn held_objects() -> BTreeSet<String> {
+    let mut held = BTreeSet::new();
+    for entry in fs::read_dir("/proc/self/fdinfo").unwrap() {
+        // Descriptors come and go with other tests' sockets.
+        let Ok(info) = fs::read_to_string(entry.unwrap().path()) else { continue };
+        for line in info.lines() {
+            if ["prog_id:", "map_id:", "link_id:"].iter().any(|key| line.starts_with(key)) {
+                held.insert(line.to_owned());
+            }
+        }
+    }
+    held
+}
+
+#[test]
+fn nothing_stays_in_the_kernel() {
+    let Some(observer) = Observer::start(&options(Hook::Auto)) else { return };
+    let program_ids: Vec<u32> =
+        held_objects().iter().filter_map(|line| line.strip_prefix("prog_id:")?.trim().parse().ok()).collect();
+    assert!(program_ids.len() >= 6, "{program_ids:?}");
+    let loaded =
+        || -> BTreeSet<u32> { aya::programs::loaded_programs().filter_map(|p| Some(p.ok()?.id())).collect() };
+    assert!(program_ids.iter().all(|id| loaded().contains(id)));
+    drop(observer);
+    assert_eq!(held_objects(), BTreeSet::new());
+    // The kernel frees a program after a grace period, which is none of ours to wait for; but it must come.
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    while program_ids.iter().any(|id| loaded().contains(id)) {
+        assert!(std::time::Instant::now() < deadline, "programs are still there: {program_ids:?}");
+        std::thread::yield_now();
+    }
+}

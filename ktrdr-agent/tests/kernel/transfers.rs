@@ -1,0 +1,215 @@
+//! Every form of send and receive, on real sockets, with both hooks.
+
+use std::{
+    io::{Read as _, Write as _},
+    net::{Shutdown, TcpListener, TcpStream},
+    os::fd::AsRawFd as _,
+};
+
+use ktrdr_agent::kernel::Hook;
+use ktrdr_ebpf_common::{Counter, RECV, SEND, flags, limits::DEFAULT_CAPTURE};
+
+use crate::{
+    observer::{Observer, Transfer, conn_of, options},
+    sys,
+};
+
+/// What must be equal whichever hook saw it.
+#[derive(Debug, PartialEq, Eq)]
+struct Seen {
+    len: u32,
+    flags: u16,
+    payload: Vec<u8>,
+}
+
+impl Seen {
+    fn new(payload: &[u8]) -> Seen {
+        Seen { len: payload.len() as u32, flags: flags::TUPLE, payload: payload.to_vec() }
+    }
+
+    fn without_buffer(len: u32) -> Seen {
+        Seen { len, flags: flags::TUPLE | flags::NO_BUFFER, payload: Vec::new() }
+    }
+
+    fn end() -> Seen {
+        Seen { len: 0, flags: flags::TUPLE | flags::EOF, payload: Vec::new() }
+    }
+}
+
+impl From<&Transfer> for Seen {
+    fn from(transfer: &Transfer) -> Seen {
+        Seen { len: transfer.body.len, flags: transfer.header.flags, payload: transfer.payload.clone() }
+    }
+}
+
+/// The transfers of both ends of one connection, in order.
+#[derive(Debug, PartialEq, Eq)]
+struct Both {
+    client: Vec<Seen>,
+    server: Vec<Seen>,
+}
+
+fn exchange(client: &mut TcpStream, server: &mut TcpStream) -> Both {
+    let mut seen = Both { client: Vec::new(), server: Vec::new() };
+    let mut buffer = vec![0; 64 * 1024];
+
+    // write → a look, which moves nothing → read in two parts.
+    client.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
+    assert_eq!(sys::recv(server, 100, libc::MSG_PEEK).unwrap(), 18);
+    assert_eq!(sys::recvmsg(server, 100, libc::MSG_PEEK).unwrap(), 18);
+    assert_eq!(server.read(&mut buffer[..5]).unwrap(), 5);
+    assert_eq!(server.read(&mut buffer).unwrap(), 13);
+    seen.client.push(Seen::new(b"GET / HTTP/1.1\r\n\r\n"));
+    seen.server.extend([Seen::new(b"GET /"), Seen::new(b" HTTP/1.1\r\n\r\n")]);
+
+    // writev with an empty part → readv.
+    assert_eq!(sys::writev(server, &[b"head", b"", b"body", b"!"]).unwrap(), 9);
+    assert_eq!(sys::readv(client, &[3, 100]).unwrap(), 9);
+    seen.server.push(Seen::new(b"headbody!"));
+    seen.client.push(Seen::new(b"headbody!"));
+
+    // sendmsg → recvmsg; send → recv.
+    assert_eq!(sys::sendmsg(client, &[b"one ", b"two"]).unwrap(), 7);
+    assert_eq!(sys::recvmsg(server, 100, 0).unwrap(), 7);
+    seen.client.push(Seen::new(b"one two"));
+    seen.server.push(Seen::new(b"one two"));
+
+    // Nothing to read, nothing asked for: no records.
+    server.set_nonblocking(true).unwrap();
+    assert_eq!(server.read(&mut buffer).unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+    server.set_nonblocking(false).unwrap();
+    assert_eq!(sys::recv(server, 0, libc::MSG_DONTWAIT).unwrap_or(0), 0);
+    assert_eq!(client.write(&[]).unwrap(), 0);
+
+    // Longer than what is captured, in one piece and in several.
+    let long: Vec<u8> = (0..20_000u32).map(|i| i as u8).collect();
+    client.write_all(&long).unwrap();
+    server.read_exact(&mut buffer[..20_000]).unwrap();
+    let cut =
+        || Seen { len: 20_000, flags: flags::TUPLE, payload: long[..DEFAULT_CAPTURE as usize].to_vec() };
+    seen.client.push(cut());
+    seen.server.push(cut());
+    let (front, back) = long.split_at(5_000);
+    assert_eq!(sys::writev(client, &[front, back]).unwrap(), 20_000);
+    server.read_exact(&mut buffer[..20_000]).unwrap();
+    seen.client.push(cut());
+    seen.server.push(cut());
+
+    // Without a buffer of the process's.
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(&long[..3000]).unwrap();
+    assert_eq!(sys::sendfile(client, &file, 3000).unwrap(), 3000);
+    server.read_exact(&mut buffer[..3000]).unwrap();
+    seen.client.push(Seen::without_buffer(3000));
+    seen.server.push(Seen::new(&long[..3000]));
+    let (from, mut to) = std::io::pipe().unwrap();
+    to.write_all(b"through a pipe").unwrap();
+    assert_eq!(sys::splice(from.as_raw_fd(), client, 14).unwrap(), 14);
+    assert_eq!(sys::recv(server, 14, libc::MSG_TRUNC | libc::MSG_WAITALL).unwrap(), 14);
+    seen.client.push(Seen::without_buffer(14));
+    seen.server.push(Seen::without_buffer(14));
+
+    // The end arrives together with the last bytes: a FIN has a sequence number, but is no byte.
+    client.write_all(b"bye").unwrap();
+    client.shutdown(Shutdown::Write).unwrap();
+    wait_for_fin(server);
+    assert_eq!(server.read(&mut buffer).unwrap(), 3);
+    assert_eq!(server.read(&mut buffer[..0]).unwrap(), 0);
+    assert_eq!(server.read(&mut buffer).unwrap(), 0);
+    seen.client.push(Seen::new(b"bye"));
+    seen.server.extend([Seen::new(b"bye"), Seen::end()]);
+    seen
+}
+
+/// Until the peer's FIN is in the receive queue, behind the last bytes.
+fn wait_for_fin(socket: &TcpStream) {
+    use rustix::event::{PollFd, PollFlags, poll};
+    let mut fds = [PollFd::new(socket, PollFlags::RDHUP)];
+    let limit = rustix::event::Timespec { tv_sec: 10, tv_nsec: 0 };
+    assert_eq!(poll(&mut fds, Some(&limit)).unwrap(), 1, "no FIN");
+}
+
+fn observe(hook: Hook, listen: &str) -> Option<()> {
+    let mut observer = Observer::start(&options(hook))?;
+    assert_eq!(observer.kernel.hook(), hook);
+    let listener = TcpListener::bind(listen).unwrap();
+    let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (mut server, _) = listener.accept().unwrap();
+    let (client_port, server_port) =
+        (client.local_addr().unwrap().port(), server.local_addr().unwrap().port());
+
+    let expected = exchange(&mut client, &mut server);
+
+    let client_conn = observer.until("the client", |records| conn_of(records, client_port, server_port));
+    let server_conn = observer.until("the server", |records| conn_of(records, server_port, client_port));
+    observer.settle();
+    let streams = |conn| {
+        let mut all = observer.stream(conn, SEND);
+        all.extend(observer.stream(conn, RECV));
+        all.sort_by_key(|transfer| transfer.header.ts);
+        all
+    };
+    let (of_client, of_server) = (streams(client_conn), streams(server_conn));
+    let seen = Both {
+        client: of_client.iter().map(Seen::from).collect(),
+        server: of_server.iter().map(Seen::from).collect(),
+    };
+    assert_eq!(seen, expected);
+
+    // Both ends use the same numbers, and begin where the handshake said.
+    let sent = observer.stream(client_conn, SEND);
+    let received = observer.stream(server_conn, RECV);
+    assert_eq!(sent.last().unwrap().body.seq_end, received.last().unwrap().body.seq_end);
+    let first = |transfers: &[Transfer]| transfers[0].body.seq_end.wrapping_sub(transfers[0].body.len);
+    assert_eq!(first(&sent), first(&received));
+    let opened = observer.states(client_conn).into_iter().find(|(_, state)| state.new == 1).unwrap().1;
+    assert_eq!(opened.write_seq, first(&sent));
+    assert_eq!(opened.copied_seq, first(&observer.stream(client_conn, RECV)));
+
+    for transfer in of_client.iter().chain(&of_server) {
+        assert_eq!((transfer.header.tgid, transfer.header.tid), (std::process::id(), sys::gettid()));
+        assert_eq!(transfer.body.py_context, 0);
+    }
+    let (local, remote) = (client.local_addr().unwrap(), client.peer_addr().unwrap());
+    let mapped = |address: std::net::IpAddr| match address {
+        std::net::IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
+        std::net::IpAddr::V6(v6) => v6.octets(),
+    };
+    let tuple = of_client[0].tuple.unwrap();
+    assert_eq!((tuple.local_addr, tuple.local_port), (mapped(local.ip()), local.port()));
+    assert_eq!((tuple.remote_addr, tuple.remote_port), (mapped(remote.ip()), remote.port()));
+    assert_eq!(i32::from(tuple.family), if local.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 });
+    assert_eq!(tuple.netns, netns());
+
+    for fault in [Counter::CopyFault, Counter::KernelReadFault, Counter::MapFault, Counter::LostRingFull] {
+        assert_eq!(observer.counter(fault), 0, "{}", fault.name());
+    }
+    assert_eq!(observer.kernel.recursion_misses(), 0);
+    Some(())
+}
+
+/// Inode number of this process's network namespace.
+pub fn netns() -> u32 {
+    use std::os::unix::fs::MetadataExt as _;
+    std::fs::metadata("/proc/self/ns/net").unwrap().ino() as u32
+}
+
+#[test]
+fn socket_hook_v4() {
+    observe(Hook::Socket, "127.0.0.1:0");
+}
+
+#[test]
+fn socket_hook_v6() {
+    observe(Hook::Socket, "[::1]:0");
+}
+
+#[test]
+fn syscall_hook_v4() {
+    observe(Hook::Syscall, "127.0.0.1:0");
+}
+
+#[test]
+fn syscall_hook_v6() {
+    observe(Hook::Syscall, "[::1]:0");
+}
