@@ -5,12 +5,14 @@
 //! it. A known process costs one hash look-up.
 
 pub mod container;
+mod describe;
 #[cfg(test)]
 mod fake;
 mod filter;
 mod guess;
 pub mod host;
 mod ktrdr;
+mod lifecycle;
 pub mod listeners;
 mod pattern;
 pub mod process;
@@ -29,13 +31,14 @@ use zerocopy::FromBytes;
 use self::{
     container::ContainerNames,
     filter::Filter,
+    lifecycle::{Budget, add_port},
     process::Process,
     procfs::ProcFs,
-    service::{Namer, Service, Subject},
+    service::{Namer, Service},
 };
 use crate::{
     event::{
-        shell::{ProcessMeta, ShellEvent, Start},
+        shell::{ShellEvent, Start},
         tcp,
     },
     settings::Settings,
@@ -46,9 +49,6 @@ use crate::{
 const MAX_PROSPECTS: usize = 2_048;
 /// Container names kept; far more than containers run on a host.
 const MAX_CONTAINERS: usize = 1_024;
-/// Executions per second that are looked up in `/proc` at once (about 0.1 ms each); beyond, a busy build is not
-/// worth the time, and the exec record's own arguments have to do.
-const EXEC_READS_PER_SECOND: u32 = 200;
 /// Generations followed upwards. Reloaders and pre-forking servers add one or two each.
 const MAX_GENERATIONS: usize = 16;
 
@@ -64,6 +64,8 @@ struct Entry {
     service: Option<Service>,
     /// When it ended. It is kept, since records of other CPUs may still be under way.
     ended: Option<u64>,
+    /// The [`Metadata::epoch`] in which it was last known to be this process.
+    epoch: u32,
 }
 
 /// Metadata of the observed processes.
@@ -71,30 +73,16 @@ pub struct Metadata {
     proc: ProcFs,
     root: PathBuf,
     namer: Namer,
+    /// Resource attributes for every service that does not give them itself.
+    attributes: Vec<(String, String)>,
     filter: Filter,
     /// Processes that were reported.
     known: LruCache<u32, Entry>,
     prospects: LruCache<u32, Entry>,
     containers: LruCache<String, ContainerNames>,
     exec_budget: Budget,
-}
-
-/// So many per second of record time.
-#[derive(Debug, Default)]
-struct Budget {
-    second: u64,
-    used: u32,
-}
-
-impl Budget {
-    fn take(&mut self, ts: u64, per_second: u32) -> bool {
-        let second = ts / 1_000_000_000;
-        if second != self.second {
-            *self = Self { second, used: 0 };
-        }
-        self.used = self.used.saturating_add(1);
-        self.used <= per_second
-    }
+    /// Raised when records were lost: an exit or a new process with an old number may be among them.
+    epoch: u32,
 }
 
 impl Metadata {
@@ -104,11 +92,13 @@ impl Metadata {
             proc: ProcFs::new(&settings.host.proc),
             root: PathBuf::from(&settings.host.root),
             namer: Namer::new(&settings.services),
+            attributes: settings.services.attributes.clone().into_iter().collect(),
             filter: Filter::new(&settings.include, &settings.exclude),
             known: LruCache::new(settings.limits.processes),
             prospects: LruCache::new(MAX_PROSPECTS),
             containers: LruCache::new(MAX_CONTAINERS),
             exec_budget: Budget::default(),
+            epoch: 0,
         }
     }
 
@@ -146,6 +136,11 @@ impl Metadata {
         self.namer.port_names()
     }
 
+    /// Records were lost: every process is compared with `/proc` (its start) when it is next seen.
+    pub fn doubt(&mut self) {
+        self.epoch = self.epoch.wrapping_add(1);
+    }
+
     /// What has to be told before this record: who its process is, if that is not known yet or has changed.
     /// `record` is the whole record, header included; what it lacks is ignored here (the decoder counts it).
     pub fn observe(&mut self, header: &EventHeader, record: &[u8]) -> Option<ShellEvent> {
@@ -180,202 +175,5 @@ impl Metadata {
             }
             _ => None,
         }
-    }
-
-    /// The process did something on the network.
-    fn active(&mut self, pid: u32, ts: u64) -> Option<ShellEvent> {
-        match self.known.get(&pid) {
-            Some(e) if e.service.is_some() && e.ended.is_none_or(|end| ts <= end) => return None,
-            _ if pid == 0 => return None,
-            _ => {}
-        }
-        self.learn(pid, ts);
-        self.report(pid)
-    }
-
-    fn listens(&mut self, pid: u32, ts: u64, port: u16) -> Option<ShellEvent> {
-        let first = self.active(pid, ts);
-        let entry = self.known.get_mut(&pid)?;
-        if !add_port(&mut entry.ports, port) {
-            return first;
-        }
-        // A second report replaces the first one, which nobody has seen yet.
-        self.report(pid).or(first)
-    }
-
-    /// A new process: until it executes something it is a copy of its parent.
-    fn forked(&mut self, parent: u32, child: u32, ts: u64) {
-        self.known.remove(&child);
-        self.prospects.remove(&child);
-        let parent_entry = self.known.peek(&parent).or_else(|| self.prospects.peek(&parent));
-        if let Some(entry) = parent_entry {
-            let copy = Process { pid: child, ppid: parent, start_ns: ts, ..(*entry.process).clone() };
-            self.prospects.insert(child, Entry { process: Arc::new(copy), ..Entry::default() });
-        }
-    }
-
-    /// A process became another program. It is read at once, because it may be gone when it first uses the network.
-    fn executed(&mut self, header: &EventHeader, exec: &ExecBody, args: &[u8]) {
-        let pid = header.tgid;
-        let before = self.known.remove(&pid).or_else(|| self.prospects.remove(&pid)).unwrap_or_default();
-        let read = if self.exec_budget.take(header.ts, EXEC_READS_PER_SECOND) {
-            self.read(pid, header.ts)
-        } else {
-            None
-        };
-        let process = read.unwrap_or_else(|| {
-            let said = Process::from_exec(pid, exec.ppid, &exec.comm, args, header.ts);
-            // What an exec leaves as it was.
-            let old = before.process;
-            Process {
-                cwd: old.cwd.clone(),
-                uid: old.uid,
-                netns: old.netns,
-                container: old.container.clone(),
-                otel: old.otel.clone(),
-                ..said
-            }
-        });
-        // Sockets may be handed through an exec (a server that upgrades itself).
-        let entry = Entry { process: Arc::new(process), ports: before.ports, ..Entry::default() };
-        self.prospects.insert(pid, entry);
-    }
-
-    /// Reads a process unless it is gone, or started after `ts` and so is another one with the same number.
-    fn read(&self, pid: u32, ts: u64) -> Option<Process> {
-        match Process::read(&self.proc, pid) {
-            Ok(p) => (p.start_ns <= ts).then_some(p),
-            Err(e) => {
-                tracing::debug!("{e}");
-                None
-            }
-        }
-    }
-
-    /// Makes the process known, as well as it can be.
-    fn learn(&mut self, pid: u32, ts: u64) {
-        if self.known.peek(&pid).is_some_and(|e| e.ended.is_none_or(|end| ts <= end)) {
-            return;
-        }
-        self.known.remove(&pid);
-        let prospect = self.prospects.remove(&pid);
-        let read = self.read(pid, ts).map(Arc::new);
-        let entry = match (read, prospect) {
-            (Some(process), before) => {
-                Entry { process, ports: before.map(|e| e.ports).unwrap_or_default(), ..Entry::default() }
-            }
-            (None, Some(before)) => before,
-            (None, None) => {
-                Entry { process: Arc::new(Process { pid, ..Process::default() }), ..Entry::default() }
-            }
-        };
-        self.known.insert(pid, entry);
-    }
-
-    /// The process's own description or, if it is not known, one read now. Does not make it known.
-    fn look(&self, pid: u32) -> Option<(Arc<Process>, Ports)> {
-        let entry = self.known.peek(&pid).or_else(|| self.prospects.peek(&pid));
-        entry.map(|e| (e.process.clone(), e.ports.clone())).or_else(|| {
-            let process = self.read(pid, u64::MAX)?;
-            Some((Arc::new(process), Ports::new()))
-        })
-    }
-
-    /// Names the process; `None` if that was reported already.
-    fn report(&mut self, pid: u32) -> Option<ShellEvent> {
-        let entry = self.known.peek(&pid)?;
-        let (process, mut ports) = (entry.process.clone(), entry.ports.clone());
-        let mut origin = process.clone();
-        for _ in 0..MAX_GENERATIONS {
-            let Some((parent, parent_ports)) = self.look(origin.ppid).filter(|_| origin.ppid > 1) else {
-                break;
-            };
-            if !guess::is_spawned(&origin) && parent.args != origin.args {
-                break;
-            }
-            if ports.is_empty() {
-                ports = parent_ports;
-            }
-            origin = parent;
-        }
-        let names = self.container_names(&process);
-        let subject = Subject { process: &process, origin: &origin, ports: &ports, container: &names };
-        let service = self.namer.name(&subject);
-        let excluded = self.filter.excludes(&process, &self.ancestors(&process));
-        let entry = self.known.peek_mut(&pid)?;
-        if entry.service.as_ref() == Some(&service) {
-            return None;
-        }
-        entry.service = Some(service.clone());
-        Some(ShellEvent::Process(describe(&process, service, &names, excluded)))
-    }
-
-    fn ancestors(&self, process: &Process) -> Vec<u32> {
-        let mut found = Vec::new();
-        let mut pid = process.ppid;
-        while self.filter.by_pid() && pid > 1 && found.len() < MAX_GENERATIONS {
-            found.push(pid);
-            pid = self.look(pid).map_or(0, |(p, _)| p.ppid);
-        }
-        found
-    }
-
-    fn container_names(&mut self, process: &Process) -> ContainerNames {
-        let Some(container) = &process.container else { return ContainerNames::default() };
-        if let Some(names) = self.containers.get(&container.id) {
-            return names.clone();
-        }
-        let names = container::names(&self.root, container);
-        self.containers.insert(container.id.clone(), names.clone());
-        names
-    }
-}
-
-/// Adds a port in its place; false if it was there.
-fn add_port(ports: &mut Ports, port: u16) -> bool {
-    match ports.binary_search(&port) {
-        Ok(_) => false,
-        Err(at) => {
-            ports.insert(at, port);
-            true
-        }
-    }
-}
-
-/// The record about a process.
-fn describe(p: &Process, service: Service, names: &ContainerNames, excluded: bool) -> ProcessMeta {
-    let container = p.container.as_ref();
-    let runtime = container.map(|c| c.runtime.to_owned()).unwrap_or_default();
-    let pod_uid = container.and_then(|c| c.pod_uid.clone()).unwrap_or_default();
-    let own = [
-        ("service.namespace", service.namespace),
-        ("service.version", service.version),
-        ("container.name", names.name.clone()),
-        ("container.runtime", runtime),
-        ("k8s.namespace.name", names.namespace.clone()),
-        ("k8s.pod.name", names.pod.clone()),
-        ("k8s.pod.uid", pod_uid),
-    ];
-    let mut attributes: Vec<(String, String)> =
-        own.into_iter().filter(|(_, v)| !v.is_empty()).map(|(k, v)| (k.to_owned(), v)).collect();
-    for (key, value) in &p.otel.attributes {
-        let known = key == "service.name" || attributes.iter().any(|(k, _)| k == key);
-        if !known {
-            attributes.push((key.clone(), value.clone()));
-        }
-    }
-    ProcessMeta {
-        tgid: p.pid,
-        ppid: p.ppid,
-        start_ns: p.start_ns,
-        service: service.name,
-        source: service.source,
-        exe: p.exe.clone(),
-        command: p.args.clone(),
-        cwd: p.cwd.clone(),
-        netns: p.netns,
-        container_id: container.map(|c| c.id.clone()),
-        attributes,
-        excluded,
     }
 }

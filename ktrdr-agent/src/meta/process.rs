@@ -58,12 +58,15 @@ impl Process {
     pub fn read(proc: &ProcFs, pid: u32) -> Result<Self, ReadError> {
         let stat = proc.read(pid, "stat", 4096)?;
         let stat = Stat::parse(&stat).ok_or(ReadError::Malformed(pid))?;
+        if stat.dead {
+            return Err(ReadError::Gone(pid));
+        }
         let bytes = |name, limit| proc.read(pid, name, limit).unwrap_or_default();
         let exe = proc.link(pid, "exe").unwrap_or_default();
         let process = Self {
             pid,
             ppid: stat.ppid,
-            start_ns: stat.start_ticks.saturating_mul(1_000_000_000 / ticks_per_second()),
+            start_ns: stat.start_ns(),
             exe: exe.strip_suffix(" (deleted)").unwrap_or(&exe).to_owned(),
             args: split_args(&bytes("cmdline", MAX_COMMAND)),
             cwd: proc.link(pid, "cwd").unwrap_or_default(),
@@ -76,6 +79,8 @@ impl Process {
         // Its number may have gone to another process half-way: then this is a mixture of two.
         match proc.read(pid, "stat", 4096).ok().as_deref().and_then(Stat::parse) {
             Some(now) if now.start_ticks != stat.start_ticks => Err(ReadError::Gone(pid)),
+            // It ended before its command line was read.
+            None | Some(Stat { dead: true, .. }) if process.args.is_empty() => Err(ReadError::Gone(pid)),
             _ => Ok(process),
         }
     }
@@ -97,11 +102,17 @@ impl Process {
 /// The fields of `/proc/PID/stat` that matter (proc_pid_stat(5)).
 struct Stat {
     comm: String,
+    /// A zombie: all that describes it is gone with its memory.
+    dead: bool,
     ppid: u32,
     start_ticks: u64,
 }
 
 impl Stat {
+    fn start_ns(&self) -> u64 {
+        self.start_ticks.saturating_mul(1_000_000_000 / ticks_per_second())
+    }
+
     fn parse(stat: &[u8]) -> Option<Self> {
         // The name stands in parentheses and may hold spaces and parentheses itself: the last one ends it.
         let open = stat.iter().position(|b| *b == b'(')?;
@@ -109,10 +120,18 @@ impl Stat {
         let comm = String::from_utf8_lossy(stat.get(open + 1..close)?).into_owned();
         let rest = std::str::from_utf8(stat.get(close + 1..)?).ok()?;
         let mut fields = rest.split_ascii_whitespace();
-        // Field 3 (state) comes first here: 4 is the parent, 22 the start.
-        let ppid = fields.nth(1)?.parse().ok()?;
+        // The state is field 3, the parent 4, the start 22.
+        let dead = matches!(fields.next()?, "Z" | "X");
+        let ppid = fields.next()?.parse().ok()?;
         let start_ticks = fields.nth(17)?.parse().ok()?;
-        Some(Self { comm, ppid, start_ticks })
+        Some(Self { comm, dead, ppid, start_ticks })
+    }
+}
+
+impl ProcFs {
+    /// When the process started, boot clock in ns; `None` if it is gone.
+    pub fn start_ns(&self, pid: u32) -> Option<u64> {
+        Some(Stat::parse(&self.read(pid, "stat", 4096).ok()?)?.start_ns())
     }
 }
 
@@ -221,6 +240,7 @@ mod tests {
         let stat = b"7 (a) S (b c) S 42 7 7 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 9000 0 0";
         let s = Stat::parse(stat).unwrap();
         assert_eq!((s.comm.as_str(), s.ppid, s.start_ticks), ("a) S (b c", 42, 9000));
+        assert!(!s.dead && Stat::parse(b"7 (a) Z 42 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 9 0").unwrap().dead);
         for bad in [&b""[..], b"7 )(", b"7 (a) S", b"7 (a) S x 1", b"7 (a) S \xff"] {
             assert!(Stat::parse(bad).is_none());
         }
@@ -233,6 +253,18 @@ mod tests {
         let huge = split_args(&vec![b'y'; 1 << 20]);
         assert_eq!((huge.len(), huge[0].len() as u64), (1, MAX_COMMAND));
         assert!(split_args(b"").is_empty());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_break_the_parsers(bytes: Vec<u8>, text: String) {
+            let _ = Stat::parse(&bytes);
+            let _ = Stat::parse(&[b"1 (", &bytes[..], b") S 1 "].concat());
+            let _ = (OtelEnvironment::parse(&bytes), effective_uid(&bytes), namespace_inode(&text));
+            let args = split_args(&bytes);
+            proptest::prop_assert!(args.len() <= MAX_ARGS);
+            let _ = container::from_cgroup(&text);
+        }
     }
 
     #[test]

@@ -97,6 +97,7 @@ impl Namer {
             service.source = if ktrdr.is_some() { NameSource::Builtin } else { NameSource::Guess };
             service.name = ktrdr.unwrap_or(guess.name);
         }
+        service.name = presentable(&service.name);
         if service.namespace.is_empty() {
             service.namespace.clone_from(&self.namespace);
         }
@@ -123,6 +124,15 @@ impl Namer {
         ports.dedup();
         ports.into_iter().filter_map(|p| Some((p, self.peer(p)?))).collect()
     }
+}
+
+/// Characters of a service's name that are kept; names become labels of metrics and tables.
+const MAX_NAME: usize = 128;
+
+/// A command line can hold anything; a name is one short line.
+fn presentable(name: &str) -> String {
+    let clean = name.chars().map(|c| if c.is_control() { '?' } else { c });
+    clean.take(MAX_NAME).collect()
 }
 
 /// Whether every condition of the rule holds.

@@ -2,7 +2,7 @@ use ktrdr_ebpf_common::{ConnTuple, ExitBody};
 use zerocopy::IntoBytes;
 
 use super::{fake::FakeProc, *};
-use crate::event::shell::NameSource;
+use crate::event::shell::{NameSource, ProcessMeta};
 
 fn metadata(fake: &FakeProc, toml: &str) -> Metadata {
     let path = std::path::Path::new("test.toml");
@@ -102,6 +102,40 @@ fn a_reused_number_is_read_again() {
     fake.end(10);
     fake.started(10, 1, &["memcached"], 100_300);
     assert_eq!(data(&mut m, 10, T + 3_000_000_000).unwrap().service, "memcached");
+}
+
+#[test]
+fn after_a_loss_processes_are_compared_with_proc() {
+    let fake = FakeProc::new();
+    fake.process(10, 1, &["nginx"]);
+    fake.process(11, 1, &["redis-server"]);
+    fake.process(12, 1, &["memcached"]);
+    let mut m = metadata(&fake, "");
+    assert!([10, 11, 12].iter().all(|pid| data(&mut m, *pid, T).is_some()));
+    // The exit of 10 and the fork and exec of its successor were lost; 12 is gone, its last records are not.
+    fake.end(10);
+    fake.started(10, 1, &["postgres"], 50_000);
+    fake.end(12);
+    assert_eq!(data(&mut m, 10, T), None);
+    m.doubt();
+    assert_eq!(data(&mut m, 10, T).unwrap().service, "postgres");
+    assert_eq!([11, 12].map(|pid| data(&mut m, pid, T)), [None, None]);
+    // A successor that started after the record was made is not the one the record is about.
+    fake.end(11);
+    fake.started(11, 1, &["later"], 200_000);
+    m.doubt();
+    assert_eq!(data(&mut m, 11, T), None);
+    assert_eq!(data(&mut m, 10, T), None);
+}
+
+#[test]
+fn a_zombie_is_described_by_its_exec_record() {
+    let fake = FakeProc::new();
+    let mut m = metadata(&fake, "");
+    fake.process(8, 5, &[]).file("stat", format!("8 (curl) Z 5 {}800 0", "0 ".repeat(17)));
+    exec(&mut m, 8, 5, T, b"curl\0http://x\0");
+    let curl = data(&mut m, 8, T).unwrap();
+    assert_eq!((curl.service.as_str(), curl.command.len()), ("curl", 2));
 }
 
 #[test]
@@ -222,10 +256,12 @@ fn attributes_are_told_once() {
         "environ",
         "OTEL_RESOURCE_ATTRIBUTES=service.name=web,service.namespace=own,deployment.environment.name=prod\0",
     );
-    let mut m = metadata(&fake, "[services]\nnamespace = 'all'");
+    let toml = "[services]\nnamespace = 'all'\n[services.attributes]\n\
+                'deployment.environment.name' = 'other'\nteam = 'x'";
+    let mut m = metadata(&fake, toml);
     let p = data(&mut m, 70, T).unwrap();
     assert_eq!((p.service.as_str(), p.source), ("web", NameSource::Environment));
-    let own = [("service.namespace", "own"), ("deployment.environment.name", "prod")];
+    let own = [("service.namespace", "own"), ("deployment.environment.name", "prod"), ("team", "x")];
     assert_eq!(p.attributes, own.map(|(k, v)| (k.to_owned(), v.to_owned())));
 }
 

@@ -15,7 +15,7 @@ use super::{
 };
 
 /// Prefix of the agent's own environment variables.
-const ENV_PREFIX: &str = "KTRDR_AGENT_";
+pub(super) const ENV_PREFIX: &str = "KTRDR_AGENT_";
 
 /// A value given on the command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -160,7 +160,7 @@ fn readings(key: &str, text: &str) -> Vec<Value> {
         Value::Array(items.map(|i| toml(i).unwrap_or_else(|| Value::String(i.to_owned()))).collect())
     };
     let mut all: Vec<Value> = toml(text).into_iter().collect();
-    if key.ends_with(".headers") {
+    if key.ends_with(".headers") || key.ends_with(".attributes") {
         let pairs = otel_env::headers(text).unwrap_or_default();
         all.push(Value::Table(pairs.into_iter().map(|(k, v)| (k, Value::String(v))).collect()));
     }

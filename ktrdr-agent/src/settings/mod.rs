@@ -19,6 +19,7 @@ use std::{path::Path, time::Duration};
 pub use self::{
     error::{Origin, SettingsError},
     load::Override,
+    otel_env::environment,
     otlp::{Otlp, Target, Tls},
     print::{default_file, file},
     said::{Console, Exclude, Include, Rule, Said, Services},

@@ -3,7 +3,10 @@
 //! Source: OpenTelemetry specification, "OTLP exporter" and "General SDK configuration". An empty variable counts
 //! as not set, as the specification asks.
 
-use super::error::{Origin, SettingsError};
+use super::{
+    error::{Origin, SettingsError},
+    load::ENV_PREFIX,
+};
 
 /// Variable name, key, value as the settings spell it.
 pub(super) type EnvValue = (String, String, String);
@@ -22,6 +25,16 @@ const KEYS: [(&str, &str); 9] = [
     ("CLIENT_CERTIFICATE", "client_certificate"),
     ("CLIENT_KEY", "client_key"),
 ];
+
+/// The variables of this process that matter to settings. A value that is not UTF-8 is read with replacement
+/// characters, for the check to refuse it by name.
+pub fn environment() -> Vec<(String, String)> {
+    let pairs = std::env::vars_os().filter_map(|(name, value)| {
+        let name = name.into_string().ok().filter(|n| n.starts_with("OTEL_") || n.starts_with(ENV_PREFIX))?;
+        Some((name, value.to_string_lossy().into_owned()))
+    });
+    pairs.collect()
+}
 
 /// The settings that the environment gives, those for all signals before those for one.
 pub(super) fn values(env: &[(String, String)]) -> Result<Vec<EnvValue>, SettingsError> {

@@ -72,6 +72,9 @@ settings! {
         ktrdr: bool = true,
         /// service.namespace for every service that sets none itself; empty = none.
         namespace: String = String::new(),
+        /// Resource attributes for every service that does not give them itself, for example
+        /// { "deployment.environment.name" = "production" }.
+        attributes: BTreeMap<String, String> = BTreeMap::new(),
         rules: Vec<Rule> = Vec::new(),
     }
 

@@ -228,3 +228,16 @@ fn the_stronger_layer_wins() {
     let message = Settings::from_text(None, &[], &bad).unwrap_err().to_string();
     assert!(message.starts_with("option --console: bad value for `console.format`"), "{message}");
 }
+
+proptest::proptest! {
+    #[test]
+    fn no_text_breaks_the_reader(text: String, line in "\\[?[a-z_.]{0,12}\\]?( = .{0,12})?", value: String) {
+        let _ = file(&text);
+        if let Err(e) = file(&format!("[capture]\n{line}\n")) {
+            proptest::prop_assert!(e.to_string().starts_with("agent.toml:"), "{}", e);
+        }
+        for name in ["KTRDR_AGENT_CAPTURE__HOOK", "KTRDR_AGENT_INCLUDE__PORTS", "OTEL_EXPORTER_OTLP_HEADERS"] {
+            let _ = from_env(&[(name, value.as_str())]);
+        }
+    }
+}

@@ -229,3 +229,12 @@ fn peers_are_known_by_their_port() {
         all.is_sorted() && all.contains(&(9000, "shop-9000".into())) && !all.iter().any(|(p, _)| *p == 1)
     );
 }
+
+proptest::proptest! {
+    #[test]
+    fn every_command_line_has_a_name(args: Vec<String>, exe in "(/[a-z0-9.-]{0,8}){0,3}|python3|node|java", cwd: String) {
+        let p = Process { pid: 1, args, exe, cwd, ..Process::default() };
+        let (name, _) = name_of(&Namer::new(&Services::default()), &p, &p, &[5003]);
+        proptest::prop_assert!(!name.is_empty() && name.len() <= 4 * MAX_NAME && !name.contains('\n'));
+    }
+}
