@@ -6,6 +6,7 @@
 pub mod core;
 pub mod engine;
 pub mod event;
+pub mod export;
 pub mod kernel;
 pub mod meta;
 pub mod protocol;

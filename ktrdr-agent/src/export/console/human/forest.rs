@@ -1,0 +1,163 @@
+//! Spans as the lines of a tree. The two ends of a call become one line where both were seen.
+
+use std::collections::{HashMap, HashSet};
+
+use super::describe::{self, Mood, Outcome};
+use super::text::clean;
+use crate::export::Item;
+use crate::trace::model::{Span, SpanId, SpanKind};
+
+/// A line of the tree.
+#[derive(Debug)]
+pub struct Line {
+    /// How deep it is indented.
+    pub depth: usize,
+    /// When it began, nanoseconds since the Unix epoch.
+    pub start_ns: u64,
+    /// `ktrdr-api → ktrdr-ib-host-service:5001`.
+    pub who: String,
+    /// Name.
+    pub what: String,
+    /// How it went.
+    pub outcome: Outcome,
+    /// How long it took, nanoseconds.
+    pub duration_ns: u64,
+    /// The failure in a sentence.
+    pub sentence: Option<String>,
+    /// What is not as one would expect.
+    pub notes: Vec<String>,
+}
+
+/// The lines of a trace.
+#[derive(Debug, Default)]
+pub struct Forest {
+    /// In the order they are printed.
+    pub lines: Vec<Line>,
+    /// Spans in them.
+    pub spans: usize,
+    /// Lines that failed.
+    pub failed: usize,
+}
+
+/// Depth beyond which lines are not indented further: 40 columns of blanks help nobody.
+const MAX_DEPTH: usize = 20;
+/// A server's time is worth a word if the network and the queues took this part of the caller's time...
+const APART: f64 = 0.2;
+/// ... and at least so long, in nanoseconds.
+const APART_NS: u64 = 5_000_000;
+
+/// Builds the tree. `known` are spans of the same trace that were printed before.
+pub fn build(spans: &[Item], known: &[(SpanId, String)]) -> Forest {
+    let ids: HashSet<SpanId, foldhash::fast::FixedState> = spans.iter().map(|s| s.span_id).collect();
+    let mut order: Vec<&Span> = spans.iter().map(|s| &**s).collect();
+    order.sort_by_key(|s| (s.start_wall_ns(), s.kind != SpanKind::Client, s.span_id));
+    let mut children: HashMap<SpanId, Vec<&Span>, foldhash::fast::FixedState> = HashMap::default();
+    let mut roots = Vec::new();
+    for span in order {
+        match span.parent_span_id {
+            Some(parent) if ids.contains(&parent) && parent != span.span_id => {
+                children.entry(parent).or_default().push(span);
+            }
+            _ => roots.push(span),
+        }
+    }
+    let mut forest = Forest { spans: spans.len(), ..Forest::default() };
+    // A stack instead of recursion: the depth comes from outside.
+    let mut stack: Vec<(usize, &Span)> = roots.into_iter().rev().map(|s| (0, s)).collect();
+    while let Some((depth, span)) = stack.pop() {
+        let own = children.remove(&span.span_id).unwrap_or_default();
+        let (line, below) = match joined(span, &own) {
+            Some(server) => {
+                let mut below = children.remove(&server.span_id).unwrap_or_default();
+                below.extend(own.iter().filter(|s| s.span_id != server.span_id));
+                below.sort_by_key(|s| (s.start_wall_ns(), s.span_id));
+                (call(span, server), below)
+            }
+            None => (single(span), own),
+        };
+        let line = Line { depth, notes: with_origin(line.notes, span, &ids, known, depth), ..line };
+        forest.failed += usize::from(line.outcome.mood == Mood::Bad);
+        forest.lines.push(line);
+        let deeper = (depth + 1).min(MAX_DEPTH);
+        stack.extend(below.into_iter().rev().map(|s| (deeper, s)));
+    }
+    // Spans that are each other's ancestors (a corrupt trace) hang from no root.
+    let mut rest: Vec<&Span> = children.into_values().flatten().collect();
+    rest.sort_by_key(|s| (s.start_wall_ns(), s.span_id));
+    forest.lines.extend(rest.into_iter().map(single));
+    forest
+}
+
+/// The other end of a call, if it is to share the line: the one server span below the client's, and they agree.
+fn joined<'a>(client: &Span, children: &[&'a Span]) -> Option<&'a Span> {
+    if client.kind != SpanKind::Client {
+        return None;
+    }
+    let mut servers = children.iter().filter(|s| s.kind == SpanKind::Server);
+    let (server, None) = (servers.next()?, servers.next()) else { return None };
+    let agree = server.name == client.name && describe::outcome(server).word == describe::outcome(client).word;
+    agree.then_some(server)
+}
+
+fn single(span: &Span) -> Line {
+    let service = clean(&span.resource.service);
+    Line {
+        depth: 0,
+        start_ns: span.start_wall_ns(),
+        who: match describe::peer(span) {
+            Some(peer) => format!("{service} → {peer}"),
+            None => service,
+        },
+        what: describe::what(span),
+        outcome: describe::outcome(span),
+        duration_ns: span.end.saturating_sub(span.start),
+        sentence: describe::sentence(span),
+        notes: describe::notes(span),
+    }
+}
+
+fn call(client: &Span, server: &Span) -> Line {
+    let mut line = single(client);
+    let (from, to) = (clean(&client.resource.service), clean(&server.resource.service));
+    line.who = format!("{from} → {to}");
+    let other = describe::outcome(server);
+    if other.mood > line.outcome.mood {
+        line.outcome = other;
+    }
+    if line.sentence.is_none() {
+        line.sentence = describe::sentence(server);
+    }
+    let inside = server.end.saturating_sub(server.start);
+    let outside = line.duration_ns.saturating_sub(inside);
+    if outside >= APART_NS && outside as f64 >= line.duration_ns as f64 * APART {
+        line.notes.push(format!("{} in {to}", super::text::duration(inside)));
+    }
+    for note in describe::notes(server) {
+        if !line.notes.contains(&note) {
+            line.notes.push(note);
+        }
+    }
+    line
+}
+
+/// Says where a line at the left edge belongs, if it is not a root.
+fn with_origin(
+    mut notes: Vec<String>,
+    span: &Span,
+    ids: &HashSet<SpanId, foldhash::fast::FixedState>,
+    known: &[(SpanId, String)],
+    depth: usize,
+) -> Vec<String> {
+    let Some(parent) = span.parent_span_id.filter(|p| depth == 0 && !ids.contains(p)) else { return notes };
+    notes.insert(
+        0,
+        match known.iter().find(|(id, _)| *id == parent) {
+            Some((_, name)) => format!("below {name}"),
+            None if describe::continues_remote(span) => {
+                format!("called from elsewhere (traceparent), span {parent}")
+            }
+            None => format!("its caller, span {parent}, is not finished or was not seen"),
+        },
+    );
+    notes
+}

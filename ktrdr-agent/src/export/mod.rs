@@ -1,0 +1,90 @@
+//! Finished spans leave the agent here. The only part that knows OTLP.
+//!
+//! Every sink has its own bounded queue and thread: a terminal that is scrolled back does not hold up the receiver,
+//! an absent receiver not the terminal, and neither the engine.
+
+pub mod console;
+#[cfg(test)]
+pub mod fixture;
+pub mod otlp;
+pub mod queue;
+pub mod time;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::trace::model::Span;
+pub use console::{ConsoleOptions, ConsoleSink};
+pub use otlp::{OtlpOptions, OtlpSink, StartError};
+pub use queue::Books;
+
+/// A span as the sinks share it.
+pub type Item = Arc<Span>;
+
+/// Something that takes finished spans. Nothing here may wait for whatever is behind it, except
+/// [`SpanSink::wait_stopped`], and that for a bounded time.
+pub trait SpanSink: Send {
+    /// Name in logs and metrics.
+    fn name(&self) -> &'static str;
+    /// Takes a span, or drops and counts it.
+    fn submit(&self, span: &Item);
+    /// What became of the spans so far.
+    fn books(&self) -> Books;
+    /// No more spans will come: deliver what is there, by `deadline` at the latest.
+    fn begin_stop(&self, deadline: Instant);
+    /// Waits for that.
+    fn wait_stopped(&self, deadline: Instant);
+}
+
+/// All sinks.
+#[derive(Default)]
+pub struct Exporters {
+    sinks: Vec<Box<dyn SpanSink>>,
+}
+
+/// What to start.
+#[derive(Debug, Default)]
+pub struct ExportOptions {
+    /// Spans to consoles and files.
+    pub console: Vec<ConsoleOptions>,
+    /// Spans to a receiver.
+    pub otlp: Option<OtlpOptions>,
+}
+
+impl Exporters {
+    /// Starts what is asked for. An absent receiver is no error; an unusable option is.
+    pub fn start(options: ExportOptions) -> Result<Self, StartError> {
+        let mut exporters = Self::default();
+        for console in options.console {
+            exporters.add(Box::new(ConsoleSink::start(console)?));
+        }
+        if let Some(otlp) = options.otlp {
+            exporters.add(Box::new(OtlpSink::start(otlp)?));
+        }
+        Ok(exporters)
+    }
+
+    /// Adds a sink.
+    pub fn add(&mut self, sink: Box<dyn SpanSink>) {
+        self.sinks.push(sink);
+    }
+
+    /// Gives a span to every sink. Never waits.
+    pub fn submit(&self, span: Span) {
+        let span = Arc::new(span);
+        self.sinks.iter().for_each(|sink| sink.submit(&span));
+    }
+
+    /// What became of the spans, by sink.
+    pub fn books(&self) -> Vec<(&'static str, Books)> {
+        self.sinks.iter().map(|sink| (sink.name(), sink.books())).collect()
+    }
+
+    /// Delivers what is there and stops, within `limit`; all sinks at the same time. Returns the final books.
+    pub fn flush_and_stop(self, limit: Duration) -> Vec<(&'static str, Books)> {
+        let deadline = Instant::now() + limit;
+        self.sinks.iter().for_each(|sink| sink.begin_stop(deadline));
+        self.sinks.iter().for_each(|sink| sink.wait_stopped(deadline));
+        self.books()
+    }
+}

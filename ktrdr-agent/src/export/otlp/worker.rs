@@ -1,0 +1,156 @@
+//! Takes batches, encodes, delivers, keeps the books.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use rand::SeedableRng;
+use rand::rngs::SmallRng;
+use tokio::sync::watch;
+
+use super::client::Client;
+use super::convert;
+use super::health::Health;
+use super::options::{OtlpOptions, Protocol};
+use super::retry::{Backoff, Failure, Next, PATIENCE};
+use crate::export::Item;
+use crate::export::queue::Queue;
+
+/// Largest request that is sent, before compression. gRPC servers take 4 MiB unless told otherwise; a batch of
+/// ordinary spans is below 2 MiB.
+const MAX_REQUEST: usize = 3 * 1024 * 1024;
+
+/// The exporter's only task.
+pub struct Worker {
+    queue: Arc<Queue<Item>>,
+    client: Client,
+    protocol: Protocol,
+    linger: Duration,
+    health: Health,
+    rng: SmallRng,
+    stop: watch::Receiver<Option<Instant>>,
+}
+
+impl Worker {
+    /// `stop` carries the deadline once the agent ends.
+    pub fn new(
+        queue: Arc<Queue<Item>>,
+        client: Client,
+        options: OtlpOptions,
+        stop: watch::Receiver<Option<Instant>>,
+    ) -> Self {
+        Self {
+            queue,
+            client,
+            protocol: options.protocol,
+            linger: options.batch_delay,
+            health: Health::new(&options.url, options.protocol),
+            rng: SmallRng::from_os_rng(),
+            stop,
+        }
+    }
+
+    /// Runs until the queue is closed and empty, or the stop's deadline has passed; what is left then is given up
+    /// and counted.
+    pub async fn run(mut self) {
+        let (queue, stop) = (self.queue.clone(), self.stop.clone());
+        tokio::select! {
+            () = self.deliver_all() => {}
+            () = past_deadline(stop) => {}
+        }
+        queue.abandon();
+    }
+
+    async fn deliver_all(&mut self) {
+        loop {
+            let batch = self.queue.next_batch(self.linger).await;
+            if batch.is_empty() {
+                return;
+            }
+            // Depth-first, so that the halves of a batch leave in order.
+            let mut parts: Vec<&[Item]> = vec![&batch];
+            while let Some(part) = parts.pop() {
+                let body = encode(part, self.protocol);
+                if body.len() > MAX_REQUEST && part.len() > 1 {
+                    let (left, right) = part.split_at(part.len() / 2);
+                    parts.extend([right, left]);
+                    continue;
+                }
+                if !self.deliver(body, part.len() as u64).await {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Delivers one request of `count` items. False: the agent stops and the receiver is not there.
+    async fn deliver(&mut self, body: Bytes, count: u64) -> bool {
+        let mut backoff = Backoff::default();
+        let mut answered_since = None;
+        loop {
+            let stopping = self.stop.borrow_and_update().is_some();
+            let failure = match self.client.send(body.clone()).await {
+                Ok(accepted) => {
+                    let rejected = accepted.rejected.min(count);
+                    self.queue.settle(count - rejected, rejected);
+                    if !accepted.message.is_empty() || rejected > 0 {
+                        tracing::warn!(rejected, "the OTLP receiver says: {}", accepted.message);
+                    }
+                    self.health.accepted(Instant::now()).into_iter().for_each(|line| line.log());
+                    return true;
+                }
+                Err(failure) => failure,
+            };
+            let now = Instant::now();
+            let waiting = self.queue.books().waiting;
+            self.health.failed(&failure, waiting, now).into_iter().for_each(|line| line.log());
+            let asked = match failure.next {
+                Next::Refused => None,
+                Next::Unreachable => Some(None),
+                Next::Later(asked) => {
+                    let since = *answered_since.get_or_insert(now);
+                    (now.duration_since(since) < PATIENCE).then_some(asked)
+                }
+            };
+            let Some(asked) = asked else {
+                self.give_up(&failure, count);
+                return true;
+            };
+            // Once stopping, everything has had its attempt: the deadline is not to be spent on an absent receiver.
+            if stopping {
+                return false;
+            }
+            let pause = backoff.pause(asked, &mut self.rng);
+            // A stop ends the pause, for one last attempt.
+            let _ = tokio::time::timeout(pause, self.stop.changed()).await;
+            self.queue.retried();
+        }
+    }
+
+    fn give_up(&self, failure: &Failure, count: u64) {
+        tracing::debug!(count, why = %failure.why, "spans refused by the OTLP receiver");
+        self.queue.settle(0, count);
+    }
+}
+
+/// The one place where spans become bytes.
+pub fn encode(spans: &[Item], protocol: Protocol) -> Bytes {
+    let request = convert::request(spans);
+    match protocol {
+        Protocol::Grpc | Protocol::HttpProtobuf => prost::Message::encode_to_vec(&request).into(),
+        // The messages hold no map with other than string keys, so this cannot fail; an empty request at worst.
+        Protocol::HttpJson => serde_json::to_vec(&request).unwrap_or_default().into(),
+    }
+}
+
+/// Returns at the stop's deadline; never, while there is none.
+async fn past_deadline(mut stop: watch::Receiver<Option<Instant>>) {
+    let deadline = match stop.wait_for(Option::is_some).await {
+        Ok(deadline) => *deadline,
+        // The owner is gone without a word: then the thread need not stay either.
+        Err(_) => return,
+    };
+    if let Some(deadline) = deadline {
+        tokio::time::sleep_until(deadline.into()).await;
+    }
+}
