@@ -198,8 +198,16 @@ if args.tls:
 else:
     port = server.add_insecure_port(address)
 server.start()
-http = ThreadingHTTPServer(("127.0.0.1", args.http_port), Http)
-http.daemon_threads = True
+
+
+class HttpServer(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, *_):
+        """A client that breaks off or distrusts the certificate is what some tests are about."""
+
+
+http = HttpServer(("127.0.0.1", args.http_port), Http)
 if args.tls:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(*args.tls)

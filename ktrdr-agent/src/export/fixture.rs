@@ -75,7 +75,8 @@ pub fn call(
 
 /// A connect that was refused.
 pub fn refused(trace: u8, id: u8, parent: u8, from: &Arc<Resource>) -> Span {
-    let mut span = span(trace, id, parent, from, SpanKind::Client, "connect ktrdr-ib-host-service", (520, 520));
+    let mut span =
+        span(trace, id, parent, from, SpanKind::Client, "connect ktrdr-ib-host-service", (520, 520));
     span.end += MS / 10;
     span.attributes.set("server.address", "127.0.0.1");
     span.attributes.set("server.port", 5001_i64);

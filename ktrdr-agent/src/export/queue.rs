@@ -31,8 +31,7 @@ pub struct Books {
 impl Books {
     /// Whether every submitted item is accounted for.
     pub fn balanced(&self) -> bool {
-        self.submitted
-            == self.exported + self.dropped_full + self.dropped_stop + self.rejected + self.waiting
+        self.submitted == self.exported + self.dropped_full + self.dropped_stop + self.rejected + self.waiting
     }
 }
 

@@ -162,7 +162,8 @@ fn write_human(queue: &Queue<Item>, mut writer: impl Write, options: &ConsoleOpt
         text.clear();
         let width = if on_terminal { terminal::width() } else { None };
         let style = human::Style { width: width.unwrap_or(140), color, utc_offset: terminal::utc_offset };
-        let shown = if ended { human.finish(now, &style, &mut text) } else { human.poll(now, &style, &mut text) };
+        let shown =
+            if ended { human.finish(now, &style, &mut text) } else { human.poll(now, &style, &mut text) };
         human::not_shown(queue.books().dropped_full, &mut dropped, &mut text);
         if !text.is_empty() {
             writer.write_all(text.as_bytes())?;

@@ -51,7 +51,10 @@ impl Health {
         let before = std::mem::replace(&mut self.state, State::Up);
         let State::Down { since, .. } = before else { return None };
         let seconds = now.saturating_duration_since(since).as_secs_f64();
-        Some(Line::Info(format!("the OTLP receiver at {} accepts spans again, after {seconds:.1} s", self.url)))
+        Some(Line::Info(format!(
+            "the OTLP receiver at {} accepts spans again, after {seconds:.1} s",
+            self.url
+        )))
     }
 
     /// A request was not accepted; `waiting` items are kept for it.
@@ -117,7 +120,9 @@ mod tests {
         assert_eq!(health.accepted(start), None, "working from the start is no news");
         let gone = Failure { why: "connection refused".into(), next: Next::Unreachable };
         let Some(Line::Error(text)) = health.failed(&gone, 12, start) else { panic!() };
-        for part in ["http://c:4318", "connection refused", "otlp.endpoint", "12 now", "use protocol http/protobuf"] {
+        for part in
+            ["http://c:4318", "connection refused", "otlp.endpoint", "12 now", "use protocol http/protobuf"]
+        {
             assert!(text.contains(part), "{text}");
         }
         assert_eq!(health.failed(&gone, 13, start), None);

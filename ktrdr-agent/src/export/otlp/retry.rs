@@ -132,9 +132,8 @@ mod tests {
     #[test]
     fn only_the_codes_of_the_specification_are_tried_again() {
         let s = Some(Duration::from_secs(3));
-        let later: Vec<i32> = (0..=16)
-            .filter(|&c| grpc(tonic::Code::from_i32(c), None) == Next::Later(None))
-            .collect();
+        let later: Vec<i32> =
+            (0..=16).filter(|&c| grpc(tonic::Code::from_i32(c), None) == Next::Later(None)).collect();
         // CANCELLED, DEADLINE_EXCEEDED, ABORTED, OUT_OF_RANGE, UNAVAILABLE, DATA_LOSS.
         assert_eq!(later, [1, 4, 10, 11, 14, 15]);
         assert_eq!(grpc(tonic::Code::ResourceExhausted, s), Next::Later(s));

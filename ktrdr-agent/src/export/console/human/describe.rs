@@ -97,7 +97,9 @@ pub fn outcome(span: &Span) -> Outcome {
 /// `connection_refused` → `refused`; the sentence below says the rest.
 fn error_word(error: &str) -> String {
     let word = error.strip_prefix("connection_").unwrap_or(error);
-    word.strip_suffix("_unreachable").map_or(word, |what| if what == "host" { "no host" } else { "no route" }).into()
+    word.strip_suffix("_unreachable")
+        .map_or(word, |what| if what == "host" { "no host" } else { "no route" })
+        .into()
 }
 
 /// The sentence of a failed span.
@@ -125,7 +127,11 @@ pub fn notes(span: &Span) -> Vec<String> {
     }
     for link in &span.links {
         let kind = link.attributes.get("ktrdr.link.kind").and_then(Value::as_str).unwrap_or("linked");
-        let place = if link.trace_id == span.trace_id { String::new() } else { format!(" of trace {}", link.trace_id) };
+        let place = if link.trace_id == span.trace_id {
+            String::new()
+        } else {
+            format!(" of trace {}", link.trace_id)
+        };
         notes.push(format!("{}: span {}{place}", kind.replace('_', " "), link.span_id));
     }
     notes.iter().map(|n| clean(n)).collect()

@@ -95,7 +95,8 @@ fn joined<'a>(client: &Span, children: &[&'a Span]) -> Option<&'a Span> {
     }
     let mut servers = children.iter().filter(|s| s.kind == SpanKind::Server);
     let (server, None) = (servers.next()?, servers.next()) else { return None };
-    let agree = server.name == client.name && describe::outcome(server).word == describe::outcome(client).word;
+    let agree =
+        server.name == client.name && describe::outcome(server).word == describe::outcome(client).word;
     agree.then_some(server)
 }
 

@@ -79,10 +79,11 @@ impl Human {
     /// Takes a span that arrived at `now` (any clock that does not go back).
     pub fn push(&mut self, span: Item, now: Duration) {
         self.held += 1;
-        let trace = self
-            .collecting
-            .entry(span.trace_id)
-            .or_insert_with(|| Collecting { spans: Vec::new(), first: now, last: now });
+        let trace = self.collecting.entry(span.trace_id).or_insert_with(|| Collecting {
+            spans: Vec::new(),
+            first: now,
+            last: now,
+        });
         trace.last = now;
         trace.spans.push(span);
     }
@@ -131,7 +132,8 @@ pub fn not_shown(dropped: u64, known: &mut u64, out: &mut String) {
     if new > 0 {
         *known = dropped;
         // Writing to a string cannot fail.
-        let _ = writeln!(out, "… {new} more spans were not shown: they came faster than they could be written\n");
+        let _ =
+            writeln!(out, "… {new} more spans were not shown: they came faster than they could be written\n");
     }
 }
 

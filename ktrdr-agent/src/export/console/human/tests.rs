@@ -64,7 +64,8 @@ fn colours_are_added_to_the_same_text() {
 #[test]
 fn a_dispatch_with_odd_things_in_it() {
     let (api, w1, w2) = (service("ktrdr-api"), service("training-worker-1"), service("training-worker-2"));
-    let [client, server] = call(2, 1, 0, &service("ktrdr-cli"), &api, "POST /api/v1/trainings", (0, 950), 200);
+    let [client, server] =
+        call(2, 1, 0, &service("ktrdr-cli"), &api, "POST /api/v1/trainings", (0, 950), 200);
     let [mut c1, s1] = call(2, 3, 2, &api, &w1, "POST /training/start", (10, 20), 503);
     c1.status = Status::Error("training-worker-1 answered 503 Service Unavailable: busy".into());
     let [mut c2, mut s2] = call(2, 5, 2, &api, &w2, "POST /training/start", (30, 900), 200);
@@ -196,6 +197,9 @@ fn what_was_not_shown_is_said_once() {
     assert_eq!(out, "");
     not_shown(5, &mut known, &mut out);
     not_shown(5, &mut known, &mut out);
-    assert_eq!(out.lines().next(), Some("… 5 more spans were not shown: they came faster than they could be written"));
+    assert_eq!(
+        out.lines().next(),
+        Some("… 5 more spans were not shown: they came faster than they could be written")
+    );
     assert_eq!(out.matches("not shown").count(), 1);
 }

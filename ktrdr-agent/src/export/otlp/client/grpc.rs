@@ -114,7 +114,8 @@ fn metadata(headers: &[(String, String)]) -> Result<MetadataMap, StartError> {
     for (name, value) in headers {
         let error = |why: &str| StartError::Header { name: name.clone(), why: why.into() };
         if name.ends_with("-bin") {
-            let key = MetadataKey::from_bytes(name.as_bytes()).map_err(|_| error("it is not a valid name"))?;
+            let key =
+                MetadataKey::from_bytes(name.as_bytes()).map_err(|_| error("it is not a valid name"))?;
             map.append_bin(key, BinaryMetadataValue::from_bytes(value.as_bytes()));
         } else {
             let key =

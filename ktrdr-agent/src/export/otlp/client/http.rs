@@ -5,9 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use flate2::{Compression as Level, write::GzEncoder};
-use reqwest::header::{
-    CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER,
-};
+use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use reqwest::{Certificate, Identity, StatusCode, Url, redirect};
 
 use super::response::{Accepted, accepted, error_text};
@@ -56,7 +54,8 @@ impl Http {
             request.body(body)
         };
         let mut response = request.send().await.map_err(|e| self.transport(&e))?;
-        let header = |name| response.headers().get(name).and_then(|v| v.to_str().ok()).unwrap_or("").to_owned();
+        let header =
+            |name| response.headers().get(name).and_then(|v| v.to_str().ok()).unwrap_or("").to_owned();
         let (status, content_type, retry_after) =
             (response.status(), header(CONTENT_TYPE), header(RETRY_AFTER));
         let mut answer = Vec::new();
@@ -133,7 +132,8 @@ fn header_map(headers: &[(String, String)]) -> Result<HeaderMap, StartError> {
     for (name, value) in headers {
         let error = |why: &str| StartError::Header { name: name.clone(), why: why.into() };
         let key = HeaderName::from_bytes(name.as_bytes()).map_err(|_| error("it is not a valid name"))?;
-        let mut value = HeaderValue::from_str(value).map_err(|_| error("its value holds control characters"))?;
+        let mut value =
+            HeaderValue::from_str(value).map_err(|_| error("its value holds control characters"))?;
         value.set_sensitive(true);
         map.append(key, value);
     }

@@ -105,7 +105,8 @@ mod tests {
         ] {
             assert_eq!(accepted("application/json; charset=utf-8", body.as_bytes()), want);
         }
-        for (kind, body) in [("application/json", "{}"), ("application/json", "<"), ("", "\u{7f}"), ("", "")] {
+        for (kind, body) in [("application/json", "{}"), ("application/json", "<"), ("", "\u{7f}"), ("", "")]
+        {
             assert_eq!(accepted(kind, body.as_bytes()), Accepted::default());
         }
     }
@@ -113,7 +114,10 @@ mod tests {
     #[test]
     fn an_error_page_becomes_one_short_line() {
         assert_eq!(error_text("application/x-protobuf", b"\x12\x03bad"), "bad");
-        assert_eq!(error_text("application/json", br#"{"code":3,"message":"no such tenant"}"#), "no such tenant");
+        assert_eq!(
+            error_text("application/json", br#"{"code":3,"message":"no such tenant"}"#),
+            "no such tenant"
+        );
         assert_eq!(error_text("text/html", b"\n\n  <h1>502</h1>\r\nmore"), "<h1>502</h1>");
         assert_eq!(error_text("text/plain", "x".repeat(9999).as_bytes()).len(), 200);
         assert_eq!(error_text("application/x-protobuf", b"\x1b[31mred"), "[31mred");

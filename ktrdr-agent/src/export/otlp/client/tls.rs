@@ -15,7 +15,8 @@ pub struct Pem {
 
 /// Reads the files; refuses what holds no PEM of the kind, so that a swapped pair is found at start.
 pub fn read(files: &TlsFiles) -> Result<Pem, StartError> {
-    let roots = files.certificate.as_deref().map(|p| pem("the CA certificate", p, "CERTIFICATE")).transpose()?;
+    let roots =
+        files.certificate.as_deref().map(|p| pem("the CA certificate", p, "CERTIFICATE")).transpose()?;
     let client = match &files.client {
         Some((certificate, key)) => Some((
             pem("the client certificate", certificate, "CERTIFICATE")?,
@@ -29,7 +30,8 @@ pub fn read(files: &TlsFiles) -> Result<Pem, StartError> {
 fn pem(what: &'static str, path: &Path, label: &str) -> Result<Vec<u8>, StartError> {
     let error = |why: String| StartError::Tls { what, path: path.to_owned(), why };
     let bytes = std::fs::read(path).map_err(|e| error(e.to_string()))?;
-    let begins = |line: &[u8]| line.starts_with(b"-----BEGIN ") && line.ends_with(format!("{label}-----").as_bytes());
+    let begins =
+        |line: &[u8]| line.starts_with(b"-----BEGIN ") && line.ends_with(format!("{label}-----").as_bytes());
     let mut lines = bytes.split(|b| *b == b'\n').map(|l| l.strip_suffix(b"\r").unwrap_or(l));
     if !lines.any(begins) {
         return Err(error(format!("it holds no PEM block `BEGIN {label}`")));
