@@ -3,12 +3,14 @@
 //! Core (sans-IO, deterministic, no `unsafe`): [`event`], [`engine`], [`protocol`], [`trace`].
 //! Shell: everything else.
 
+pub mod cli;
 pub mod core;
 pub mod engine;
 pub mod event;
 pub mod export;
 pub mod kernel;
 pub mod meta;
+pub mod pipeline;
 pub mod protocol;
 pub mod settings;
 pub mod trace;

@@ -371,9 +371,7 @@ impl Core {
             }
             (tcp::SYN_SENT, tcp::CLOSE) => {
                 let engine = &mut self.engine;
-                for f in self.connects.failed(s.conn, s.error, ts, || engine.next_span()) {
-                    self.failed(&f);
-                }
+                self.connects.failed(s.conn, s.error, ts, || engine.next_span());
             }
             (tcp::SYN_SENT | tcp::SYN_RECV, tcp::ESTABLISHED) => {
                 let connecting = self.connects.succeeded(s.conn);
@@ -415,9 +413,7 @@ impl Core {
         let call = self.causality.call(task, ts);
         let connecting = Connecting { task, call, start: ts, remote: c.remote, netns: c.netns };
         let span = self.engine.next_span();
-        for f in self.connects.failed_at_once(connecting, c.error, ts, span) {
-            self.failed(&f);
-        }
+        self.connects.failed_at_once(connecting, c.error, ts, span);
     }
 
     fn failed(&mut self, f: &crate::trace::connects::Failed) {

@@ -1,7 +1,7 @@
 //! Connects: the ones under way, the ones that failed, and which failure is a failure of the call.
 //!
 //! Clients try the addresses of a name one after the other (RFC 8305): `[::1]` refused and `127.0.0.1` fine is no
-//! error of the call. A failure on an IPv6 address therefore waits a moment for a success on the same port.
+//! error of the call, and both refused is one failure. A failure therefore waits a moment for another address.
 
 use std::net::SocketAddr;
 
@@ -13,8 +13,11 @@ use crate::event::{ConnId, MS, Ns, Task};
 /// Connects under way, and recent failures per (process, target): a process that opens more at once, or fails to
 /// more targets within a minute, loses retry numbers, not spans.
 const MAX_PENDING: usize = 16 * 1024;
-/// RFC 8305 §5: the next address is tried at the latest after 250 ms ("Connection Attempt Delay").
+/// RFC 8305 §5: the next address is tried at the latest after 250 ms ("Connection Attempt Delay"). IPv6 is tried
+/// first, as a rule, so its failure is the one that waits this long.
 const FALLBACK_NS: Ns = 300 * MS;
+/// After a failure on an IPv4 address the next one follows at once or not at all.
+const NEXT_NS: Ns = 40 * MS;
 /// A retry follows its failure within a minute or is a new attempt; KTRDR retries within seconds.
 const RETRY_NS: Ns = 60_000 * MS;
 /// A client that closes a connecting socket earlier than this took another way (a race of addresses, a cancelled
@@ -66,7 +69,7 @@ pub struct Failed {
 pub struct Connects {
     pending: LruCache<ConnId, Connecting, foldhash::fast::FixedState>,
     attempts: LruCache<(u32, SocketAddr), (u32, Ns), foldhash::fast::FixedState>,
-    held: Vec<Failed>,
+    held: Vec<(Ns, Failed)>,
     /// Failures that another address made good.
     pub recovered: u64,
     /// Connecting sockets that were closed early.
@@ -95,41 +98,37 @@ impl Connects {
     pub fn succeeded(&mut self, conn: ConnId) -> Option<Connecting> {
         let c = self.pending.remove(&conn)?;
         let before = self.held.len();
-        self.held.retain(|f| !same_call(&f.connect, &c));
+        self.held.retain(|(_, f)| !same_call(&f.connect, &c));
         self.recovered += (before - self.held.len()) as u64;
         self.attempts.remove(&(c.task.tgid, c.remote));
         Some(c)
     }
 
     /// The socket closed before it was connected. `error`: `sk_err`.
-    pub fn failed(
-        &mut self,
-        conn: ConnId,
-        error: u16,
-        now: Ns,
-        span: impl FnOnce() -> SpanRef,
-    ) -> Vec<Failed> {
-        let Some(connect) = self.pending.remove(&conn) else { return Vec::new() };
+    pub fn failed(&mut self, conn: ConnId, error: u16, now: Ns, span: impl FnOnce() -> SpanRef) {
+        let Some(connect) = self.pending.remove(&conn) else { return };
         let failure = match error {
             0 if now.saturating_sub(connect.start) < GAVE_UP_NS => {
                 self.abandoned += 1;
-                return Vec::new();
+                return;
             }
             0 => Failure::GaveUp,
             e => Failure::Errno(e),
         };
-        self.settle(connect, failure, now, span())
+        self.settle(connect, failure, now, span());
     }
 
-    /// A connect failed without a SYN. `None` if the same failure was seen as a state change already.
-    pub fn failed_at_once(&mut self, connect: Connecting, error: u16, now: Ns, span: SpanRef) -> Vec<Failed> {
+    /// A connect failed without a SYN. Ignored if the same failure was seen as a state change already.
+    pub fn failed_at_once(&mut self, connect: Connecting, error: u16, now: Ns, span: SpanRef) {
         let key = (connect.task.tgid, connect.remote);
         // A blocking connect reports the failure of its own socket once more when it returns.
         let seen = self.attempts.peek(&key).is_some_and(|(_, at)| now.saturating_sub(*at) < 50 * MS);
-        if seen { Vec::new() } else { self.settle(connect, Failure::Errno(error), now, span) }
+        if !seen {
+            self.settle(connect, Failure::Errno(error), now, span);
+        }
     }
 
-    fn settle(&mut self, connect: Connecting, failure: Failure, now: Ns, span: SpanRef) -> Vec<Failed> {
+    fn settle(&mut self, connect: Connecting, failure: Failure, now: Ns, span: SpanRef) {
         let key = (connect.task.tgid, connect.remote);
         let attempt = match self.attempts.get(&key) {
             Some((n, at)) if now.saturating_sub(*at) < RETRY_NS => n + 1,
@@ -137,39 +136,37 @@ impl Connects {
         };
         self.attempts.insert(key, (attempt, now));
         let mut earlier = Vec::new();
-        self.held.retain(|f| {
+        self.held.retain(|(_, f)| {
             let same = same_call(&f.connect, &connect);
             if same {
+                earlier.extend_from_slice(&f.earlier);
                 earlier.push((f.end, f.connect.remote, f.failure));
             }
             !same
         });
-        let failed = Failed { span, connect, end: now, failure, attempt, earlier };
-        if connect.remote.is_ipv6() {
-            self.held.push(failed);
-            return Vec::new();
-        }
-        vec![failed]
+        let alone = earlier.is_empty() && connect.remote.is_ipv6();
+        let due = now.saturating_add(if alone { FALLBACK_NS } else { NEXT_NS });
+        self.held.push((due, Failed { span, connect, end: now, failure, attempt, earlier }));
     }
 
-    /// Failures for which no other address made up.
+    /// Failures that no other address made up for within their time.
     pub fn expire(&mut self, now: Ns) -> Vec<Failed> {
         if self.held.is_empty() {
             return Vec::new();
         }
-        let (due, held) = std::mem::take(&mut self.held)
-            .into_iter()
-            .partition(|f| now == Ns::MAX || now.saturating_sub(f.end) >= FALLBACK_NS);
+        let (due, held): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.held).into_iter().partition(|(at, _)| *at <= now);
         self.held = held;
-        due
+        due.into_iter().map(|(_, f)| f).collect()
     }
 }
 
-/// Whether two connects are attempts of one call at different addresses of the same name.
+/// Whether two connects are attempts of one call at the IPv6 and the IPv4 address of one name. Two IPv4 targets are
+/// two calls, for all that can be seen here.
 fn same_call(a: &Connecting, b: &Connecting) -> bool {
-    a.task.tgid == b.task.tgid
+    a.task.tid == b.task.tid
         && a.remote.port() == b.remote.port()
-        && a.remote.ip() != b.remote.ip()
+        && a.remote.is_ipv4() != b.remote.is_ipv4()
         && a.netns == b.netns
 }
 
@@ -205,7 +202,8 @@ mod tests {
 
     fn refuse(c: &mut Connects, id: u64, remote: &str, at: Ns) -> Vec<Failed> {
         c.started(ConnId(id), connecting(remote, at));
-        c.failed(ConnId(id), 111, at + MS, || SpanRef(id))
+        c.failed(ConnId(id), 111, at + MS, || SpanRef(id));
+        c.expire(at + MS + NEXT_NS)
     }
 
     #[test]
@@ -228,12 +226,15 @@ mod tests {
     }
 
     #[test]
-    fn two_addresses_that_refuse_are_one_failure() {
-        let mut c = Connects::default();
-        assert!(refuse(&mut c, 1, "[::1]:80", 0).is_empty());
-        let failed = refuse(&mut c, 2, "127.0.0.1:80", 2 * MS);
-        assert_eq!((failed.len(), failed[0].earlier.len()), (1, 1));
-        assert!(c.expire(Ns::MAX).is_empty());
+    fn two_addresses_that_refuse_are_one_failure_in_either_order() {
+        for (first, second) in [("[::1]:80", "127.0.0.1:80"), ("127.0.0.1:80", "[::1]:80")] {
+            let mut c = Connects::default();
+            c.started(ConnId(1), connecting(first, 0));
+            c.failed(ConnId(1), 111, MS, || SpanRef(1));
+            let failed = refuse(&mut c, 2, second, 2 * MS);
+            assert_eq!((failed.len(), failed[0].earlier.len()), (1, 1));
+            assert!(c.expire(Ns::MAX).is_empty());
+        }
     }
 
     #[test]
@@ -248,9 +249,11 @@ mod tests {
     fn a_socket_closed_early_did_not_fail_and_one_closed_late_timed_out() {
         let mut c = Connects::default();
         c.started(ConnId(1), connecting("10.0.0.1:80", 0));
-        assert!(c.failed(ConnId(1), 0, 10 * MS, || SpanRef(1)).is_empty());
+        c.failed(ConnId(1), 0, 10 * MS, || SpanRef(1));
         c.started(ConnId(2), connecting("10.0.0.1:80", 0));
-        let f = c.failed(ConnId(2), 0, 5000 * MS, || SpanRef(2));
-        assert_eq!(describe(f[0].failure).0, "connection_timeout");
+        c.failed(ConnId(2), 0, 5000 * MS, || SpanRef(2));
+        let failed = c.expire(Ns::MAX);
+        assert_eq!(failed.len(), 1);
+        assert_eq!(describe(failed[0].failure).0, "connection_timeout");
     }
 }

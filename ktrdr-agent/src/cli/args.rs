@@ -1,0 +1,212 @@
+//! What can be said on the command line.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+use crate::settings::values::Period;
+use crate::settings::{Override, Settings};
+
+/// See which service called which on this host, and why calls fail, without changing the services.
+#[derive(Debug, Parser)]
+#[command(version, about, long_about = None, max_term_width = 110)]
+pub struct Args {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Observe this host and emit spans until stopped (Ctrl-C).
+    Run(Run),
+    /// Say whether this host can run the agent: what was found, attached, skipped, and why.
+    Check(Check),
+    /// Write the raw records of the kernel programs to a file, for `replay`.
+    Record(Record),
+    /// Make spans from a recorded file; needs no kernel and no privileges.
+    Replay(Replay),
+    /// The configuration.
+    Config {
+        /// What to do with it.
+        #[command(subcommand)]
+        command: ConfigCommand,
+    },
+}
+
+/// What to do with the configuration.
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Print all settings with their meaning and default, as a configuration file; or check the file named.
+    Print {
+        /// Check and print this file instead.
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+    },
+}
+
+/// Options that several commands share.
+#[derive(Debug, clap::Args)]
+pub struct Common {
+    /// Configuration file (see `config print`).
+    #[arg(long, value_name = "FILE", env = "KTRDR_AGENT_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// What to print on standard output: human (a tree per trace), json (a span per line) or off.
+    #[arg(long, value_name = "FORM")]
+    pub console: Option<String>,
+    /// Also write every span as a line of JSON to this file.
+    #[arg(long, value_name = "FILE")]
+    pub spans_out: Option<PathBuf>,
+    /// Send spans to this OpenTelemetry receiver, e.g. http://localhost:4317.
+    #[arg(long, value_name = "URL")]
+    pub otlp_endpoint: Option<String>,
+    /// grpc, http/protobuf or http/json.
+    #[arg(long, value_name = "PROTOCOL")]
+    pub otlp_protocol: Option<String>,
+}
+
+impl Common {
+    /// The options as settings.
+    pub fn overrides(&self) -> Vec<Override> {
+        let mut all = Vec::new();
+        let mut set = |flag, key, value: &Option<String>| {
+            if let Some(v) = value {
+                all.push(Override::new(flag, key, v.clone()));
+            }
+        };
+        set("--console", "console.format", &self.console);
+        set("--otlp-endpoint", "otlp.endpoint", &self.otlp_endpoint);
+        set("--otlp-protocol", "otlp.protocol", &self.otlp_protocol);
+        all
+    }
+
+    /// All settings, with these on top.
+    pub fn settings(&self, overrides: Vec<Override>) -> anyhow::Result<Settings> {
+        super::load(self.config.as_deref(), overrides)
+    }
+}
+
+/// What to observe.
+#[derive(Debug, clap::Args)]
+pub struct Scope {
+    /// Only connections with this port at either end (repeatable).
+    #[arg(long, value_name = "PORT")]
+    pub port: Vec<u16>,
+    /// Only this process (repeatable).
+    #[arg(long, value_name = "PID")]
+    pub pid: Vec<u32>,
+    /// Not the processes whose executable or command line matches (repeatable).
+    #[arg(long, value_name = "PATTERN")]
+    pub exclude: Vec<String>,
+    /// Not connections with this port at either end (repeatable).
+    #[arg(long, value_name = "PORT")]
+    pub exclude_port: Vec<u16>,
+    /// Kernel hooks: auto, socket or syscall.
+    #[arg(long, value_name = "HOOK")]
+    pub hook: Option<String>,
+}
+
+impl Scope {
+    fn overrides(&self) -> Vec<Override> {
+        let mut all = Vec::new();
+        let numbers = |list: Vec<String>| format!("[{}]", list.join(", "));
+        if !self.port.is_empty() {
+            let list = self.port.iter().map(ToString::to_string).collect();
+            all.push(Override::new("--port", "include.ports", numbers(list)));
+        }
+        if !self.pid.is_empty() {
+            let list = self.pid.iter().map(ToString::to_string).collect();
+            all.push(Override::new("--pid", "include.pids", numbers(list)));
+        }
+        if !self.exclude.is_empty() {
+            let list = self.exclude.iter().map(|p| format!("{p:?}")).collect();
+            all.push(Override::new("--exclude", "exclude.commands", numbers(list)));
+        }
+        if !self.exclude_port.is_empty() {
+            let list = self.exclude_port.iter().map(ToString::to_string).collect();
+            all.push(Override::new("--exclude-port", "exclude.ports", numbers(list)));
+        }
+        if let Some(hook) = &self.hook {
+            all.push(Override::new("--hook", "capture.hook", hook.clone()));
+        }
+        all
+    }
+}
+
+/// `run`.
+#[derive(Debug, clap::Args)]
+pub struct Run {
+    /// Shared options.
+    #[command(flatten)]
+    pub common: Common,
+    /// What to observe.
+    #[command(flatten)]
+    pub scope: Scope,
+    /// Stop after this time, e.g. 30s.
+    #[arg(long, value_name = "TIME", value_parser = period)]
+    pub duration: Option<Period>,
+}
+
+impl Run {
+    /// The options as settings.
+    pub fn overrides(&self) -> Vec<Override> {
+        let mut all = self.common.overrides();
+        all.extend(self.scope.overrides());
+        all
+    }
+}
+
+/// `record`.
+#[derive(Debug, clap::Args)]
+pub struct Record {
+    /// Shared options.
+    #[command(flatten)]
+    pub common: Common,
+    /// What to observe.
+    #[command(flatten)]
+    pub scope: Scope,
+    /// Where to; compressed if the name ends in .gz.
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+    /// Stop after this time, e.g. 30s.
+    #[arg(long, value_name = "TIME", value_parser = period)]
+    pub duration: Option<Period>,
+}
+
+impl Record {
+    /// The options as settings.
+    pub fn overrides(&self) -> Vec<Override> {
+        let mut all = self.common.overrides();
+        all.extend(self.scope.overrides());
+        all
+    }
+}
+
+/// `replay`.
+#[derive(Debug, clap::Args)]
+pub struct Replay {
+    /// Shared options.
+    #[command(flatten)]
+    pub common: Common,
+    /// The recorded file.
+    pub file: PathBuf,
+    /// Feed the file this many times and report the speed on standard error.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub repeat: u32,
+}
+
+/// `check`.
+#[derive(Debug, clap::Args)]
+pub struct Check {
+    /// Configuration file.
+    #[arg(long, value_name = "FILE", env = "KTRDR_AGENT_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// As JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+fn period(text: &str) -> Result<Period, String> {
+    text.parse().map_err(|e| format!("{e}"))
+}

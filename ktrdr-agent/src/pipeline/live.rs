@@ -1,0 +1,225 @@
+//! The live agent: kernel → metadata → core → exporters, in one loop on one thread; every sink has its own.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use ktrdr_ebpf_common::maps::Policy;
+use ktrdr_ebpf_common::{Counter, EventHeader};
+use zerocopy::FromBytes;
+
+use super::recorder::Recorder;
+use super::{FLUSH, RunOptions, options};
+use crate::core::{Core, Output};
+use crate::event::shell::{Lost, ShellEvent, tick};
+use crate::export::Exporters;
+use crate::kernel::{Kernel, ProbeStatus};
+use crate::meta::{Metadata, host as clock};
+use crate::settings::Settings;
+
+/// Longest time a record waits in the ring: with the assembler's grace, a lone request is out within 200 ms.
+const FLUSH_INTERVAL: Duration = Duration::from_millis(40);
+/// How often counters and clocks are looked at.
+const HOUSEKEEPING: Duration = Duration::from_secs(1);
+
+/// Counters that mean something is missing from the traces.
+const LOSSES: &[Counter] =
+    &[Counter::LostRingFull, Counter::CopyFault, Counter::KernelReadFault, Counter::MapFault];
+
+/// Runs until SIGINT, SIGTERM or the end of the duration.
+pub fn run(settings: &Settings, run: &RunOptions) -> anyhow::Result<()> {
+    let started = Instant::now();
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        // A second signal ends the agent at once, should the first one's orderly end hang.
+        signal_hook::flag::register_conditional_shutdown(signal, 1, stop.clone())
+            .context("signal handlers")?;
+        signal_hook::flag::register(signal, stop.clone()).context("signal handlers")?;
+    }
+    need_root()?;
+    let exporters = match run.export {
+        true => Exporters::start(options::export(settings, run.spans_out.as_deref()))?,
+        false => Exporters::default(),
+    };
+    let recorder = run.record.as_deref().map(Recorder::create).transpose()?;
+    let kernel = Kernel::load(&options::kernel(settings))?;
+    let mut meta = Metadata::new(settings);
+    let core = Core::new(options::core(settings, meta.port_names()));
+    let facts = meta.start();
+    let mut live =
+        Live { kernel, meta, core, exporters, recorder, lost: [0; LOSSES.len()], misses: 0, wall: 0 };
+    for fact in facts {
+        live.fact(&fact)?;
+    }
+    live.announce(started.elapsed());
+    let mut next_housekeeping = Instant::now() + HOUSEKEEPING;
+    while !stop.load(Ordering::Relaxed) && run.duration.is_none_or(|d| started.elapsed() < d) {
+        live.turn(FLUSH_INTERVAL)?;
+        if Instant::now() >= next_housekeeping {
+            next_housekeeping += HOUSEKEEPING;
+            live.housekeeping()?;
+        }
+    }
+    live.stop()
+}
+
+/// Everything a running agent consists of.
+struct Live {
+    kernel: Kernel,
+    meta: Metadata,
+    core: Core,
+    exporters: Exporters,
+    recorder: Option<Recorder>,
+    lost: [u64; LOSSES.len()],
+    misses: u64,
+    wall: i64,
+}
+
+impl Live {
+    /// One turn: what the kernel has, then time, then what came out.
+    fn turn(&mut self, wait: Duration) -> anyhow::Result<usize> {
+        let Self { kernel, meta, core, recorder, .. } = self;
+        let mut failed = None;
+        let n = kernel.poll(wait, &mut |record| {
+            if let Ok((header, _)) = EventHeader::read_from_prefix(record)
+                && let Some(fact) = meta.observe(&header, record)
+                && let Err(e) = feed(core, recorder, &fact.to_record(header.ts))
+            {
+                failed = Some(e);
+            }
+            if let Err(e) = feed(core, recorder, record) {
+                failed = Some(e);
+            }
+        })?;
+        if let Some(e) = failed {
+            return Err(e);
+        }
+        feed(&mut self.core, &mut self.recorder, &tick(clock::boot_now_ns()))?;
+        self.outputs()?;
+        Ok(n)
+    }
+
+    /// Does what the core asks for.
+    fn outputs(&mut self) -> anyhow::Result<()> {
+        while let Some(output) = self.core.next_output() {
+            match output {
+                Output::Span(span) => self.exporters.submit(*span),
+                Output::Capture(conn, bytes) => {
+                    self.kernel.set_policy(conn.0, Policy::capture(bytes)).context("capture policy")?;
+                }
+                Output::Forget(conn) => {
+                    // Gone already when it never had a policy.
+                    let _ = self.kernel.forget_policy(conn.0);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn fact(&mut self, fact: &ShellEvent) -> anyhow::Result<()> {
+        feed(&mut self.core, &mut self.recorder, &fact.to_record(clock::boot_now_ns()))
+    }
+
+    /// Losses and clock changes become part of the stream.
+    fn housekeeping(&mut self) -> anyhow::Result<()> {
+        let counters = self.kernel.counters()?;
+        let mut counts = Vec::new();
+        for (i, counter) in LOSSES.iter().enumerate() {
+            let total = counters[*counter as usize];
+            let new = total.saturating_sub(self.lost[i]);
+            self.lost[i] = total;
+            if new > 0 {
+                tracing::warn!("{new} × {}: {}", counter.name(), counter.help().trim());
+                counts.push((counter.name().to_owned(), new));
+            }
+        }
+        let misses = self.kernel.recursion_misses();
+        if misses > self.misses {
+            counts.push(("program_runs_missed".to_owned(), misses - self.misses));
+            self.misses = misses;
+        }
+        if !counts.is_empty() {
+            self.fact(&ShellEvent::Lost(Lost { counts }))?;
+        }
+        let wall = clock::wall_offset_ns();
+        // Below a millisecond it is the reading's own jitter or slewing, which one span does not show.
+        if wall.abs_diff(self.wall) > 1_000_000 {
+            self.wall = wall;
+            self.fact(&ShellEvent::Clock(crate::event::shell::Clock { wall_offset_ns: wall }))?;
+        }
+        Ok(())
+    }
+
+    /// Says on standard error what runs.
+    fn announce(&self, took: Duration) {
+        for w in self.kernel.warnings() {
+            tracing::warn!("{w}");
+        }
+        for p in self.kernel.probes() {
+            match &p.status {
+                ProbeStatus::Attached => tracing::debug!("{}: attached ({})", p.name, p.purpose),
+                ProbeStatus::Skipped(why) => tracing::debug!("{}: not used: {why}", p.name),
+                ProbeStatus::Failed(why) => tracing::warn!("{} ({}) is missing: {why}", p.name, p.purpose),
+            }
+        }
+        tracing::info!(
+            "observing (hook {:?}, ready after {} ms); stop with Ctrl-C",
+            self.kernel.hook(),
+            took.as_millis()
+        );
+    }
+
+    /// Takes what the ring still holds, finishes what is open, delivers, detaches.
+    fn stop(mut self) -> anyhow::Result<()> {
+        const DRAIN: Duration = Duration::from_millis(150);
+        let until = Instant::now() + DRAIN;
+        while self.turn(Duration::ZERO)? > 0 && Instant::now() < until {}
+        self.housekeeping()?;
+        self.fact(&ShellEvent::End)?;
+        self.outputs()?;
+        let counters = self.kernel.counters()?;
+        let (submitted, read) = (counters[Counter::Submitted as usize], self.kernel.records_read());
+        drop(self.kernel);
+        let books = self.exporters.flush_and_stop(FLUSH);
+        if let Some(recorder) = self.recorder {
+            tracing::info!("{} records written", recorder.finish()?);
+        }
+        let counts = self.core.counts();
+        tracing::info!("{read} of {submitted} records read, {} spans", counts.assembly.emitted);
+        let refused: u64 = counts.undecoded.values().sum();
+        if refused > 0 {
+            tracing::warn!("{refused} records were not understood: {:?}", counts.undecoded);
+        }
+        for (sink, b) in books {
+            let dropped = b.dropped_full + b.dropped_stop;
+            if dropped > 0 || b.rejected > 0 {
+                tracing::warn!(
+                    "{sink}: {} spans dropped, {} rejected of {}",
+                    dropped,
+                    b.rejected,
+                    b.submitted
+                );
+            }
+        }
+        Ok(())
+    }
+}
+
+fn feed(core: &mut Core, recorder: &mut Option<Recorder>, record: &[u8]) -> anyhow::Result<()> {
+    if let Some(r) = recorder {
+        r.record(record)?;
+    }
+    core.feed(record);
+    Ok(())
+}
+
+/// One clear sentence instead of the kernel's EPERM.
+fn need_root() -> anyhow::Result<()> {
+    if rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    anyhow::bail!(
+        "observing needs root (or CAP_BPF, CAP_PERFMON, CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH): run `sudo ktrdr-agent run`"
+    )
+}

@@ -1,0 +1,27 @@
+//! The wiring: where records come from, what the core makes of them, where that goes, and in which order all of it
+//! stops.
+
+pub mod live;
+mod options;
+mod recorder;
+pub mod replay;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Time that sinks get to deliver what they hold when the agent stops; with the rest of the shutdown it stays under
+/// a second.
+const FLUSH: Duration = Duration::from_millis(700);
+
+/// What a run is to do besides its settings.
+#[derive(Clone, Debug, Default)]
+pub struct RunOptions {
+    /// Stop by itself after this time.
+    pub duration: Option<Duration>,
+    /// Also write spans as JSON lines to this file.
+    pub spans_out: Option<PathBuf>,
+    /// Write raw records to this file.
+    pub record: Option<PathBuf>,
+    /// Make and export spans.
+    pub export: bool,
+}

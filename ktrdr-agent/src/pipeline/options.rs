@@ -1,0 +1,76 @@
+//! Settings → options of the parts.
+
+use std::path::Path;
+
+use crate::core::CoreConfig;
+use crate::export::{ConsoleOptions, ExportOptions, OtlpOptions, console, otlp};
+use crate::kernel::{Hook, KernelOptions};
+use crate::settings::{self, Settings, values};
+
+/// Options of the core.
+pub fn core(s: &Settings, port_names: Vec<(u16, String)>) -> CoreConfig {
+    CoreConfig {
+        capture: s.capture.capture_bytes,
+        max_head: s.http.max_head,
+        semconv_dup: s.http.old_names,
+        port_names,
+        ports: s.include.ports.clone(),
+        excluded_ports: s.exclude.ports.clone(),
+    }
+}
+
+/// Options of the kernel side.
+pub fn kernel(s: &Settings) -> KernelOptions {
+    KernelOptions {
+        hook: match s.capture.hook {
+            settings::Hook::Auto => Hook::Auto,
+            settings::Hook::Socket => Hook::Socket,
+            settings::Hook::Syscall => Hook::Syscall,
+        },
+        ring_bytes: s.capture.ring_bytes,
+        unknown_capture: s.capture.capture_bytes,
+        exclude: s.exclude.pids.clone(),
+        ..KernelOptions::default()
+    }
+}
+
+/// Options of the exporters.
+pub fn export(s: &Settings, spans_out: Option<&Path>) -> ExportOptions {
+    let color = match s.console.colour {
+        values::Colour::Auto => console::Color::Auto,
+        values::Colour::Always => console::Color::Always,
+        values::Colour::Never => console::Color::Never,
+    };
+    let mut consoles = Vec::new();
+    let mut console = |format, output| consoles.push(ConsoleOptions { format, output, color });
+    match s.console.format {
+        settings::ConsoleFormat::Human => console(console::Format::Human, console::Output::Stdout),
+        settings::ConsoleFormat::Json => console(console::Format::Json, console::Output::Stdout),
+        settings::ConsoleFormat::Off => {}
+    }
+    if let Some(path) = spans_out {
+        console(console::Format::Json, console::Output::File(path.to_owned()));
+    }
+    ExportOptions { console: consoles, otlp: s.otlp.traces.as_ref().map(|t| otlp_options(s, t)) }
+}
+
+fn otlp_options(s: &Settings, t: &settings::Target) -> OtlpOptions {
+    OtlpOptions {
+        url: t.url.clone(),
+        protocol: match t.protocol {
+            settings::Protocol::Grpc => otlp::Protocol::Grpc,
+            settings::Protocol::HttpProtobuf => otlp::Protocol::HttpProtobuf,
+            settings::Protocol::HttpJson => otlp::Protocol::HttpJson,
+        },
+        headers: t.headers.clone(),
+        compression: match t.compression {
+            settings::Compression::None => otlp::Compression::None,
+            settings::Compression::Gzip => otlp::Compression::Gzip,
+        },
+        timeout: t.timeout,
+        tls: otlp::TlsFiles { certificate: t.tls.certificate.clone(), client: t.tls.client.clone() },
+        queue_size: s.otlp.queue_size,
+        batch_size: s.otlp.batch_size,
+        batch_delay: s.otlp.batch_delay,
+    }
+}
