@@ -62,7 +62,10 @@ fn run(args: Args) -> anyhow::Result<ExitCode> {
             let settings = a.common.settings(a.common.overrides())?;
             pipeline::replay::run(&settings, &a.file, a.common.spans_out.as_deref(), a.repeat)?;
         }
-        Command::Check(_) => {}
+        Command::Check(a) => {
+            load(a.config.as_deref(), Vec::new())?;
+            anyhow::bail!("`check` is not built in yet");
+        }
         Command::Config { command: ConfigCommand::Print { config } } => match config {
             None => print!("{}", settings::default_file()),
             Some(path) => {
