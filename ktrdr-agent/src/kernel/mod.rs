@@ -4,6 +4,7 @@
 mod btf;
 mod constants;
 mod controls;
+pub mod features;
 mod object;
 mod probes;
 mod ring;
@@ -125,8 +126,10 @@ impl Kernel {
     /// [`Kernel::probes`].
     pub fn load(options: &KernelOptions) -> Result<Kernel, KernelError> {
         let mut warnings = Vec::new();
-        if let Err(error) = raise_memlock() {
-            // Needed before 5.11 only, where maps count against the limit.
+        // Maps count against the limit before 5.11 only.
+        if let Err(error) = raise_memlock()
+            && features::running_version().is_none_or(|version| version < (5, 11))
+        {
             warnings.push(format!("RLIMIT_MEMLOCK could not be raised: {error}"));
         }
         let types = KernelTypes::load()?;

@@ -1,0 +1,274 @@
+//! What this host offers, found out without changing it: the rows of `ktrdr-agent check`.
+
+use std::{fs, path::Path, time::Instant};
+
+use super::{Hook, Kernel, KernelOptions, ProbeStatus, btf, btf::KernelTypes, constants::Constants, tracefs};
+
+/// How a row came out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Status {
+    /// As it should be.
+    Ok,
+    /// The agent works, with less.
+    Warning,
+    /// The agent cannot work.
+    Failed,
+}
+
+/// One finding.
+#[derive(Clone, Debug)]
+pub struct Row {
+    /// What was looked at.
+    pub name: String,
+    /// How it came out.
+    pub status: Status,
+    /// What was found.
+    pub detail: String,
+    /// What to do about it, where it is not as it should be.
+    pub remedy: Option<String>,
+}
+
+impl Row {
+    fn ok(name: impl Into<String>, detail: impl Into<String>) -> Row {
+        Row { name: name.into(), status: Status::Ok, detail: detail.into(), remedy: None }
+    }
+
+    fn bad(
+        status: Status,
+        name: impl Into<String>,
+        detail: impl Into<String>,
+        remedy: impl Into<String>,
+    ) -> Row {
+        Row { name: name.into(), status, detail: detail.into(), remedy: Some(remedy.into()) }
+    }
+}
+
+/// Looks at everything, then loads and attaches the programs for a moment.
+pub fn check(options: &KernelOptions) -> Vec<Row> {
+    let mut rows = vec![kernel_version(), lockdown(), capabilities(), jit(), tracefs_row(), uprobes()];
+    match KernelTypes::load() {
+        Ok(types) => {
+            rows.push(fields(&types, options));
+            rows.push(hook(&types));
+        }
+        Err(error) => rows.push(Row::bad(
+            Status::Failed,
+            "BTF",
+            error.to_string(),
+            format!("use a kernel that has {} (CONFIG_DEBUG_INFO_BTF=y)", btf::VMLINUX),
+        )),
+    }
+    rows.extend(programs(options));
+    rows
+}
+
+/// The oldest kernel with all that is needed: ring buffer, boot clock in programs (5.8).
+const FLOOR: (u32, u32) = (5, 8);
+
+fn kernel_version() -> Row {
+    let uname = rustix::system::uname();
+    let release = uname.release().to_string_lossy().into_owned();
+    match parse_release(&release) {
+        Some(version) if version < FLOOR => Row::bad(
+            Status::Failed,
+            "kernel",
+            format!("{release}, older than 5.8"),
+            "boot a kernel of at least 5.8; from 6.3 on transfers are seen at the least cost",
+        ),
+        Some(_) => Row::ok("kernel", release),
+        None => Row::bad(
+            Status::Warning,
+            "kernel",
+            format!("{release}, which is no version number"),
+            "see the next rows",
+        ),
+    }
+}
+
+/// The running kernel's version, if its release begins with one.
+pub(super) fn running_version() -> Option<(u32, u32)> {
+    parse_release(&rustix::system::uname().release().to_string_lossy())
+}
+
+fn parse_release(release: &str) -> Option<(u32, u32)> {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit());
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}
+
+fn lockdown() -> Row {
+    let text = fs::read_to_string("/sys/kernel/security/lockdown").unwrap_or_default();
+    match lockdown_mode(&text) {
+        Some("confidentiality") => Row::bad(
+            Status::Failed,
+            "lockdown",
+            "confidentiality: programs may not read kernel memory",
+            "boot with lockdown=integrity or without lockdown",
+        ),
+        mode => Row::ok("lockdown", mode.unwrap_or("none")),
+    }
+}
+
+/// The mode in brackets: `none [integrity] confidentiality`.
+fn lockdown_mode(text: &str) -> Option<&str> {
+    text.split_once('[')?.1.split_once(']').map(|(mode, _)| mode)
+}
+
+const CAP_SYS_ADMIN: u64 = 1 << 21;
+const CAP_PERFMON: u64 = 1 << 38;
+const CAP_BPF: u64 = 1 << 39;
+
+fn capabilities() -> Row {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let effective = status
+        .lines()
+        .find_map(|line| u64::from_str_radix(line.strip_prefix("CapEff:")?.trim(), 16).ok())
+        .unwrap_or(0);
+    if effective & CAP_SYS_ADMIN != 0 {
+        Row::ok("capabilities", "CAP_SYS_ADMIN")
+    } else if effective & CAP_BPF != 0 && effective & CAP_PERFMON != 0 {
+        Row::ok("capabilities", "CAP_BPF and CAP_PERFMON")
+    } else {
+        Row::bad(
+            Status::Failed,
+            "capabilities",
+            "neither CAP_SYS_ADMIN nor CAP_BPF with CAP_PERFMON",
+            "run as root: sudo ktrdr-agent …",
+        )
+    }
+}
+
+fn jit() -> Row {
+    match fs::read_to_string("/proc/sys/net/core/bpf_jit_enable").unwrap_or_default().trim() {
+        "0" => Row::bad(
+            Status::Warning,
+            "BPF compiler",
+            "off: programs are interpreted and cost several times as much",
+            "sysctl net.core.bpf_jit_enable=1",
+        ),
+        _ => Row::ok("BPF compiler", "on"),
+    }
+}
+
+fn tracefs_row() -> Row {
+    match (tracefs::find(), tracefs::Tracefs::ensure()) {
+        (Some(place), _) => Row::ok("tracefs", place.display().to_string()),
+        (None, Ok(_)) => Row::ok("tracefs", "not mounted; the agent mounts it while it attaches"),
+        (None, Err(error)) => Row::bad(
+            Status::Warning,
+            "tracefs",
+            format!(
+                "not mounted, and cannot be: {error}; connects that fail before a packet leaves are not seen"
+            ),
+            "mount -t tracefs tracefs /sys/kernel/tracing",
+        ),
+    }
+}
+
+fn uprobes() -> Row {
+    if Path::new("/sys/bus/event_source/devices/uprobe/type").exists() {
+        Row::ok("uprobes", "available")
+    } else {
+        Row::bad(
+            Status::Warning,
+            "uprobes",
+            "not available: calls inside Python processes are linked by thread only",
+            "use a kernel with CONFIG_UPROBE_EVENTS=y",
+        )
+    }
+}
+
+fn fields(types: &KernelTypes, options: &KernelOptions) -> Row {
+    match Constants::resolve(types, options, false) {
+        Ok(_) => Row::ok("BTF", format!("{}, with every field that is read", btf::VMLINUX)),
+        Err(error) => {
+            Row::bad(Status::Failed, "BTF", error.to_string(), "report the kernel's version to the project")
+        }
+    }
+}
+
+fn hook(types: &KernelTypes) -> Row {
+    if types.has_tracepoint("sock_send_length") {
+        Row::ok("socket hook", "sock_send_length and sock_recv_length")
+    } else {
+        Row::bad(
+            Status::Warning,
+            "socket hook",
+            "not in this kernel; the syscall hook does the same at a higher cost",
+            "a kernel of at least 6.3",
+        )
+    }
+}
+
+/// A row per probe, from attaching them all.
+fn programs(options: &KernelOptions) -> Vec<Row> {
+    let begin = Instant::now();
+    let kernel = match Kernel::load(options) {
+        Ok(kernel) => kernel,
+        Err(error) => {
+            let remedy = "see the rows above";
+            return vec![Row::bad(Status::Failed, "programs", error.to_string(), remedy)];
+        }
+    };
+    let attached = begin.elapsed();
+    let name = match kernel.hook() {
+        Hook::Syscall => "syscall",
+        Hook::Auto | Hook::Socket => "socket",
+    };
+    let mut rows =
+        vec![Row::ok("programs", format!("attached in {} ms with the {name} hook", attached.as_millis()))];
+    for warning in kernel.warnings() {
+        rows.push(Row::bad(
+            Status::Warning,
+            "memory limit",
+            warning.clone(),
+            "only kernels before 5.11 need it",
+        ));
+    }
+    rows.extend(kernel.probes().iter().map(|probe| {
+        let name = format!("probe {}", probe.name);
+        match &probe.status {
+            ProbeStatus::Attached => Row::ok(name, format!("attached: {}", probe.purpose)),
+            ProbeStatus::Skipped(why) => Row::ok(name, format!("skipped: {why}")),
+            ProbeStatus::Failed(why) => {
+                let lost = format!("the agent runs without: {}", probe.purpose);
+                Row::bad(Status::Warning, name, format!("failed: {why}"), lost)
+            }
+        }
+    }));
+    rows
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn releases() {
+        assert_eq!(parse_release("6.18.44-fc-v470"), Some((6, 18)));
+        assert_eq!(parse_release("5.8.0"), Some((5, 8)));
+        assert_eq!(parse_release("5.15-rc1"), Some((5, 15)));
+        assert_eq!(parse_release("linux"), None);
+        assert!(parse_release("5.4.0") < Some(FLOOR));
+    }
+
+    #[test]
+    fn lockdown_modes() {
+        assert_eq!(lockdown_mode("none [integrity] confidentiality\n"), Some("integrity"));
+        assert_eq!(lockdown_mode("none integrity [confidentiality]\n"), Some("confidentiality"));
+        assert_eq!(lockdown_mode(""), None);
+    }
+
+    #[test]
+    fn every_bad_row_has_a_remedy() {
+        if !rustix::process::geteuid().is_root() {
+            println!("skipped: attaching needs root");
+            return;
+        }
+        let rows = check(&KernelOptions::default());
+        for row in &rows {
+            assert_eq!(row.status != Status::Ok, row.remedy.is_some(), "{row:?}");
+            assert_ne!(row.status, Status::Failed, "{row:?}");
+        }
+        assert!(rows.iter().any(|row| row.name == "probe inet_sock_set_state"));
+    }
+}
