@@ -1,5 +1,5 @@
-//! Spans as the messages of `opentelemetry-proto`: the plain encoding, which the fast one is tested against, and the
-//! one for OTLP/JSON.
+//! Spans as the messages of `opentelemetry-proto`: the plain way, which the fast encoding is tested against, and
+//! the way to OTLP/JSON.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -29,6 +29,9 @@ const SAMPLED: u32 = 1;
 const HAS_IS_REMOTE: u32 = 0x100;
 /// `SPAN_FLAGS_CONTEXT_IS_REMOTE_MASK`.
 const IS_REMOTE: u32 = 0x200;
+
+/// `flags` of a link: nothing is known of the other span but that it was recorded.
+pub const LINK_FLAGS: u32 = SAMPLED;
 
 /// `flags` of a span. A server span's parent lies in another process, if it has one; any other span's in its own.
 pub fn span_flags(span: &Span) -> u32 {
@@ -125,7 +128,7 @@ fn convert(span: &Span) -> ProtoSpan {
                 trace_state: String::new(),
                 attributes: attributes(&l.attributes),
                 dropped_attributes_count: 0,
-                flags: SAMPLED,
+                flags: LINK_FLAGS,
             })
             .collect(),
         dropped_links_count: 0,

@@ -6,9 +6,11 @@
 
 pub mod client;
 pub mod convert;
+pub mod encode;
 pub mod health;
 pub mod options;
 pub mod retry;
+mod wire;
 pub mod worker;
 
 use std::sync::Arc;

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 
 use super::client::Client;
 use super::convert;
+use super::encode;
 use super::health::Health;
 use super::options::{OtlpOptions, Protocol};
 use super::retry::{Backoff, Failure, Next, PATIENCE};
@@ -135,11 +136,10 @@ impl Worker {
 
 /// The one place where spans become bytes.
 pub fn encode(spans: &[Item], protocol: Protocol) -> Bytes {
-    let request = convert::request(spans);
     match protocol {
-        Protocol::Grpc | Protocol::HttpProtobuf => prost::Message::encode_to_vec(&request).into(),
+        Protocol::Grpc | Protocol::HttpProtobuf => encode::request(spans).into(),
         // The messages hold no map with other than string keys, so this cannot fail; an empty request at worst.
-        Protocol::HttpJson => serde_json::to_vec(&request).unwrap_or_default().into(),
+        Protocol::HttpJson => serde_json::to_vec(&convert::request(spans)).unwrap_or_default().into(),
     }
 }
 
