@@ -1,6 +1,7 @@
 //! The command line: what can be said, and what each command does with it.
 
 mod args;
+mod check;
 
 use std::process::ExitCode;
 
@@ -62,10 +63,7 @@ fn run(args: Args) -> anyhow::Result<ExitCode> {
             let settings = a.common.settings(a.common.overrides())?;
             pipeline::replay::run(&settings, &a.file, a.common.spans_out.as_deref(), a.repeat)?;
         }
-        Command::Check(a) => {
-            load(a.config.as_deref(), Vec::new())?;
-            anyhow::bail!("`check` is not built in yet");
-        }
+        Command::Check(a) => return check::run(&load(a.config.as_deref(), Vec::new())?, a.json),
         Command::Config { command: ConfigCommand::Print { config } } => match config {
             None => print!("{}", settings::default_file()),
             Some(path) => {

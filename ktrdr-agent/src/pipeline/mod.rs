@@ -6,6 +6,8 @@ mod options;
 mod recorder;
 pub mod replay;
 
+pub use options::kernel as kernel_options;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
