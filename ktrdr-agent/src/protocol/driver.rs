@@ -30,6 +30,8 @@ pub(crate) struct Driver {
     pub notes: Vec<Note>,
     /// Transfers, or parts of them, that were not the protocol.
     pub dropped: usize,
+    /// Messages that did not begin at the beginning of a transfer: a capture limit can hide them.
+    pub begun_inside: usize,
     opaque: bool,
 }
 
@@ -50,6 +52,7 @@ impl Driver {
             halves: Default::default(),
             notes: Vec::new(),
             dropped: 0,
+            begun_inside: 0,
             opaque: false,
         }
     }
@@ -65,6 +68,7 @@ impl Driver {
         }
         let mut held = std::mem::take(&mut self.halves[side as usize].held);
         held.extend_from_slice(&bytes[bytes.len() - rest as usize..]);
+        let fresh = held.len() as u64 == bytes.len() as u64;
         let mut at = 0;
         let mut idle = 0;
         while at < held.len() && !self.opaque {
@@ -87,6 +91,8 @@ impl Driver {
                     assert!(idle < 4, "no progress");
                     assert!(consumed > 0 || skip > 0 || event.is_some(), "no progress");
                     assert!(skip < u64::MAX || then.is_none(), "nothing comes after the end");
+                    let begins = matches!(event, Some(ParseEvent::Begin(_) | ParseEvent::Whole(..)));
+                    self.begun_inside += usize::from(begins && (at > 0 || !fresh));
                     self.note(side, event);
                     at += consumed;
                     let half = &mut self.halves[side as usize];

@@ -7,6 +7,8 @@
 #[cfg(test)]
 mod driver;
 pub mod http1;
+#[cfg(test)]
+mod laws;
 mod trace_context;
 
 use std::net::SocketAddr;
