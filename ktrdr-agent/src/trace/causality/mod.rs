@@ -1,8 +1,29 @@
 //! In-process causality: which request was being served by the task or thread that made a call.
 //!
-//! Fed by the engine in stream order. Never guesses: a call without evidence has no origin.
+//! Fed by the engine in stream order. Never guesses: a call without evidence has no origin, and evidence that
+//! contradicts itself is counted and gives none. The rules, strongest first (details in the modules):
+//!
+//! 1. **Context tree** ([`tree`], [`python`]): a context copied while a request is pending on the thread belongs to
+//!    that request, every other copy inherits. The response is written under the context of the task that
+//!    served the request; it confirms (or refutes) what the tree said, and settles calls the tree knows nothing of.
+//! 2. **Thread** ([`thread`]): request read, call made and response written on one thread that served nothing
+//!    else meanwhile.
+//! 3. **Clone**: the thread or process was created while its creator served exactly that request, and its creator
+//!    has read no other request since (a pool's thread may work for the next one).
+//! 4. **Single in flight**: inferred, and only where nothing better can exist.
+
+mod python;
+mod requests;
+mod settle;
+mod state;
+#[cfg(test)]
+mod tests;
+mod thread;
+mod tree;
 
 use crate::event::{ConnId, Fork, Ns, PyCopy, Task};
+pub use state::Causality;
+use state::{Clone as Cloned, Pending};
 
 /// A span that the assembler knows (open or recently ended). Numbers grow and are never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -66,10 +87,23 @@ pub enum Settlement {
     Settled(Option<Origin>),
 }
 
-/// Bounded state of all observed processes.
-#[derive(Debug, Default)]
-pub struct Causality {
-    calls: u64,
+/// What was counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CausalityStats {
+    /// Calls with an origin that is proven.
+    pub exact: u64,
+    /// Calls with an inferred origin.
+    pub inferred: u64,
+    /// Calls without one.
+    pub unlinked: u64,
+    /// Responses under a context that agreed with the tree.
+    pub agreed: u64,
+    /// Responses under a context that the tree gives to another open request: neither is believed.
+    pub disagreed: u64,
+    /// Calls settled by the deadline instead of by evidence.
+    pub timed_out: u64,
+    /// Calls forgotten before they were asked for, or settled early, because a bound was reached.
+    pub evicted: u64,
 }
 
 impl Causality {
@@ -77,33 +111,103 @@ impl Causality {
     pub fn new() -> Self {
         Self::default()
     }
+
     /// The task received bytes on some TCP socket (before [`Self::request_read`], if they complete a request's head).
-    pub fn received(&mut self, _task: Task, _conn: ConnId, _ts: Ns) {}
+    pub fn received(&mut self, task: Task, _conn: ConnId, ts: Ns) {
+        self.expire(ts);
+        self.thread(task.tgid, task.tid).pending = None;
+    }
+
     /// A server read the head of a request; `span` is its SERVER span.
-    pub fn request_read(&mut self, _task: Task, _conn: ConnId, _span: SpanRef, _ts: Ns) {}
+    pub fn request_read(&mut self, task: Task, conn: ConnId, span: SpanRef, ts: Ns) {
+        let node = self.node_of(task);
+        let unshared = node.is_some_and(|n| self.tree.read(n, conn, ts));
+        self.begin_request(task, node, conn, span, ts);
+        self.note_read_context(task, node);
+        let t = self.thread(task.tgid, task.tid);
+        // A second head in the same bytes (pipelining): which of them a copy is made for is not known.
+        t.pending = match t.pending {
+            None => Some(Pending { span, read: node, unshared, parent: None, closed: false }),
+            Some(p) => Some(Pending { closed: true, ..p }),
+        };
+    }
+
     /// The first bytes of the response to that request were written.
-    pub fn response_written(&mut self, _task: Task, _span: SpanRef, _ts: Ns) {}
+    pub fn response_written(&mut self, task: Task, span: SpanRef, ts: Ns) {
+        let node = self.node_of(task);
+        self.note_context(task, node);
+        self.respond(task, node, span, ts);
+    }
+
     /// The call served is over (response complete, or broken off).
-    pub fn request_done(&mut self, _span: SpanRef, _ts: Ns) {}
+    pub fn request_done(&mut self, span: SpanRef, ts: Ns) {
+        self.end_request(span, ts);
+    }
+
     /// A client began a call (first byte of the request written, or connect).
-    pub fn call(&mut self, _task: Task, _ts: Ns) -> CallRef {
-        self.calls += 1;
-        CallRef(self.calls)
+    pub fn call(&mut self, task: Task, ts: Ns) -> CallRef {
+        self.expire(ts);
+        let node = self.node_of(task);
+        self.note_context(task, node);
+        self.open_call(task, node, ts)
     }
+
     /// The origin of a call, as far as it is known at `now`.
-    pub fn origin(&mut self, _call: CallRef, _now: Ns) -> Settlement {
-        Settlement::Settled(None)
+    pub fn origin(&mut self, call: CallRef, now: Ns) -> Settlement {
+        self.expire(now);
+        self.ask(call)
     }
+
     /// A Python context was copied by this thread.
-    pub fn py_copy(&mut self, _tgid: u32, _tid: u32, _copy: PyCopy, _ts: Ns) {}
+    pub fn py_copy(&mut self, tgid: u32, tid: u32, copy: PyCopy, ts: Ns) {
+        self.copied(tgid, tid, copy, ts);
+    }
+
     /// A task was created by this task.
-    pub fn fork(&mut self, _task: Task, _fork: Fork, _ts: Ns) {}
+    pub fn fork(&mut self, task: Task, fork: Fork, ts: Ns) {
+        let creator = Task { py_context: fork.py_context, ..task };
+        let node = self.node_of(creator);
+        // The origin of the new task is found like that of a call made at its creation.
+        let clone = self
+            .clone_guards(task)
+            .map(|guards| Cloned { origin: self.open_creation(creator, node, ts), guards });
+        if !fork.thread {
+            self.forget_process(fork.child_tgid);
+            self.inherit_python(task.tgid, fork.child_tgid);
+        }
+        self.threads.remove(&fork.child_tid);
+        // Most tasks of a host are created outside any request: they leave no trace here.
+        if clone.is_some() {
+            self.thread(fork.child_tgid, fork.child_tid).clone = clone;
+        }
+    }
+
     /// The process executed a program: its threads and contexts are gone, the origin it was created with is not.
-    pub fn exec(&mut self, _tgid: u32) {}
+    pub fn exec(&mut self, tgid: u32) {
+        let clone = self.threads.remove(&tgid).filter(|t| t.tgid == tgid).and_then(|t| t.clone);
+        self.forget_process(tgid);
+        if clone.is_some() {
+            self.thread(tgid, tgid).clone = clone;
+        }
+    }
+
     /// A process ended.
-    pub fn exit(&mut self, _tgid: u32) {}
+    pub fn exit(&mut self, tgid: u32) {
+        self.forget_process(tgid);
+    }
+
     /// The shell said whether this process's contexts are followed.
-    pub fn python(&mut self, _tgid: u32, _exact: bool) {}
+    pub fn python(&mut self, tgid: u32, exact: bool) {
+        self.process(tgid).python = Some(exact);
+    }
+
     /// Forgets what is out of bounds at `now`.
-    pub fn expire(&mut self, _now: Ns) {}
+    pub fn expire(&mut self, now: Ns) {
+        self.settle_overdue(now);
+    }
+
+    /// What was counted so far.
+    pub fn stats(&self) -> CausalityStats {
+        self.stats
+    }
 }

@@ -1,0 +1,202 @@
+//! What copies of contexts and the context of a response say about requests.
+
+use super::SpanRef;
+use super::state::{Causality, Via};
+use super::tree::{Claim, Found, NodeId, Style};
+use crate::event::{Ns, PyCopy, Task};
+
+impl Causality {
+    /// The tree's node for the context current on the task.
+    pub(super) fn node_of(&mut self, task: Task) -> Option<NodeId> {
+        if task.py_context == 0 {
+            return None;
+        }
+        let epoch = self.process(task.tgid).epoch;
+        Some(self.tree.node(epoch, task.py_context))
+    }
+
+    pub(super) fn copied(&mut self, tgid: u32, tid: u32, copy: PyCopy, ts: Ns) {
+        // The copy failed (no memory).
+        if copy.child == 0 {
+            return;
+        }
+        let epoch = self.process(tgid).epoch;
+        if copy.parent == 0 {
+            // The thread is not known to the kernel programs yet: whatever was at this address is no more.
+            self.tree.unknown_copy(epoch, copy.child);
+            return;
+        }
+        let parent = self.tree.node(epoch, copy.parent);
+        let child = self.tree.copy(epoch, parent, copy.child, ts);
+        if let Some(span) = self.bind_pending(tgid, tid, parent, ts) {
+            self.tree.bind(child, span);
+        }
+    }
+
+    /// The request that a copy of `parent` on this thread belongs to, if one is pending there.
+    ///
+    /// The handler of a read runs right after it and copies in one context: the one current at the read
+    /// (asyncio's reader handle), or the connection's, which uvloop enters after the read. So only copies of one
+    /// parent belong to the request, and a copy of another one shows that the handler has returned.
+    fn bind_pending(&mut self, tgid: u32, tid: u32, parent: NodeId, ts: Ns) -> Option<SpanRef> {
+        let pending = self.threads.peek(&tid).filter(|t| t.tgid == tgid)?.pending.filter(|p| !p.closed)?;
+        let bound = match pending.parent {
+            Some(p) => p == parent,
+            None => self.may_bind(tgid, &pending, parent, ts),
+        };
+        let t = self.thread(tgid, tid);
+        let p = t.pending.as_mut()?;
+        if !bound {
+            p.closed = true;
+            return None;
+        }
+        if p.parent.replace(parent).is_none() {
+            let via = if p.read == Some(parent) { Via::Direct } else { Via::Other(parent) };
+            if let Some(r) = self.requests.get_mut(&pending.span) {
+                r.via = Some(via);
+            }
+            if self.trusted(pending.span) {
+                self.place(pending.span);
+            }
+        }
+        Some(pending.span)
+    }
+
+    fn may_bind(&mut self, tgid: u32, pending: &super::Pending, parent: NodeId, ts: Ns) -> bool {
+        if pending.read == Some(parent) {
+            // Under a loop's own context only the loop copies (an accepted connection), not a request's handler.
+            return pending.unshared;
+        }
+        // Where each connection has its own context at the read, its handler copies there and nowhere else.
+        if pending.read.is_some() && pending.unshared && self.process(tgid).direct.proven() {
+            return false;
+        }
+        // A task of another open request went on: the copy is its own.
+        match self.tree.find(parent, ts, &self.requests) {
+            Found::Bound(s) | Found::Claim(s) | Found::After(s) => {
+                self.requests.peek(&s).is_none_or(|r| r.done)
+            }
+            Found::Conflict => false,
+            Found::Nothing => true,
+        }
+    }
+
+    /// The way the request was bound by a copy has been confirmed by responses before.
+    pub(super) fn trusted(&mut self, span: SpanRef) -> bool {
+        let Some((tgid, conn, via)) = self.requests.peek(&span).map(|r| (r.tgid, r.conn, r.via)) else {
+            return false;
+        };
+        let Some(p) = self.processes.peek(&tgid) else { return false };
+        match via {
+            None => false,
+            Some(Via::Direct) => p.direct.proven(),
+            Some(Via::Other(node)) => p.via.peek(&node).is_some_and(|s| s.proven_for(conn)),
+        }
+    }
+
+    fn style(&mut self, span: SpanRef) -> Option<&mut Style> {
+        let (tgid, via) = self.requests.peek(&span).map(|r| (r.tgid, r.via))?;
+        let p = self.process(tgid);
+        match via? {
+            Via::Direct => Some(&mut p.direct),
+            Via::Other(node) => p.via.get_mut(&node),
+        }
+    }
+
+    fn agree(&mut self, span: SpanRef) {
+        let Some((tgid, conn, via)) = self.requests.peek(&span).map(|r| (r.tgid, r.conn, r.via)) else {
+            return;
+        };
+        let p = self.process(tgid);
+        match via {
+            // Addresses may be stale: agreement may be chance.
+            _ if p.mixed => {}
+            None => {}
+            Some(Via::Direct) => p.direct.agree(conn),
+            Some(Via::Other(node)) => p.via.entry(node).or_insert_with(Style::default).agree(conn),
+        }
+    }
+
+    fn refute_style(&mut self, span: SpanRef) {
+        if let Some(style) = self.style(span) {
+            style.refute();
+        }
+    }
+
+    /// The response to `span` was written under `node`: confirms, refutes or replaces what the tree says.
+    /// Whether it claims the context.
+    pub(super) fn response_context(&mut self, span: SpanRef, node: NodeId, ts: Ns) -> bool {
+        let Some((tgid, read, read_node, via)) =
+            self.requests.peek(&span).map(|r| (r.tgid, r.read, r.node, r.via))
+        else {
+            return false;
+        };
+        // A loop's own context serves everybody, and so does a server's that is known to copy for its requests.
+        let p = self.process(tgid);
+        let server = !p.mixed && p.via.contains_key(&node);
+        if server || self.tree.shared(node) {
+            return false;
+        }
+        let reader = read_node == Some(node);
+        if !reader && self.tree.get(node).is_none_or(|n| n.made.is_none_or(|made| made < read)) {
+            self.process(tgid).mixed = true;
+        }
+        let claim = Claim { span, from: read, to: ts, void: false };
+        let found = self.tree.find(node, ts, &self.requests);
+        match found {
+            Found::Bound(s) | Found::Claim(s) | Found::After(s) if s == span => {
+                self.stats.agreed += 1;
+                self.confirm(span);
+                self.agree(span);
+                return false;
+            }
+            // One context reads, copies and answers: a task that serves its connection itself.
+            _ if reader && via == Some(Via::Direct) => {
+                self.confirm(span);
+                self.tree.claim(node, claim);
+                return true;
+            }
+            Found::Bound(s) if self.requests.peek(&s).is_some_and(|r| r.responded.is_none() && !r.done) => {
+                self.stats.disagreed += 1;
+                // A copy that was never confirmed is refuted by a response. One of a kind that has been right so
+                // far contradicts it.
+                let void = self.trusted(s);
+                self.refute(s);
+                self.refute(span);
+                self.tree.claim(node, Claim { void, ..claim });
+                return true;
+            }
+            // Bound right here, not inherited by work that goes on after its response.
+            Found::Bound(s) if self.tree.get(node).is_some_and(|n| n.bound == Some(s)) => {
+                self.refute_style(s)
+            }
+            _ => {}
+        }
+        self.refute(span);
+        self.tree.claim(node, claim);
+        true
+    }
+
+    /// It was served elsewhere than the copies bound to it said.
+    fn refute(&mut self, span: SpanRef) {
+        self.refute_style(span);
+        if let Some(r) = self.requests.get_mut(&span) {
+            r.refuted = true;
+        }
+    }
+
+    fn confirm(&mut self, span: SpanRef) {
+        if let Some(r) = self.requests.get_mut(&span) {
+            r.confirmed = true;
+        }
+    }
+
+    /// The tree has a place for the request.
+    pub(super) fn place(&mut self, span: SpanRef) {
+        let Some(r) = self.requests.get_mut(&span).filter(|r| !r.placed) else { return };
+        r.placed = true;
+        if let Some(p) = self.processes.get_mut(&r.tgid).filter(|p| p.epoch == r.epoch) {
+            p.unplaced = p.unplaced.saturating_sub(1);
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! The life of a request: read, answered, over.
+
+use super::SpanRef;
+use super::settle::Phase;
+use super::state::{Causality, MAX_IN_FLIGHT, Request};
+use super::tree::NodeId;
+use crate::event::{ConnId, Ns, Task};
+
+impl Causality {
+    pub(super) fn begin_request(
+        &mut self,
+        task: Task,
+        node: Option<NodeId>,
+        conn: ConnId,
+        span: SpanRef,
+        ts: Ns,
+    ) {
+        let p = self.process(task.tgid);
+        let epoch = p.epoch;
+        let number = p.reads;
+        p.reads += 1;
+        p.unplaced += 1;
+        let first = p.in_flight.first_key_value().map(|(_, s)| *s);
+        let alone = first.is_none();
+        // The only one until now is not alone any more; with two or more none was.
+        let company = first.filter(|_| p.in_flight.len() == 1);
+        p.in_flight.insert(number, span);
+        let dropped = if p.in_flight.len() > MAX_IN_FLIGHT { first } else { None };
+        let t = self.thread(task.tgid, task.tid);
+        let before = t.serving.replace(span);
+        t.is_loop |= before.is_some();
+        if let Some(r) = company.and_then(|s| self.requests.get_mut(&s)) {
+            r.alone = false;
+        }
+        if let Some(r) = before.and_then(|s| self.requests.get_mut(&s)) {
+            r.overlapped = true;
+        }
+        let request = Request {
+            tgid: task.tgid,
+            epoch,
+            number,
+            tid: task.tid,
+            conn,
+            read: ts,
+            node,
+            responded: None,
+            done: false,
+            placed: false,
+            via: None,
+            confirmed: false,
+            refuted: false,
+            one_thread: false,
+            overlapped: before.is_some(),
+            alone,
+            waiting: Vec::new(),
+        };
+        if let Some(s) = dropped {
+            self.stats.evicted += 1;
+            self.end_request(s, ts);
+        }
+        self.requests.insert(span, request);
+    }
+
+    pub(super) fn respond(&mut self, task: Task, node: Option<NodeId>, span: SpanRef, ts: Ns) {
+        let Some(r) = self.requests.get_mut(&span).filter(|r| r.responded.is_none()) else { return };
+        r.responded = Some(ts);
+        r.one_thread = r.tid == task.tid && r.tgid == task.tgid && !r.overlapped;
+        let (tgid, moved, proof) = (r.tgid, r.tid != task.tid, r.one_thread && !r.alone);
+        let p = self.process(tgid);
+        p.migrates |= moved;
+        p.sync_proofs = p.sync_proofs.saturating_add(u32::from(proof));
+        let claimed = node.filter(|n| self.response_context(span, *n, ts));
+        self.place(span);
+        if let Some(node) = claimed {
+            for call in self.tree.take_waiting(node) {
+                self.resolve(call, Phase::Now);
+            }
+        }
+        self.wake(span);
+    }
+
+    pub(super) fn end_request(&mut self, span: SpanRef, _ts: Ns) {
+        self.place(span);
+        let Some(r) = self.requests.get_mut(&span).filter(|r| !r.done) else { return };
+        r.done = true;
+        let (tgid, tid, epoch, number) = (r.tgid, r.tid, r.epoch, r.number);
+        if let Some(t) = self.threads.get_mut(&tid).filter(|t| t.tgid == tgid && t.serving == Some(span)) {
+            t.serving = None;
+        }
+        self.wake(span);
+        let Some(p) = self.processes.get_mut(&tgid).filter(|p| p.epoch == epoch) else { return };
+        p.in_flight.remove(&number);
+        let oldest = p.in_flight.first_key_value().map_or(u64::MAX, |(n, _)| *n);
+        let mut over = Vec::new();
+        while p.horizon.front().is_some_and(|(newest, _)| *newest < oldest) {
+            over.extend(p.horizon.pop_front().map(|(_, call)| call));
+        }
+        for call in over {
+            self.resolve(call, Phase::Horizon);
+        }
+    }
+
+    /// Settles what waited for this request.
+    fn wake(&mut self, span: SpanRef) {
+        let Some(r) = self.requests.get_mut(&span) else { return };
+        let calls = std::mem::take(&mut r.waiting);
+        let mut open = Vec::new();
+        for call in calls {
+            if !self.resolve(call, Phase::Now) {
+                open.push(call);
+            }
+        }
+        if let Some(r) = self.requests.get_mut(&span).filter(|r| !r.done) {
+            r.waiting = open;
+        }
+    }
+}

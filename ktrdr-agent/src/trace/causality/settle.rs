@@ -1,0 +1,233 @@
+//! From evidence to origin: when a call settles, and on what.
+
+use super::state::{Call, Causality, MAX_HORIZON, MAX_OPEN, MAX_WAITING, OpenCall, SETTLE_NS};
+use super::tree::{Found, NodeId};
+use super::{CallRef, Method, Origin, Settlement, SpanRef};
+use crate::event::{Ns, Task};
+
+/// How long a call has waited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Phase {
+    /// Some evidence came.
+    Now,
+    /// All requests in flight at its time are over: no response can claim it any more.
+    Horizon,
+    /// Its time is over.
+    Deadline,
+}
+
+/// The outcome of a look at the evidence.
+enum Verdict {
+    /// Evidence may still come.
+    Wait,
+    Final(Option<Origin>),
+}
+
+use Verdict::{Final, Wait};
+
+fn origin(span: SpanRef, method: Method) -> Verdict {
+    Final(Some(Origin { span, method }))
+}
+
+impl Causality {
+    pub(super) fn open_call(&mut self, task: Task, node: Option<NodeId>, ts: Ns) -> CallRef {
+        self.open(task, node, ts, false)
+    }
+
+    pub(super) fn open_creation(&mut self, task: Task, node: Option<NodeId>, ts: Ns) -> CallRef {
+        self.open(task, node, ts, true)
+    }
+
+    fn open(&mut self, task: Task, node: Option<NodeId>, ts: Ns, creation: bool) -> CallRef {
+        self.next_call += 1;
+        let call = CallRef(self.next_call);
+        let clone = self.valid_clone(task);
+        let serving = self.threads.peek(&task.tid).filter(|t| t.tgid == task.tgid).and_then(|t| t.serving);
+        let (epoch, newest, single) = match self.processes.peek(&task.tgid) {
+            None => (0, None, None),
+            Some(p) => {
+                let newest = p.in_flight.last_key_value().map(|(n, s)| (*n, *s));
+                (p.epoch, newest, newest.filter(|_| p.in_flight.len() == 1).map(|(_, s)| s))
+            }
+        };
+        let single = single.filter(|s| self.requests.peek(s).is_some_and(|r| r.alone));
+        let state = OpenCall { task, epoch, ts, node, serving, single, clone, creation };
+        if self.calls.len() == self.calls.capacity() {
+            self.stats.evicted += u64::from(matches!(self.calls.remove_lru(), Some((_, Call::Open(_)))));
+        }
+        self.calls.insert(call, Call::Open(state));
+        let phase = if newest.is_none() { Phase::Horizon } else { Phase::Now };
+        if !self.resolve(call, phase) {
+            self.wait(call, newest.map(|(n, _)| n), ts);
+        }
+        call
+    }
+
+    /// Registers an open call with everything that may settle it.
+    fn wait(&mut self, call: CallRef, newest: Option<u64>, ts: Ns) {
+        let Some(Call::Open(c)) = self.calls.peek(&call) else { return };
+        let (node, serving, single, tgid) = (c.node, c.serving, c.single, c.task.tgid);
+        let candidate = match node.map(|n| self.tree.find(n, ts, &self.requests)) {
+            Some(Found::Bound(s) | Found::After(s) | Found::Claim(s)) => Some(s),
+            _ => None,
+        };
+        let mut spans = [candidate, serving, single.filter(|s| Some(*s) != serving)];
+        if candidate == serving || candidate == single {
+            spans[0] = None;
+        }
+        for span in spans.into_iter().flatten() {
+            if let Some(r) = self.requests.get_mut(&span).filter(|r| r.waiting.len() < MAX_WAITING) {
+                r.waiting.push(call);
+            }
+        }
+        if let Some(node) = node {
+            self.tree.watch(node, call);
+        }
+        if let Some(newest) = newest {
+            let p = self.process(tgid);
+            p.horizon.push_back((newest, call));
+            if p.horizon.len() > MAX_HORIZON
+                && let Some((_, call)) = p.horizon.pop_front()
+            {
+                self.evict(call);
+            }
+        }
+        self.deadlines.push_back((ts.saturating_add(SETTLE_NS), call));
+        if self.deadlines.len() > MAX_OPEN
+            && let Some((_, call)) = self.deadlines.pop_front()
+        {
+            self.evict(call);
+        }
+    }
+
+    fn evict(&mut self, call: CallRef) {
+        if matches!(self.calls.peek(&call), Some(Call::Open(_))) {
+            self.stats.evicted += 1;
+            self.resolve(call, Phase::Deadline);
+        }
+    }
+
+    pub(super) fn settle_overdue(&mut self, now: Ns) {
+        while self.deadlines.front().is_some_and(|(due, _)| *due <= now) {
+            let Some((_, call)) = self.deadlines.pop_front() else { return };
+            if matches!(self.calls.peek(&call), Some(Call::Open(_))) {
+                self.stats.timed_out += 1;
+                self.resolve(call, Phase::Deadline);
+            }
+        }
+    }
+
+    pub(super) fn ask(&mut self, call: CallRef) -> Settlement {
+        self.resolve(call, Phase::Now);
+        match self.calls.get(&call) {
+            Some(Call::Open(_)) => Settlement::Open,
+            Some(Call::Settled(origin)) => Settlement::Settled(*origin),
+            None => Settlement::Settled(None),
+        }
+    }
+
+    /// Looks at the evidence for a call again. Whether it is settled (or forgotten).
+    pub(super) fn resolve(&mut self, call: CallRef, phase: Phase) -> bool {
+        let Some(Call::Open(c)) = self.calls.peek(&call) else { return true };
+        let c = c.clone();
+        let origin = match self.judge(&c, phase) {
+            Wait if phase == Phase::Deadline => None,
+            Wait => return false,
+            Final(origin) => origin,
+        };
+        if !c.creation {
+            match origin {
+                Some(o) if o.method.exact() => self.stats.exact += 1,
+                Some(_) => self.stats.inferred += 1,
+                None => self.stats.unlinked += 1,
+            }
+        }
+        if let Some(state) = self.calls.get_mut(&call) {
+            *state = Call::Settled(origin);
+        }
+        true
+    }
+
+    fn judge(&mut self, c: &OpenCall, phase: Phase) -> Verdict {
+        let mut may_claim = false;
+        if let Some(node) = c.node {
+            let found = self.tree.find(node, c.ts, &self.requests);
+            let mixed = self.processes.peek(&c.task.tgid).is_none_or(|p| p.mixed || p.epoch != c.epoch);
+            match found {
+                Found::Conflict => return Final(None),
+                Found::Claim(_) if mixed && phase < Phase::Horizon => return Wait,
+                Found::Claim(span) => return origin(span, Method::PythonContext),
+                Found::Bound(span) => return self.judge_bound(c, span, mixed, phase),
+                Found::After(span) => return self.judge_after(c, span, mixed, phase),
+                // Copied from what serves no request: nothing but a response under it (or an ancestor) could tell
+                // more, and the thread least of all.
+                Found::Nothing if !self.tree.reader(node) && !self.tree.unknown(node) => {
+                    return if phase < Phase::Horizon { Wait } else { Final(None) };
+                }
+                Found::Nothing => may_claim = true,
+            }
+        }
+        if let Some(span) = c.serving {
+            match self.thread_served(c, span) {
+                Some(true) => return origin(span, Method::Thread),
+                None if phase < Phase::Deadline => return Wait,
+                _ => {}
+            }
+        }
+        if let Some(clone) = &c.clone {
+            match self.calls.peek(&clone.origin) {
+                Some(Call::Settled(Some(o))) => {
+                    let method = if o.method.exact() { Method::Clone } else { o.method };
+                    return origin(o.span, method);
+                }
+                Some(Call::Open(_)) if phase < Phase::Deadline => return Wait,
+                _ => {}
+            }
+        }
+        if may_claim && phase < Phase::Horizon {
+            return Wait;
+        }
+        // On the loop's thread of a Python process each task has a context: a call under an unknown one is not
+        // known to be any request's.
+        let tasks = self.threads.peek(&c.task.tid).is_some_and(|t| t.many_contexts);
+        match c.single.filter(|_| !tasks) {
+            Some(span) => origin(span, Method::SingleInFlight),
+            None => Final(None),
+        }
+    }
+
+    /// A copy gave the context to `span`: believed at once where such copies have been right before, otherwise
+    /// once the response confirms it.
+    fn judge_bound(&mut self, c: &OpenCall, span: SpanRef, mixed: bool, phase: Phase) -> Verdict {
+        let trusted = self.trusted(span);
+        let unplaced = self.processes.peek(&c.task.tgid).map_or(0, |p| p.unplaced);
+        // Touched, so that what still works for it keeps it known.
+        let Some(r) = self.requests.get(&span) else { return Final(None) };
+        let during = r.responded.is_none_or(|responded| c.ts <= responded);
+        let over = r.responded.is_some() || r.done;
+        let proven = r.confirmed || (trusted && !mixed);
+        match (proven, during) {
+            // Another context may have taken the address of one that is gone.
+            (true, true) if mixed && phase < Phase::Horizon => Wait,
+            (true, true) => origin(span, Method::PythonContext),
+            // Work after the response, unless a request that still has no place turns out to run there.
+            (true, false) if (mixed || unplaced > 0) && phase < Phase::Horizon => Wait,
+            (true, false) if mixed => Final(None),
+            (true, false) => origin(span, Method::PythonContext),
+            (false, _) if over && (!mixed || phase >= Phase::Horizon) => Final(None),
+            (false, _) => Wait,
+        }
+    }
+
+    /// The context served `span` before: its work goes on after the response, or another request uses it now.
+    fn judge_after(&mut self, c: &OpenCall, span: SpanRef, mixed: bool, phase: Phase) -> Verdict {
+        let unplaced = self.processes.peek(&c.task.tgid).map_or(0, |p| p.unplaced);
+        if (mixed || unplaced > 0) && phase < Phase::Horizon {
+            return Wait;
+        }
+        if mixed || self.requests.get(&span).is_none() {
+            return Final(None);
+        }
+        origin(span, Method::PythonContext)
+    }
+}

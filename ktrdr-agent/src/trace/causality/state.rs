@@ -1,0 +1,250 @@
+//! The state: processes, threads, requests and calls, each bounded.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use foldhash::fast::FixedState;
+use hashlink::LruCache;
+
+use super::tree::{NodeId, Style, Tree};
+use super::{CallRef, CausalityStats, Origin, SpanRef};
+use crate::event::{ConnId, Ns, Task};
+
+/// Hash maps that behave the same in every run.
+pub(super) type Lru<K, V> = LruCache<K, V, FixedState>;
+
+pub(super) fn lru<K: std::hash::Hash + Eq, V>(cap: usize) -> Lru<K, V> {
+    LruCache::with_hasher(cap, FixedState::with_seed(0))
+}
+
+/// Processes followed at once. More than a host of KTRDR's size runs with sockets; the least recent is forgotten
+/// and its next calls are unlinked.
+const MAX_PROCESSES: usize = 4_096;
+/// Threads followed at once, host-wide: as many as the kernel programs know (`limits::MAX_PY_THREADS`).
+const MAX_THREADS: usize = 65_536;
+/// Requests remembered, open or done: at 1,000 requests/s a task may go on for a minute after its response.
+const MAX_REQUESTS: usize = 65_536;
+/// Calls remembered: as long as requests, three calls each at the rates of KTRDR.
+const MAX_CALLS: usize = 131_072;
+/// How long a call may wait for evidence. Longer than any response KTRDR's clients wait for (30 s timeouts).
+pub(super) const SETTLE_NS: Ns = 30_000_000_000;
+/// Calls that may wait for the response of one request: a gather of more than this settles at the deadline.
+pub(super) const MAX_WAITING: usize = 1_024;
+/// Requests in flight in one process that are followed; beyond, the oldest is given up (its calls: by deadline).
+pub(super) const MAX_IN_FLIGHT: usize = 8_192;
+/// Calls of one process that may wait for the requests in flight with them; beyond, the oldest settles as it is.
+pub(super) const MAX_HORIZON: usize = 16_384;
+/// Open calls host-wide that wait for a deadline; beyond, the oldest settles as it is.
+pub(super) const MAX_OPEN: usize = MAX_CALLS;
+/// Creations followed from the request to the task that calls: thread in process in thread.
+pub(super) const MAX_GUARDS: usize = 4;
+/// Parents of first copies that are learnt per process: one per listening server, or one per connection.
+pub(super) const MAX_STYLES: usize = 1_024;
+
+/// Bounded state of all observed processes.
+#[derive(Debug)]
+pub struct Causality {
+    pub(super) processes: Lru<u32, Process>,
+    pub(super) threads: Lru<u32, Thread>,
+    pub(super) requests: Lru<SpanRef, Request>,
+    pub(super) calls: Lru<CallRef, Call>,
+    pub(super) tree: Tree,
+    /// Open calls in the order of their deadlines.
+    pub(super) deadlines: VecDeque<(Ns, CallRef)>,
+    pub(super) next_call: u64,
+    pub(super) next_epoch: u32,
+    pub(super) stats: CausalityStats,
+}
+
+impl Default for Causality {
+    fn default() -> Self {
+        Self {
+            processes: lru(MAX_PROCESSES),
+            threads: lru(MAX_THREADS),
+            requests: lru(MAX_REQUESTS),
+            calls: lru(MAX_CALLS),
+            tree: Tree::default(),
+            deadlines: VecDeque::new(),
+            next_call: 0,
+            next_epoch: 0,
+            stats: CausalityStats::default(),
+        }
+    }
+}
+
+/// One process, from exec (or first sight) to exit.
+#[derive(Debug)]
+pub(super) struct Process {
+    /// Tells a reused process id, and contexts of the program before an exec.
+    pub epoch: u32,
+    /// `Some(exact)` for a Python process.
+    pub python: Option<bool>,
+    /// Requests read so far; the number of the next.
+    pub reads: u64,
+    /// Requests in flight by number.
+    pub in_flight: BTreeMap<u64, SpanRef>,
+    /// Requests in flight that the context tree has no place for yet.
+    pub unplaced: usize,
+    /// Task contexts that are no copies were seen: addresses of the tree may be stale, so that the tree alone
+    /// proves nothing and a call waits for all requests in flight with it.
+    pub mixed: bool,
+    /// Copies by the very context current at the read are proven to belong to the request (asyncio).
+    pub direct: Style,
+    /// The same for copies by another context, which the loop entered after the read (uvloop): by that context.
+    pub via: Lru<NodeId, Style>,
+    /// A request's response came from another thread than its read, so threads do not stand for requests.
+    pub migrates: bool,
+    /// Requests served from read to response by one thread while another thread served another.
+    pub sync_proofs: u32,
+    /// Open calls that wait until all requests in flight at their time are over, with the last of those.
+    pub horizon: VecDeque<(u64, CallRef)>,
+}
+
+/// One thread.
+#[derive(Debug, Default)]
+pub(super) struct Thread {
+    pub tgid: u32,
+    pub pending: Option<Pending>,
+    /// The request read last, until it is done.
+    pub serving: Option<SpanRef>,
+    /// A request was read while another of this thread was open: an event loop.
+    pub is_loop: bool,
+    /// Context current at request reads, if any (0 = none).
+    pub read_context: Option<u64>,
+    /// Root context that appeared on a thread that had none (created by the first use of a context variable).
+    pub base_context: Option<u64>,
+    /// Transfers happened under other contexts than that of the reads: tasks share this thread.
+    pub many_contexts: bool,
+    /// Created while its creator served a request.
+    pub clone: Option<Clone>,
+}
+
+/// Evidence of creation.
+#[derive(Clone, Debug)]
+pub(super) struct Clone {
+    /// Stands for the creation: its origin is that of a call made then.
+    pub origin: CallRef,
+    /// (process, epoch, requests read at creation): no more may have been read there since.
+    pub guards: Vec<(u32, u32, u64)>,
+}
+
+/// A request read on a thread, as long as no other receive happened there.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pending {
+    pub span: SpanRef,
+    /// Context current at the read.
+    pub read: Option<NodeId>,
+    /// That context was current at reads of this connection only.
+    pub unshared: bool,
+    /// Context of the first copy since.
+    pub parent: Option<NodeId>,
+    /// Another context copied after that, so the handler of the read has returned.
+    pub closed: bool,
+}
+
+/// A request served.
+#[derive(Debug)]
+pub(super) struct Request {
+    pub tgid: u32,
+    pub epoch: u32,
+    pub number: u64,
+    pub tid: u32,
+    pub conn: ConnId,
+    pub read: Ns,
+    /// Context current at the read.
+    pub node: Option<NodeId>,
+    pub responded: Option<Ns>,
+    pub done: bool,
+    /// A context was bound to it by a copy (and how), or by its response.
+    pub placed: bool,
+    pub via: Option<Via>,
+    /// The response came from a context the tree gives to it.
+    pub confirmed: bool,
+    /// The response came from elsewhere than the copies bound to it said.
+    pub refuted: bool,
+    /// The response came from the thread that read it, which served nothing else meanwhile.
+    pub one_thread: bool,
+    /// Another request was open on its thread at some time.
+    pub overlapped: bool,
+    /// No other request was in flight in the process since the read.
+    pub alone: bool,
+    pub waiting: Vec<CallRef>,
+}
+
+/// How a copy was bound to a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Via {
+    /// By the context current at the read.
+    Direct,
+    /// By another context.
+    Other(NodeId),
+}
+
+/// A call.
+#[derive(Debug)]
+pub(super) enum Call {
+    Open(OpenCall),
+    Settled(Option<Origin>),
+}
+
+/// What was known when an open call was made.
+#[derive(Clone, Debug)]
+pub(super) struct OpenCall {
+    pub task: Task,
+    pub epoch: u32,
+    pub ts: Ns,
+    pub node: Option<NodeId>,
+    /// The request its thread was serving.
+    pub serving: Option<SpanRef>,
+    /// The only request in flight.
+    pub single: Option<SpanRef>,
+    pub clone: Option<Clone>,
+    /// Stands for the creation of a task: not counted.
+    pub creation: bool,
+}
+
+impl Causality {
+    pub(super) fn process(&mut self, tgid: u32) -> &mut Process {
+        let next = &mut self.next_epoch;
+        self.processes.entry(tgid).or_insert_with(|| {
+            *next = next.wrapping_add(1);
+            Process {
+                epoch: *next,
+                python: None,
+                reads: 0,
+                in_flight: BTreeMap::new(),
+                unplaced: 0,
+                mixed: false,
+                direct: Style::default(),
+                via: lru(MAX_STYLES),
+                migrates: false,
+                sync_proofs: 0,
+                horizon: VecDeque::new(),
+            }
+        })
+    }
+
+    /// A thread id that comes back in another process is another thread.
+    pub(super) fn thread(&mut self, tgid: u32, tid: u32) -> &mut Thread {
+        let t = self.threads.entry(tid).or_insert_with(|| Thread { tgid, ..Thread::default() });
+        if t.tgid != tgid {
+            *t = Thread { tgid, ..Thread::default() };
+        }
+        t
+    }
+
+    pub(super) fn forget_process(&mut self, tgid: u32) {
+        // Its open calls settle by deadline or when asked: their epoch is gone. Its threads are told apart by
+        // the next creation of the same id.
+        self.processes.remove(&tgid);
+        if self.threads.peek(&tgid).is_some_and(|t| t.tgid == tgid) {
+            self.threads.remove(&tgid);
+        }
+    }
+
+    /// A forked child runs the same interpreter.
+    pub(super) fn inherit_python(&mut self, parent: u32, child: u32) {
+        if let Some(python) = self.processes.peek(&parent).and_then(|p| p.python) {
+            self.process(child).python = Some(python);
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! Scenarios: small worlds of processes, threads and contexts, whose true origins are known.
+
+mod scenario;
+mod servers;
+mod simulation;

@@ -1,0 +1,204 @@
+//! A small language for scenarios, and the rules one by one.
+
+use super::super::*;
+use crate::event::{ConnId, Fork, MS, Ns, PyCopy, Task};
+
+/// One process (tgid 1) on a clock that ticks once per step.
+pub struct World {
+    pub c: Causality,
+    pub now: Ns,
+    spans: u64,
+}
+
+/// Thread and context of a step; context 0 = none.
+pub fn at(tid: u32, ctx: u64) -> Task {
+    Task { tgid: 1, tid, py_context: ctx }
+}
+
+impl World {
+    pub fn new() -> Self {
+        Self { c: Causality::new(), now: MS, spans: 0 }
+    }
+    pub fn python() -> Self {
+        let mut w = Self::new();
+        w.c.python(1, true);
+        w
+    }
+    pub fn tick(&mut self) -> Ns {
+        self.now += 1_000;
+        self.now
+    }
+    pub fn recv(&mut self, t: Task, conn: u64) {
+        let ts = self.tick();
+        self.c.received(t, ConnId(conn), ts);
+    }
+    pub fn read(&mut self, t: Task, conn: u64) -> SpanRef {
+        self.recv(t, conn);
+        self.more(t, conn)
+    }
+    /// Another head in the bytes just received.
+    pub fn more(&mut self, t: Task, conn: u64) -> SpanRef {
+        self.spans += 1;
+        let ts = self.now;
+        self.c.request_read(t, ConnId(conn), SpanRef(self.spans), ts);
+        SpanRef(self.spans)
+    }
+    pub fn copy(&mut self, tid: u32, parent: u64, child: u64) {
+        let ts = self.tick();
+        self.c.py_copy(1, tid, PyCopy { parent, child }, ts);
+    }
+    pub fn call(&mut self, t: Task) -> CallRef {
+        let ts = self.tick();
+        self.c.call(t, ts)
+    }
+    pub fn respond(&mut self, t: Task, s: SpanRef) {
+        let ts = self.tick();
+        self.c.response_written(t, s, ts);
+    }
+    pub fn finish(&mut self, t: Task, s: SpanRef) {
+        self.respond(t, s);
+        let ts = self.now;
+        self.c.request_done(s, ts);
+    }
+    pub fn thread(&mut self, creator: Task, tid: u32) {
+        let ts = self.tick();
+        let fork = Fork { child_tgid: 1, child_tid: tid, py_context: creator.py_context, thread: true };
+        self.c.fork(creator, fork, ts);
+    }
+    pub fn process(&mut self, creator: Task, tgid: u32) {
+        let ts = self.tick();
+        let fork = Fork { child_tgid: tgid, child_tid: tgid, py_context: creator.py_context, thread: false };
+        self.c.fork(creator, fork, ts);
+    }
+    pub fn origin(&mut self, call: CallRef) -> Settlement {
+        let now = self.now;
+        self.c.origin(call, now)
+    }
+    /// As at the end: every deadline has passed.
+    pub fn late(&mut self, call: CallRef) -> Option<Origin> {
+        self.now += 60_000 * MS;
+        match self.origin(call) {
+            Settlement::Settled(o) => o,
+            Settlement::Open => panic!("open after its deadline"),
+        }
+    }
+}
+
+pub fn is(span: SpanRef, method: Method) -> Settlement {
+    Settlement::Settled(Some(Origin { span, method }))
+}
+
+pub const NONE: Settlement = Settlement::Settled(None);
+
+#[test]
+fn a_thread_that_serves_one_request_at_a_time_is_exact_once_it_answered() {
+    let mut w = World::new();
+    let a = w.read(at(1, 0), 1);
+    let call = w.call(at(1, 0));
+    assert_eq!(w.origin(call), Settlement::Open, "a second request may still show an event loop");
+    w.recv(at(1, 0), 9);
+    w.finish(at(1, 0), a);
+    assert_eq!(w.origin(call), is(a, Method::Thread));
+    let after = w.call(at(1, 0));
+    assert_eq!(w.origin(after), NONE, "nothing is served any more");
+}
+
+#[test]
+fn an_event_loop_voids_the_thread_also_for_earlier_calls() {
+    let mut w = World::new();
+    let a = w.read(at(1, 0), 1);
+    let early = w.call(at(1, 0));
+    let b = w.read(at(1, 0), 2);
+    let late = w.call(at(1, 0));
+    w.finish(at(1, 0), a);
+    w.finish(at(1, 0), b);
+    assert_eq!(w.origin(late), NONE);
+    // While only one was in flight, that is an inference, and says so.
+    assert_eq!(w.origin(early), is(a, Method::SingleInFlight));
+}
+
+#[test]
+fn threads_of_an_unknown_runtime_are_believed_under_concurrency_only_after_proof() {
+    let mut w = World::new();
+    let mut settled = Vec::new();
+    for _ in 0..5 {
+        let (a, b) = (w.read(at(1, 0), 1), w.read(at(2, 0), 2));
+        let (ca, cb) = (w.call(at(1, 0)), w.call(at(2, 0)));
+        w.finish(at(1, 0), a);
+        w.finish(at(2, 0), b);
+        settled.push((w.origin(ca) == is(a, Method::Thread), w.origin(cb) == is(b, Method::Thread)));
+    }
+    assert_eq!(settled[0], (false, false));
+    assert_eq!(settled[4], (true, true));
+}
+
+#[test]
+fn a_runtime_that_moves_requests_between_threads_is_never_linked_by_thread() {
+    let mut w = World::new();
+    let (a, b) = (w.read(at(1, 0), 1), w.read(at(2, 0), 2));
+    let call = w.call(at(1, 0));
+    w.finish(at(2, 0), a);
+    w.finish(at(1, 0), b);
+    assert_eq!(w.origin(call), NONE);
+}
+
+#[test]
+fn a_thread_created_for_a_request_works_for_it_until_another_request_comes() {
+    let mut w = World::new();
+    let a = w.read(at(1, 0), 1);
+    w.thread(at(1, 0), 7);
+    let first = w.call(at(7, 0));
+    w.finish(at(1, 0), a);
+    let background = w.call(at(7, 0));
+    assert_eq!(w.origin(first), is(a, Method::Clone));
+    assert_eq!(w.origin(background), is(a, Method::Clone));
+    let b = w.read(at(1, 0), 1);
+    let pooled = w.call(at(7, 0));
+    w.finish(at(1, 0), b);
+    assert_ne!(w.late(pooled).map(|o| o.span), Some(a), "a pool's thread may work for the next request");
+}
+
+#[test]
+fn a_program_started_by_a_request_calls_for_it() {
+    let mut w = World::new();
+    let a = w.read(at(1, 0), 1);
+    w.process(at(1, 0), 50);
+    w.c.exec(50);
+    let call = w.call(Task { tgid: 50, tid: 50, py_context: 0 });
+    w.finish(at(1, 0), a);
+    assert_eq!(w.origin(call), is(a, Method::Clone));
+}
+
+#[test]
+fn a_thread_created_while_two_requests_were_open_may_work_for_either() {
+    let mut w = World::new();
+    let a = w.read(at(1, 0), 1);
+    let b = w.read(at(2, 0), 2);
+    w.thread(at(1, 0), 7);
+    let call = w.call(at(7, 0));
+    w.finish(at(1, 0), a);
+    w.finish(at(2, 0), b);
+    assert_eq!(w.late(call), None);
+}
+
+#[test]
+fn evidence_that_never_comes_ends_with_the_deadline() {
+    let mut w = World::new();
+    let _a = w.read(at(1, 0), 1);
+    let call = w.call(at(1, 0));
+    let inferred = w.late(call).map(|o| o.method);
+    assert_eq!(inferred, Some(Method::SingleInFlight));
+    assert_eq!(w.c.stats().timed_out, 1);
+}
+
+#[test]
+fn a_reused_process_id_starts_afresh() {
+    let mut w = World::python();
+    let a = w.read(at(1, 10), 1);
+    w.copy(1, 10, 11);
+    w.c.exit(1);
+    w.c.python(1, true);
+    let call = w.call(at(1, 11));
+    assert_eq!(w.origin(call), NONE);
+    assert_ne!(w.late(call).map(|o| o.span), Some(a));
+}

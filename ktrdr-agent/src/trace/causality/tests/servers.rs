@@ -1,0 +1,204 @@
+//! Python servers as they behave on the wire and in their contexts (recorded from live ones).
+
+use super::super::*;
+use super::scenario::{NONE, World, at, is};
+
+/// uvicorn on asyncio: connection `c` is read under its own context, the task is a copy of it.
+fn asyncio(w: &mut World, conn: u64, task: u64) -> SpanRef {
+    let s = w.read(at(1, 1_000 + conn), conn);
+    w.copy(1, 1_000 + conn, task);
+    s
+}
+
+/// uvicorn on uvloop: read under no context, then the server's context (2) copies.
+fn uvloop(w: &mut World, conn: u64, task: u64) -> SpanRef {
+    let s = w.read(at(1, 0), conn);
+    w.copy(1, 2, task);
+    s
+}
+
+fn prove(w: &mut World, serve: fn(&mut World, u64, u64) -> SpanRef) {
+    for conn in 1..3 {
+        let s = serve(w, conn, 100 + conn);
+        w.finish(at(1, 100 + conn), s);
+    }
+}
+
+#[test]
+fn the_first_calls_wait_for_the_response_later_ones_do_not() {
+    for serve in [asyncio as fn(&mut World, u64, u64) -> SpanRef, uvloop] {
+        let mut w = World::python();
+        let a = serve(&mut w, 1, 50);
+        let call = w.call(at(1, 50));
+        assert_eq!(w.origin(call), Settlement::Open);
+        w.finish(at(1, 50), a);
+        assert_eq!(w.origin(call), is(a, Method::PythonContext));
+        prove(&mut w, serve);
+        let b = serve(&mut w, 7, 51);
+        let c = serve(&mut w, 8, 52);
+        let (cb, cc) = (w.call(at(1, 51)), w.call(at(1, 52)));
+        assert_eq!(w.origin(cb), is(b, Method::PythonContext));
+        assert_eq!(w.origin(cc), is(c, Method::PythonContext));
+        assert_eq!(w.c.stats().disagreed, 0);
+    }
+}
+
+#[test]
+fn gathered_children_and_worker_threads_inherit() {
+    let mut w = World::python();
+    prove(&mut w, asyncio);
+    let a = asyncio(&mut w, 1, 50);
+    w.copy(1, 50, 60);
+    w.copy(1, 60, 61);
+    let b = asyncio(&mut w, 2, 51);
+    w.copy(1, 51, 62);
+    let calls = [w.call(at(1, 60)), w.call(at(9, 61)), w.call(at(9, 62))];
+    assert_eq!(calls.map(|c| w.origin(c)), [a, a, b].map(|s| is(s, Method::PythonContext)));
+}
+
+#[test]
+fn work_after_the_response_keeps_its_origin() {
+    for serve in [asyncio as fn(&mut World, u64, u64) -> SpanRef, uvloop] {
+        let mut w = World::python();
+        prove(&mut w, serve);
+        let a = serve(&mut w, 1, 50);
+        w.copy(1, 50, 60);
+        w.finish(at(1, 50), a);
+        let call = w.call(at(1, 60));
+        assert_eq!(w.origin(call), is(a, Method::PythonContext));
+    }
+}
+
+#[test]
+fn a_reused_address_is_a_new_context() {
+    let mut w = World::python();
+    prove(&mut w, asyncio);
+    let a = asyncio(&mut w, 1, 50);
+    w.finish(at(1, 50), a);
+    let b = asyncio(&mut w, 2, 50);
+    let call = w.call(at(1, 50));
+    assert_eq!(w.origin(call), is(b, Method::PythonContext));
+}
+
+#[test]
+fn a_keep_alive_connection_whose_context_descends_from_a_request_is_reset_by_the_next_read() {
+    let mut w = World::python();
+    prove(&mut w, asyncio);
+    let a = asyncio(&mut w, 1, 50);
+    // resume_reading() in the request's task registers the reader anew, in a copy of the task's context.
+    w.copy(1, 50, 1_001);
+    w.finish(at(1, 50), a);
+    let b = asyncio(&mut w, 1, 51);
+    let call = w.call(at(1, 51));
+    assert_eq!(w.origin(call), is(b, Method::PythonContext));
+}
+
+#[test]
+fn a_task_that_starts_between_read_and_handler_does_not_take_the_request() {
+    let mut w = World::python();
+    // aiohttp: the connection's task (context 200) is woken later; a background task (300) copies first.
+    let a = w.read(at(1, 1_001), 1);
+    w.copy(1, 300, 301);
+    w.copy(1, 200, 201);
+    let background = w.call(at(1, 301));
+    let mine = w.call(at(1, 201));
+    w.finish(at(1, 201), a);
+    assert_eq!(w.origin(mine), is(a, Method::PythonContext));
+    assert_ne!(w.late(background).map(|o| o.span), Some(a));
+}
+
+#[test]
+fn a_fresh_context_is_settled_by_the_response() {
+    let mut w = World::python();
+    for n in 0..3 {
+        let a = w.read(at(1, 0), 1);
+        let b = w.read(at(1, 0), 2);
+        let (ca, cb) = (w.call(at(1, 70 + n)), w.call(at(1, 80 + n)));
+        assert_eq!(w.origin(ca), Settlement::Open);
+        w.finish(at(1, 80 + n), b);
+        w.finish(at(1, 70 + n), a);
+        assert_eq!(w.origin(ca), is(a, Method::PythonContext));
+        assert_eq!(w.origin(cb), is(b, Method::PythonContext));
+    }
+}
+
+#[test]
+fn a_fresh_context_at_the_address_of_a_finished_copy_is_not_taken_for_it() {
+    let mut w = World::python();
+    let a = w.read(at(1, 0), 1);
+    let b = w.read(at(1, 0), 2);
+    // `a` runs in fresh context 70 and gathers in a copy (71), which ends; `b`'s fresh context takes its address.
+    w.copy(1, 70, 71);
+    let child = w.call(at(1, 71));
+    let other = w.call(at(1, 71));
+    w.finish(at(1, 70), a);
+    w.finish(at(1, 71), b);
+    let origins = [child, other].map(|c| w.late(c).map(|o| o.span));
+    assert_ne!(origins[1], Some(a), "wrong edge");
+}
+
+#[test]
+fn pipelined_requests_on_one_connection_do_not_inherit() {
+    let mut w = World::python();
+    prove(&mut w, asyncio);
+    let a = asyncio(&mut w, 1, 50);
+    let b = w.read(at(1, 1_001), 1);
+    w.finish(at(1, 50), a);
+    // uvicorn starts the queued request from the task of the one before.
+    w.copy(1, 50, 51);
+    let call = w.call(at(1, 51));
+    assert_eq!(w.origin(call), Settlement::Open, "work after the response, or the queued request?");
+    w.finish(at(1, 51), b);
+    assert_eq!(w.origin(call), is(b, Method::PythonContext));
+}
+
+#[test]
+fn contradicting_evidence_gives_no_origin() {
+    let mut w = World::python();
+    let a = asyncio(&mut w, 1, 50);
+    let b = asyncio(&mut w, 2, 51);
+    let call = w.call(at(1, 50));
+    // The other request's response comes from the task bound to this one.
+    w.finish(at(1, 50), b);
+    w.finish(at(1, 50), a);
+    assert_eq!(w.late(call), None);
+    assert_eq!(w.c.stats().disagreed, 1);
+}
+
+#[test]
+fn a_startup_task_has_no_origin_even_when_one_request_is_open() {
+    let mut w = World::python();
+    w.copy(1, 5, 40);
+    w.copy(1, 40, 41);
+    prove(&mut w, uvloop);
+    let a = uvloop(&mut w, 1, 50);
+    let call = w.call(at(1, 41));
+    w.finish(at(1, 50), a);
+    assert_ne!(w.late(call).map(|o| o.span), Some(a));
+}
+
+#[test]
+fn a_synchronous_python_server_is_exact_by_thread() {
+    let mut w = World::python();
+    // http.server, gunicorn sync: the thread's one context, or none, for every connection.
+    for (conn, ctx) in [(1, 0), (2, 0), (3, 900), (4, 900)] {
+        let a = w.read(at(1, ctx), conn);
+        let other = w.read(at(2, 0), conn + 100);
+        let call = w.call(at(1, ctx));
+        w.finish(at(1, ctx), a);
+        w.finish(at(2, 0), other);
+        assert_eq!(w.late(call).map(|o| o.span), Some(a));
+    }
+}
+
+#[test]
+fn an_executor_without_context_is_inferred_alone_and_unlinked_in_company() {
+    let mut w = World::python();
+    prove(&mut w, asyncio);
+    let a = asyncio(&mut w, 1, 50);
+    let alone = w.call(at(20, 0));
+    assert_eq!(w.origin(alone), is(a, Method::SingleInFlight));
+    let _b = asyncio(&mut w, 2, 51);
+    let company = w.call(at(20, 0));
+    assert_eq!(w.origin(company), NONE);
+}

@@ -1,0 +1,231 @@
+//! Random interleavings of simulated servers whose truth is known: no edge may be wrong, few may be missing.
+
+use proptest::prelude::*;
+
+use super::super::*;
+use super::scenario::{World, at};
+
+/// How a server starts the task of a request.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Server {
+    /// Copy of the reader's context of the connection, in the handler of the read.
+    Asyncio,
+    /// Read under no context, then a copy of the server's.
+    Uvloop,
+    /// The connection's own task is woken and copies its context for each request.
+    ConnectionTask,
+    /// As before, under a loop that reads under no context.
+    ConnectionTaskUvloop,
+    /// A new context that is no copy.
+    Fresh,
+}
+
+/// A small generator of our own: proptest shrinks its seed, the scenario follows.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        ((self.0 >> 33) as usize) % sides
+    }
+}
+
+struct Job {
+    ctx: u64,
+    request: Option<SpanRef>,
+    /// Answers the request on this connection.
+    answers: Option<u64>,
+    /// Not yet begun: the connection's task has to be woken first.
+    waking: Option<u64>,
+}
+
+struct Sim {
+    w: World,
+    dice: Dice,
+    server: Server,
+    jobs: Vec<Job>,
+    idle: Vec<u64>,
+    /// Freed addresses, last in first out, as the interpreter's free list.
+    free: Vec<u64>,
+    next: u64,
+    truth: Vec<(CallRef, Option<SpanRef>)>,
+}
+
+const READER: u64 = 10_000;
+const CONNECTION_TASK: u64 = 20_000;
+const LISTENER: u64 = 2;
+
+impl Sim {
+    fn new(server: Server, conns: u64, seed: u64) -> Self {
+        let mut w = World::python();
+        // A background task that was created at startup, before any request.
+        w.copy(1, 1, LISTENER);
+        w.copy(1, 1, 3);
+        for c in 0..conns {
+            w.copy(1, LISTENER, CONNECTION_TASK + c);
+            w.copy(1, LISTENER, READER + c);
+        }
+        let background = Job { ctx: 3, request: None, answers: None, waking: None };
+        Self {
+            w,
+            dice: Dice(seed),
+            server,
+            jobs: vec![background],
+            idle: (0..conns).collect(),
+            free: Vec::new(),
+            next: 100,
+            truth: Vec::new(),
+        }
+    }
+
+    fn alloc(&mut self) -> u64 {
+        self.free.pop().unwrap_or_else(|| {
+            self.next += 1;
+            self.next
+        })
+    }
+
+    fn reader(&self, conn: u64) -> u64 {
+        match self.server {
+            Server::Asyncio | Server::ConnectionTask => READER + conn,
+            _ => 0,
+        }
+    }
+
+    fn arrive(&mut self) {
+        if self.idle.is_empty() {
+            return;
+        }
+        let n = self.dice.roll(self.idle.len());
+        let conn = self.idle.swap_remove(n);
+        let reader = self.reader(conn);
+        let span = self.w.read(at(1, reader), conn);
+        let job = |ctx| Job { ctx, request: Some(span), answers: Some(conn), waking: None };
+        match self.server {
+            Server::Asyncio | Server::Uvloop => {
+                let parent = if self.server == Server::Asyncio { reader } else { LISTENER };
+                let ctx = self.alloc();
+                self.w.copy(1, parent, ctx);
+                // The handle of a timer, freed at once.
+                let timer = self.alloc();
+                self.w.copy(1, parent, timer);
+                self.free.push(timer);
+                self.jobs.push(job(ctx));
+            }
+            Server::Fresh => {
+                let ctx = self.alloc();
+                self.jobs.push(job(ctx));
+            }
+            Server::ConnectionTask | Server::ConnectionTaskUvloop => {
+                self.jobs.push(Job { waking: Some(CONNECTION_TASK + conn), ..job(0) });
+            }
+        }
+    }
+
+    fn step(&mut self) {
+        let n = self.dice.roll(self.jobs.len());
+        if let Some(parent) = self.jobs[n].waking.take() {
+            let ctx = self.alloc();
+            self.w.copy(1, parent, ctx);
+            self.jobs[n].ctx = ctx;
+            return;
+        }
+        let (ctx, request, answers) = (self.jobs[n].ctx, self.jobs[n].request, self.jobs[n].answers);
+        let thread = if self.dice.roll(10) == 0 && answers.is_none() { 5 } else { 1 };
+        match self.dice.roll(8) {
+            0..=2 => {
+                let call = self.w.call(at(thread, ctx));
+                self.truth.push((call, request));
+            }
+            // A pooled connection's bytes arrive under whatever context reads them.
+            3 => self.w.recv(at(1, self.reader(500)), 900),
+            4 if self.jobs.len() < 200 => {
+                let child = self.alloc();
+                self.w.copy(1, ctx, child);
+                self.jobs.push(Job { ctx: child, request, answers: None, waking: None });
+            }
+            5..=6 => {
+                if let (Some(conn), Some(span)) = (answers, request) {
+                    self.w.finish(at(1, ctx), span);
+                    self.idle.push(conn);
+                    self.jobs[n].answers = None;
+                }
+            }
+            // Only what has answered ends; the background task never does.
+            _ if answers.is_none() && request.is_some() => {
+                self.free.push(ctx);
+                self.jobs.swap_remove(n);
+            }
+            _ => {}
+        }
+    }
+
+    /// (right, wrong, missing)
+    fn run(mut self, steps: usize) -> (usize, usize, usize) {
+        for _ in 0..steps {
+            if self.dice.roll(4) == 0 {
+                self.arrive();
+            } else {
+                self.step();
+            }
+        }
+        // What was read is answered in the end.
+        for n in 0..self.jobs.len() {
+            let job = &self.jobs[n];
+            if let (Some(_), Some(span), None) = (job.answers, job.request, job.waking) {
+                let ctx = job.ctx;
+                self.w.finish(at(1, ctx), span);
+            }
+        }
+        let mut score = (0, 0, 0);
+        for (call, truth) in std::mem::take(&mut self.truth) {
+            match (self.w.late(call).map(|o| o.span), truth) {
+                (found, truth) if found == truth => score.0 += 1,
+                (None, _) => score.2 += 1,
+                _ => score.1 += 1,
+            }
+        }
+        score
+    }
+}
+
+fn check(server: Server, conns: u64, seed: u64) -> (usize, usize, usize) {
+    Sim::new(server, conns, seed).run(1_500)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(100))]
+
+    #[test]
+    fn no_edge_is_wrong(
+        server in prop::sample::select(vec![
+            Server::Asyncio, Server::Uvloop, Server::ConnectionTask, Server::ConnectionTaskUvloop, Server::Fresh,
+        ]),
+        conns in 1u64..40,
+        seed: u64,
+    ) {
+        let (right, wrong, missing) = check(server, conns, seed);
+        prop_assert_eq!(wrong, 0, "right {}, missing {}", right, missing);
+    }
+}
+
+/// Few are missing; measured over many runs so that a rule that never links cannot pass.
+#[test]
+fn nearly_all_edges_are_found() {
+    for (server, per_mille) in [
+        (Server::Asyncio, 999),
+        (Server::Uvloop, 999),
+        (Server::ConnectionTask, 990),
+        (Server::ConnectionTaskUvloop, 990),
+        (Server::Fresh, 500),
+    ] {
+        let (mut right, mut all) = (0, 0);
+        for seed in 0..100 {
+            let (r, w, m) = check(server, 20, seed);
+            right += r;
+            all += r + w + m;
+        }
+        println!("{server:?}: {right} of {all}");
+        assert!(right * 1_000 >= all * per_mille, "{server:?}: {right} of {all}");
+    }
+}

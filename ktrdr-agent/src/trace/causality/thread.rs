@@ -1,0 +1,88 @@
+//! What threads say: one request at a time, contexts that share a thread, creation.
+
+use super::SpanRef;
+use super::state::{Causality, MAX_GUARDS, OpenCall};
+use super::tree::NodeId;
+use crate::event::Task;
+
+/// Requests that a process of an unknown runtime must have served thread by thread, while others were open on its
+/// other threads, before its threads are believed under concurrency: runtimes that move tasks between threads
+/// (Go, tokio) betray themselves within as many.
+const SYNC_PROOFS: u32 = 3;
+
+impl Causality {
+    /// The context current at a read of a request.
+    pub(super) fn note_read_context(&mut self, task: Task, node: Option<NodeId>) {
+        let unknown = node.is_none_or(|n| self.tree.unknown(n) || self.tree.reader(n));
+        let t = self.thread(task.tgid, task.tid);
+        match t.read_context {
+            Some(c) if c == task.py_context => {}
+            None => t.read_context = Some(task.py_context),
+            // A synchronous server's thread gets its one context with the first use of a context variable.
+            Some(0) if unknown => t.read_context = Some(task.py_context),
+            // Each connection has its own: an event loop.
+            Some(_) => t.many_contexts = true,
+        }
+        // It serves by itself: what it was created for is over.
+        t.clone = None;
+    }
+
+    /// The context current at a call or a response.
+    pub(super) fn note_context(&mut self, task: Task, node: Option<NodeId>) {
+        let Some(node) = node else { return };
+        let root = self.tree.unknown(node);
+        let t = self.thread(task.tgid, task.tid);
+        match t.read_context {
+            None => {}
+            Some(c) if c == task.py_context => {}
+            Some(0) if root && t.base_context.is_none_or(|b| b == task.py_context) => {
+                t.base_context = Some(task.py_context);
+            }
+            Some(_) => t.many_contexts = true,
+        }
+    }
+
+    /// What must stay true for a task created now to work for its creator's request only; `None` if it may
+    /// already work for another.
+    pub(super) fn clone_guards(&mut self, creator: Task) -> Option<Vec<(u32, u32, u64)>> {
+        let inherited = self.valid_clone(creator).map(|c| c.guards).unwrap_or_default();
+        let p = self.processes.peek(&creator.tgid);
+        let own = p.filter(|p| p.reads > 0);
+        if own.is_some_and(|p| p.in_flight.len() > 1) || (own.is_none() && inherited.is_empty()) {
+            return None;
+        }
+        let mut guards = inherited;
+        if let Some(p) = p {
+            guards.push((creator.tgid, p.epoch, p.reads));
+        }
+        (guards.len() <= MAX_GUARDS).then_some(guards)
+    }
+
+    /// The creation of this task, if its origin still tells what it works for.
+    pub(super) fn valid_clone(&mut self, task: Task) -> Option<super::Cloned> {
+        let clone = self.threads.peek(&task.tid).filter(|t| t.tgid == task.tgid)?.clone.clone()?;
+        let holds = |&(tgid, epoch, reads): &(u32, u32, u64)| {
+            self.processes.peek(&tgid).is_some_and(|p| p.epoch == epoch && p.reads == reads)
+        };
+        clone.guards.iter().all(holds).then_some(clone)
+    }
+
+    /// Whether the call's thread served `span` alone from its read to its response. `None`: not known yet.
+    pub(super) fn thread_served(&mut self, call: &OpenCall, span: SpanRef) -> Option<bool> {
+        let Some(r) = self.requests.peek(&span) else { return Some(false) };
+        let Some(p) = self.processes.peek(&call.task.tgid).filter(|p| p.epoch == call.epoch) else {
+            return Some(false);
+        };
+        let Some(t) = self.threads.peek(&call.task.tid).filter(|t| t.tgid == call.task.tgid) else {
+            return Some(false);
+        };
+        if t.is_loop || t.many_contexts || r.overlapped || p.migrates {
+            return Some(false);
+        }
+        if r.responded.is_none() {
+            return if r.done { Some(false) } else { None };
+        }
+        let proven = p.python == Some(true) || r.alone || p.sync_proofs >= SYNC_PROOFS;
+        Some(r.one_thread && proven)
+    }
+}

@@ -1,0 +1,239 @@
+//! The tree of copied contexts, with generations: an address that is copied to again is a new node.
+
+use smallvec::SmallVec;
+
+use super::state::{Lru, MAX_WAITING, Request, lru};
+use super::{CallRef, SpanRef};
+use crate::event::{ConnId, Ns};
+
+/// Nodes kept, host-wide. A request of FastAPI with three calls makes about 30 copies, so this holds the trees of
+/// the last 4,000 requests, and always those in use (least recently used go first).
+const MAX_NODES: usize = 131_072;
+/// Ancestors followed: nested tasks, each inside the one before. Deeper ones have no origin.
+const MAX_DEPTH: usize = 64;
+/// Ancestors at which a call without evidence waits for a response: a gather inside a task inside the request's.
+/// Others settle when the requests in flight with them are over.
+const MAX_WATCHED: usize = 8;
+/// Responses remembered per context: one task that serves a whole connection writes many, only the last matter.
+const MAX_CLAIMS: usize = 4;
+
+/// A node. Numbers grow and are never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct NodeId(u64);
+
+/// A response written under a context: what ran there from the read to the response served that request.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Claim {
+    pub span: SpanRef,
+    pub from: Ns,
+    pub to: Ns,
+    /// Two requests claim it.
+    pub void: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct Node {
+    /// The context it was copied from, while it says something about the origin.
+    pub parent: Option<NodeId>,
+    /// When it was copied; `None`: not seen (it is older than the agent, or no copy at all).
+    pub made: Option<Ns>,
+    pub bound: Option<SpanRef>,
+    pub claims: SmallVec<[Claim; 1]>,
+    /// Connection whose requests are read under it.
+    reader: Option<ConnId>,
+    /// Requests of several connections are read under it.
+    shared: bool,
+    /// When a request was last read under it.
+    read: Option<Ns>,
+    /// Calls under it or its descendants that a response under it may settle.
+    waiting: Vec<CallRef>,
+}
+
+/// What the tree says of a context at some time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    /// A response claims that time.
+    Claim(SpanRef),
+    /// Two do.
+    Conflict,
+    /// A copy bound it (or an ancestor) to this request.
+    Bound(SpanRef),
+    /// The last claim lies before that time: the work may go on after the response.
+    After(SpanRef),
+    /// Nothing.
+    Nothing,
+}
+
+/// What is known of a way to bind copies to requests.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Style {
+    conn: Option<ConnId>,
+    several: bool,
+    bad: bool,
+}
+
+impl Style {
+    /// A response agreed with such a binding.
+    pub fn agree(&mut self, conn: ConnId) {
+        self.several |= self.conn.is_some_and(|c| c != conn);
+        self.conn = Some(conn);
+    }
+    /// A response refuted one: never to be trusted alone again.
+    pub fn refute(&mut self) {
+        self.bad = true;
+    }
+    /// Proven at all.
+    pub fn proven(&self) -> bool {
+        self.conn.is_some() && !self.bad
+    }
+    /// Proven for any connection (one connection's task copies for that connection only), or for this one.
+    pub fn proven_for(&self, conn: ConnId) -> bool {
+        self.proven() && (self.several || self.conn == Some(conn))
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Tree {
+    current: Lru<(u32, u64), NodeId>,
+    nodes: Lru<NodeId, Node>,
+    next: u64,
+}
+
+impl Default for Tree {
+    fn default() -> Self {
+        Self { current: lru(MAX_NODES), nodes: lru(MAX_NODES), next: 0 }
+    }
+}
+
+impl Tree {
+    fn insert(&mut self, epoch: u32, addr: u64, parent: Option<NodeId>, made: Option<Ns>) -> NodeId {
+        self.next += 1;
+        let id = NodeId(self.next);
+        let node = Node {
+            parent,
+            made,
+            bound: None,
+            claims: SmallVec::new(),
+            reader: None,
+            shared: false,
+            read: None,
+            waiting: Vec::new(),
+        };
+        self.nodes.insert(id, node);
+        self.current.insert((epoch, addr), id);
+        id
+    }
+
+    /// The context now at this address, made known if it is not.
+    pub fn node(&mut self, epoch: u32, addr: u64) -> NodeId {
+        match self.current.get(&(epoch, addr)).copied() {
+            Some(id) if self.nodes.get(&id).is_some() => id,
+            _ => self.insert(epoch, addr, None, None),
+        }
+    }
+
+    /// A copy: a new node, whatever was at its address before.
+    pub fn copy(&mut self, epoch: u32, parent: NodeId, addr: u64, ts: Ns) -> NodeId {
+        self.insert(epoch, addr, Some(parent), Some(ts))
+    }
+
+    /// A copy of an unknown context.
+    pub fn unknown_copy(&mut self, epoch: u32, addr: u64) {
+        self.insert(epoch, addr, None, None);
+    }
+
+    pub fn get(&self, id: NodeId) -> Option<&Node> {
+        self.nodes.peek(&id)
+    }
+
+    pub fn bind(&mut self, id: NodeId, span: SpanRef) {
+        if let Some(n) = self.nodes.get_mut(&id) {
+            n.bound = Some(span);
+        }
+    }
+
+    /// A request of `conn` was read under it: it serves a connection and no longer what it was copied for.
+    /// Whether this is the only connection whose requests were read under it.
+    pub fn read(&mut self, id: NodeId, conn: ConnId, ts: Ns) -> bool {
+        let Some(n) = self.nodes.get_mut(&id) else { return false };
+        n.bound = None;
+        n.parent = None;
+        n.made.get_or_insert(0);
+        n.shared |= n.reader.is_some_and(|c| c != conn);
+        n.reader = Some(conn);
+        n.read = Some(ts);
+        !n.shared
+    }
+
+    /// Requests of several connections are read under it.
+    pub fn shared(&self, id: NodeId) -> bool {
+        self.get(id).is_some_and(|n| n.shared)
+    }
+
+    pub fn reader(&self, id: NodeId) -> bool {
+        self.get(id).is_some_and(|n| n.reader.is_some())
+    }
+
+    /// No copy to this address was seen, and no read under it.
+    pub fn unknown(&self, id: NodeId) -> bool {
+        self.get(id).is_none_or(|n| n.made.is_none())
+    }
+
+    pub fn claim(&mut self, id: NodeId, claim: Claim) {
+        let Some(n) = self.nodes.get_mut(&id) else { return };
+        let mut claim = claim;
+        for c in &mut n.claims {
+            // Two requests served at the same time under one context: neither is known to be the origin.
+            if c.to > claim.from && c.from < claim.to {
+                c.void = true;
+                claim.void = true;
+            }
+        }
+        if n.claims.len() == MAX_CLAIMS {
+            n.claims.remove(0);
+        }
+        n.claims.push(claim);
+    }
+
+    /// Lets a response under this context or its ancestors settle the call.
+    pub fn watch(&mut self, id: NodeId, call: CallRef) {
+        let mut id = Some(id);
+        for _ in 0..MAX_WATCHED {
+            let Some(n) = id.and_then(|id| self.nodes.get_mut(&id)) else { return };
+            if n.waiting.len() < MAX_WAITING {
+                n.waiting.push(call);
+            }
+            id = n.parent;
+        }
+    }
+
+    /// The calls that a response under this context may settle.
+    pub fn take_waiting(&mut self, id: NodeId) -> Vec<CallRef> {
+        self.nodes.get_mut(&id).map(|n| std::mem::take(&mut n.waiting)).unwrap_or_default()
+    }
+
+    /// The nearest evidence for what ran under this context at `ts`. A copy bound to a request that was served
+    /// elsewhere says nothing.
+    pub fn find(&mut self, id: NodeId, ts: Ns, requests: &Lru<SpanRef, Request>) -> Found {
+        let (mut id, mut ts) = (id, ts);
+        for _ in 0..MAX_DEPTH {
+            let Some(n) = self.nodes.get(&id) else { return Found::Nothing };
+            if let Some(c) = n.claims.iter().rev().find(|c| c.from <= ts && ts <= c.to) {
+                return if c.void { Found::Conflict } else { Found::Claim(c.span) };
+            }
+            if let Some(span) = n.bound.filter(|s| !requests.peek(s).is_some_and(|r| r.refuted)) {
+                return Found::Bound(span);
+            }
+            if let Some(c) =
+                n.claims.iter().rev().find(|c| c.to < ts && !n.read.is_some_and(|r| c.to < r && r <= ts))
+            {
+                return if c.void { Found::Conflict } else { Found::After(c.span) };
+            }
+            match (n.parent, n.made) {
+                (Some(parent), Some(made)) => (id, ts) = (parent, made),
+                _ => return Found::Nothing,
+            }
+        }
+        Found::Nothing
+    }
+}
