@@ -1,5 +1,6 @@
-//! The Python environment of the demo stack: pinned packages in `tests/.venv`.
+//! The Python environment of the demo stack and the test receivers: pinned packages in `tests/.venv`.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -10,6 +11,8 @@ use crate::{cmd, host};
 
 /// Names to try, the host's own choice first. The pinned packages have wheels for all of these.
 const CANDIDATES: [&str; 5] = ["python3", "python3.13", "python3.12", "python3.11", "python3.14"];
+/// The pinned packages, by who needs them.
+const PINNED: [&str; 2] = ["tests/stack/requirements.txt", "tests/receivers/requirements.txt"];
 const OLDEST: (u32, u32) = (3, 11);
 const NEWEST: (u32, u32) = (3, 14);
 
@@ -24,21 +27,27 @@ fn directory() -> PathBuf {
 
 /// Makes the environment, or makes it anew when the pinned packages changed.
 pub fn environment() -> Result<()> {
-    let pinned_file = host::root().join("tests/stack/requirements.txt");
-    let pinned = std::fs::read_to_string(&pinned_file)
-        .with_context(|| format!("cannot read {}", pinned_file.display()))?;
+    let files = PINNED.map(|file| host::root().join(file));
+    let mut pinned = String::new();
+    for file in &files {
+        pinned +=
+            &std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+    }
     // Written last, so an interrupted set-up is begun again.
     let mark = directory().join("installed-requirements.txt");
     if std::fs::read_to_string(&mark).is_ok_and(|installed| installed == pinned) && interpreter().exists() {
         return Ok(());
     }
     let python = usable_python()?;
-    say(&format!("making tests/.venv with {} and the pinned packages of the demo stack", python.display()));
+    say(&format!(
+        "making tests/.venv with {} and the pinned packages of the demo stack and the tests",
+        python.display()
+    ));
     cmd::run_quietly(Command::new(&python).args(["-m", "venv", "--clear"]).arg(directory()))?;
     cmd::run_quietly(
         Command::new(interpreter())
-            .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--requirement"])
-            .arg(&pinned_file),
+            .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"])
+            .args(files.iter().flat_map(|file| [OsStr::new("--requirement"), file.as_os_str()])),
     )?;
     std::fs::write(&mark, pinned).with_context(|| format!("cannot write {}", mark.display()))
 }
