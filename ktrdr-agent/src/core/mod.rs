@@ -50,6 +50,10 @@ pub struct CoreConfig {
     pub capture: u32,
     /// Longest head waited for, in bytes.
     pub max_head: usize,
+    /// Connections followed at once; the least recently used is given up.
+    pub connections: usize,
+    /// How long a failed connect waits for another address of the same name.
+    pub connect_grace: Ns,
     /// Give old HTTP attribute names too.
     pub semconv_dup: bool,
     /// Names of services by port, for peers nobody is seen to be.
@@ -65,6 +69,8 @@ impl Default for CoreConfig {
         Self {
             capture: limits::DEFAULT_CAPTURE,
             max_head: 64 * 1024,
+            connections: crate::engine::MAX_CONNS,
+            connect_grace: crate::trace::connects::FALLBACK_NS,
             semconv_dup: false,
             port_names: Vec::new(),
             ports: Vec::new(),
@@ -127,15 +133,17 @@ pub struct Core {
 impl Core {
     /// A core that has seen nothing.
     pub fn new(config: CoreConfig) -> Self {
+        let connects = Connects::with_fallback(config.connect_grace);
+        let connections = config.connections;
         let settings = ConnSettings { semconv_dup: config.semconv_dup, max_head: config.max_head };
         Self {
             config,
-            engine: Engine::new(settings),
+            engine: Engine::new(settings, connections),
             assembler: Assembler::new(),
             causality: Causality::new(),
             processes: Processes::new(),
             listeners: Listeners::default(),
-            connects: Connects::default(),
+            connects,
             wall_offset_ns: 0,
             agent_tgid: 0,
             own: BTreeSet::new(),

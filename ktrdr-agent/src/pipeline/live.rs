@@ -143,6 +143,7 @@ impl Live {
             self.misses = misses;
         }
         if !counts.is_empty() {
+            self.meta.doubt();
             self.fact(&ShellEvent::Lost(Lost { counts }))?;
         }
         let wall = clock::wall_offset_ns();
