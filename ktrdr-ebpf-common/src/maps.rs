@@ -55,10 +55,8 @@ pub mod constants {
     pub const AGENT_TGID: &str = "AGENT_TGID";
     /// Payload bytes copied per transfer on a connection without a policy.
     pub const UNKNOWN_CAPTURE: &str = "UNKNOWN_CAPTURE";
-    /// `u64`: unread ring bytes from which a record wakes the reader.
+    /// `u64`, a power of two: unread ring bytes from which, and from whose multiples, a record wakes the reader.
     pub const WAKE_BYTES: &str = "WAKE_BYTES";
-    /// `u64`: address of `socket_file_ops`, 0 where `/proc/kallsyms` does not tell it.
-    pub const SOCKET_FILE_OPS: &str = "SOCKET_FILE_OPS";
     /// 1 = `bpf_get_socket_cookie` takes a `struct sock` in tracing programs (kernel 5.12 and later).
     pub const HAS_SOCKET_COOKIE: &str = "HAS_SOCKET_COOKIE";
     /// 1 = `sched_process_exit` says itself whether the whole group is dead (kernel 6.16 and later).

@@ -35,7 +35,6 @@ macro_rules! for_each_offset {
             FILES_FDT = "files_struct", "fdt", required;
             FDT_MAX_FDS = "fdtable", "max_fds", required;
             FDT_FD = "fdtable", "fd", required;
-            FILE_OP = "file", "f_op", required;
             FILE_INODE = "file", "f_inode", required;
             FILE_PRIVATE = "file", "private_data", required;
             INODE_MODE = "inode", "i_mode", required;

@@ -31,7 +31,6 @@ define_values! {
     AGENT_TGID: u32;
     UNKNOWN_CAPTURE: u32;
     WAKE_BYTES: u64;
-    SOCKET_FILE_OPS: u64;
     HAS_SOCKET_COOKIE: u32;
     HAS_GROUP_DEAD: u32;
     TASK_COMPAT: u32;

@@ -18,6 +18,8 @@ mod nr {
     pub const SENDMSG: u32 = 46;
     pub const RECVMSG: u32 = 47;
     pub const SPLICE: u32 = 275;
+    pub const RECVMMSG: u32 = 299;
+    pub const SENDMMSG: u32 = 307;
     pub const PREADV2: u32 = 327;
     pub const PWRITEV2: u32 = 328;
 }
@@ -34,6 +36,8 @@ mod nr {
     pub const RECVFROM: u32 = 207;
     pub const SENDMSG: u32 = 211;
     pub const RECVMSG: u32 = 212;
+    pub const RECVMMSG: u32 = 243;
+    pub const SENDMMSG: u32 = 269;
     pub const PREADV2: u32 = 286;
     pub const PWRITEV2: u32 = 287;
 }
@@ -92,6 +96,28 @@ struct UserMsghdr {
     _name_len: u64,
     iov: u64,
     iov_len: u64,
+}
+
+/// Messages followed in one `sendmmsg` or `recvmmsg`, which hardly anybody uses with TCP.
+const MAX_MESSAGES: u64 = 8;
+/// `struct mmsghdr`: a `user_msghdr` (56 bytes), then the bytes moved; 64 in all.
+const MESSAGE_BYTES: u64 = 64;
+const MESSAGE_LEN: u64 = 56;
+
+/// Bytes moved by the first `count` messages of a `sendmmsg` or `recvmmsg`.
+#[inline(always)]
+pub fn bytes_of_messages<O: Object>(call: Call<O>, count: i64) -> Result<i64, Error> {
+    let list = call.argument::<1>()?;
+    let mut bytes = 0;
+    for index in 0..MAX_MESSAGES {
+        if index as i64 >= count {
+            break;
+        }
+        let len = list.wrapping_add(index * MESSAGE_BYTES + MESSAGE_LEN) as *const u32;
+        // SAFETY: the helper checks the address and reports a fault.
+        bytes += i64::from(unsafe { bpf_probe_read_user(len) }.unwrap_or(0));
+    }
+    Ok(bytes)
 }
 
 impl Buffer {

@@ -1,10 +1,5 @@
 //! The constants of the kernel programs: field offsets, and what this kernel can do.
 
-use std::{
-    fs::File,
-    io::{BufRead as _, BufReader},
-};
-
 use aya::EbpfLoader;
 use ktrdr_ebpf_common::{limits, maps::constants as names};
 
@@ -14,16 +9,11 @@ use super::{KernelError, KernelOptions, btf::KernelTypes};
 pub(super) struct Constants {
     words: Vec<(&'static str, u32)>,
     wake_bytes: u64,
-    socket_file_ops: u64,
 }
 
 impl Constants {
     /// Resolves everything.
-    pub fn resolve(
-        types: &KernelTypes,
-        options: &KernelOptions,
-        needs_files: bool,
-    ) -> Result<Self, KernelError> {
+    pub fn resolve(types: &KernelTypes, options: &KernelOptions) -> Result<Self, KernelError> {
         let mut words = Vec::new();
         macro_rules! resolve {
             ($($name:ident = $strukt:literal, $path:literal, $need:ident;)+) => {
@@ -40,12 +30,7 @@ impl Constants {
         words.push((names::HAS_GROUP_DEAD, tells_group.into()));
         words.push((names::AGENT_TGID, options.agent_tgid));
         words.push((names::UNKNOWN_CAPTURE, options.unknown_capture.min(limits::MAX_PAYLOAD as u32)));
-        Ok(Constants {
-            words,
-            wake_bytes: wake_bytes(options.ring_bytes),
-            // Only the system-call hook looks at files.
-            socket_file_ops: if needs_files { socket_file_ops().unwrap_or(0) } else { 0 },
-        })
+        Ok(Constants { words, wake_bytes: wake_bytes(options.ring_bytes) })
     }
 
     /// Hands them to the loader; every one must exist in the object.
@@ -54,13 +39,12 @@ impl Constants {
             loader.override_global(name, value, true);
         }
         loader.override_global(names::WAKE_BYTES, &self.wake_bytes, true);
-        loader.override_global(names::SOCKET_FILE_OPS, &self.socket_file_ops, true);
     }
 }
 
-/// A small ring must wake its reader before it is full.
+/// A small ring must wake its reader before it is full. A power of two, as the ring is.
 fn wake_bytes(ring_bytes: u32) -> u64 {
-    limits::WAKE_BYTES.min(u64::from(ring_bytes) / 4)
+    limits::WAKE_BYTES.min(u64::from(super::ring_size(ring_bytes)) / 4)
 }
 
 fn offset(
@@ -74,20 +58,4 @@ fn offset(
         None if need == "optional" => Ok(0),
         None => Err(KernelError::Field { strukt, path }),
     }
-}
-
-/// Address of `socket_file_ops`, where the kernel lists data symbols and shows addresses. Without it the programs look
-/// at the inode, one read more.
-fn socket_file_ops() -> Option<u64> {
-    let mut symbols = BufReader::with_capacity(1 << 16, File::open("/proc/kallsyms").ok()?);
-    let mut line = String::new();
-    while symbols.read_line(&mut line).ok()? > 0 {
-        let mut words = line.split_whitespace();
-        if let (Some(address), Some(_), Some("socket_file_ops")) = (words.next(), words.next(), words.next())
-        {
-            return u64::from_str_radix(address, 16).ok().filter(|&address| address != 0);
-        }
-        line.clear();
-    }
-    None
 }

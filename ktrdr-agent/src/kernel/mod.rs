@@ -138,7 +138,7 @@ impl Kernel {
             Hook::Auto => Hook::Syscall,
             chosen => chosen,
         };
-        let constants = constants::Constants::resolve(&types, options, hook == Hook::Syscall)?;
+        let constants = constants::Constants::resolve(&types, options)?;
         let kernel_btf = Btf::from_sys_fs().map_err(|error| KernelError::Btf(error.to_string()))?;
         let cpus = aya::util::nr_cpus().map_err(|(_, error)| KernelError::Poll(error))? as u32;
 

@@ -67,6 +67,23 @@ pub fn splice(from: RawFd, to: &impl AsRawFd, count: usize) -> std::io::Result<u
     done(unsafe { libc::splice(from, none, to.as_raw_fd(), none, count, 0) })
 }
 
+/// Number of messages sent by one `sendmmsg`.
+pub fn sendmmsg(fd: &impl AsRawFd, messages: &[&[u8]]) -> std::io::Result<usize> {
+    let mut lists = iovecs(messages);
+    let mut headers: Vec<libc::mmsghdr> = lists
+        .iter_mut()
+        .map(|list| {
+            // SAFETY: an all-zero mmsghdr is valid.
+            let mut header: libc::mmsghdr = unsafe { std::mem::zeroed() };
+            header.msg_hdr.msg_iov = list;
+            header.msg_hdr.msg_iovlen = 1;
+            header
+        })
+        .collect();
+    // SAFETY: headers, iovecs and messages live through the call.
+    done(unsafe { libc::sendmmsg(fd.as_raw_fd(), headers.as_mut_ptr(), headers.len() as u32, 0) } as isize)
+}
+
 /// Connects a fresh socket of a kind; the error is the call's.
 pub fn connect(domain: i32, kind: i32, address: &[u8]) -> std::io::Result<()> {
     use std::os::fd::FromRawFd as _;

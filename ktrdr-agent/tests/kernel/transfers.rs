@@ -213,3 +213,74 @@ fn syscall_hook_v4() {
 fn syscall_hook_v6() {
     observe(Hook::Syscall, "[::1]:0");
 }
+
+/// Several messages by one call are bytes without a buffer: one record for each (socket hook) or for all.
+#[test]
+fn many_messages_by_one_call_are_counted() {
+    for hook in [Hook::Socket, Hook::Syscall] {
+        let Some(mut observer) = Observer::start(&options(hook)) else { return };
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (mut server, _) = listener.accept().unwrap();
+        assert_eq!(sys::sendmmsg(&client, &[b"first", b"second one"]).unwrap(), 2);
+        server.read_exact(&mut [0; 15]).unwrap();
+        observer.settle();
+        let (local, remote) = (client.local_addr().unwrap().port(), client.peer_addr().unwrap().port());
+        let sent = observer.stream(conn_of(&observer.records, local, remote).unwrap(), SEND);
+        assert_eq!(sent.iter().map(|transfer| transfer.body.len).sum::<u32>(), 15, "{hook}");
+        assert!(sent.iter().all(|transfer| transfer.header.flags == flags::TUPLE | flags::NO_BUFFER));
+        let received = observer.stream(conn_of(&observer.records, remote, local).unwrap(), RECV);
+        assert_eq!(sent.last().unwrap().body.seq_end, received.last().unwrap().body.seq_end);
+    }
+}
+
+/// A connection that is older than the agent is whole from its next transfer on.
+#[test]
+fn a_connection_older_than_the_agent() {
+    for hook in [Hook::Socket, Hook::Syscall] {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (mut server, _) = listener.accept().unwrap();
+        client.write_all(b"before").unwrap();
+        server.read_exact(&mut [0; 6]).unwrap();
+        let Some(mut observer) = Observer::start(&options(hook)) else { return };
+        client.write_all(b"after").unwrap();
+        server.read_exact(&mut [0; 5]).unwrap();
+        observer.settle();
+        let (local, remote) = (client.local_addr().unwrap().port(), client.peer_addr().unwrap().port());
+        let sent = observer.stream(conn_of(&observer.records, local, remote).unwrap(), SEND);
+        assert_eq!(sent.iter().map(Seen::from).collect::<Vec<_>>(), [Seen::new(b"after")], "{hook}");
+        assert_eq!(i32::from(sent[0].tuple.unwrap().state), 1, "established");
+        assert!(observer.states(sent[0].body.conn).is_empty());
+    }
+}
+
+/// Short writes and full socket buffers: what was accepted, and nothing for what was not.
+#[test]
+fn short_writes_count_what_was_accepted() {
+    for hook in [Hook::Socket, Hook::Syscall] {
+        let Some(mut observer) = Observer::start(&options(hook)) else { return };
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (server, _) = listener.accept().unwrap();
+        client.set_nonblocking(true).unwrap();
+        let message = vec![b'm'; 8 * 1024 * 1024];
+        let mut accepted = Vec::new();
+        loop {
+            match client.write(&message) {
+                Ok(bytes) => accepted.push(bytes as u32),
+                Err(error) => {
+                    assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock);
+                    break;
+                }
+            }
+        }
+        assert!((accepted[0] as usize) < message.len(), "the first write was to be short");
+        observer.settle();
+        let (local, remote) = (client.local_addr().unwrap().port(), client.peer_addr().unwrap().port());
+        let sent = observer.stream(conn_of(&observer.records, local, remote).unwrap(), SEND);
+        assert_eq!(sent.iter().map(|transfer| transfer.body.len).collect::<Vec<_>>(), accepted, "{hook}");
+        assert!(sent.iter().all(|transfer| transfer.body.captured == DEFAULT_CAPTURE.min(transfer.body.len)));
+        drop(server);
+    }
+}

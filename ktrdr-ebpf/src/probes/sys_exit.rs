@@ -50,6 +50,14 @@ fn transfer_of(number: u32, call: Call<Direct>, result: i64) -> Result<Option<(u
         | syscall::SENDMSG
         | syscall::PWRITEV2
         | syscall::SENDFILE => send(fd),
+        syscall::RECVMMSG => {
+            let result = syscall::bytes_of_messages(call, result)?;
+            Some((fd, Transfer { direction: RECV, result, msg_flags: call.argument::<3>()? as u32 }))
+        }
+        syscall::SENDMMSG => {
+            let result = syscall::bytes_of_messages(call, result)?;
+            Some((fd, Transfer { direction: SEND, result, msg_flags: 0 }))
+        }
         syscall::SPLICE => send(call.argument::<2>()? as u32),
         _ => None,
     })

@@ -1,0 +1,161 @@
+//! Own cost of each program per event, as the kernel measures it. Not a test, because time proves nothing on a shared
+//! machine: `cargo test -p ktrdr-agent --test kernel -- --ignored --nocapture own_cost` prints the table.
+
+use std::{
+    io::{Read, Write},
+    net::{TcpListener, TcpStream, UdpSocket},
+    os::unix::net::UnixStream,
+};
+
+use ktrdr_agent::kernel::{Hook, KernelOptions, enable_stats};
+use ktrdr_ebpf_common::maps::Policy;
+
+use crate::{
+    observer::{Observer, conn_of, options},
+    sys,
+};
+
+const ROUNDS: usize = 9;
+const MESSAGES: usize = 2_000;
+const MESSAGE: [u8; 300] = [b'x'; 300];
+
+fn tcp_pair() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    client.set_nodelay(true).unwrap();
+    let server = listener.accept().unwrap().0;
+    (client, server)
+}
+
+fn pump(from: &mut impl Write, to: &mut impl Read) {
+    let mut buffer = [0; MESSAGE.len()];
+    for _ in 0..MESSAGES {
+        from.write_all(&MESSAGE).unwrap();
+        to.read_exact(&mut buffer).unwrap();
+    }
+}
+
+/// Per program: the best round's nanoseconds per run, and runs per message.
+fn measure(observer: &mut Observer, case: &str, mut work: impl FnMut()) {
+    let mut best = std::collections::BTreeMap::<String, (f64, f64)>::new();
+    for _ in 0..ROUNDS {
+        let before = observer.kernel.program_stats();
+        work();
+        for (new, old) in observer.kernel.program_stats().into_iter().zip(before) {
+            let (runs, ns) = (new.runs - old.runs, new.run_ns - old.run_ns);
+            if runs as usize >= MESSAGES / 2 {
+                let cost = (ns as f64 / runs as f64, runs as f64 / MESSAGES as f64);
+                let kept = best.entry(new.name).or_insert(cost);
+                if cost.0 < kept.0 {
+                    *kept = cost;
+                }
+            }
+        }
+        observer.settle();
+        observer.records.clear();
+    }
+    for (program, (ns, runs)) in best {
+        println!("{:8} {case:34} {program:20} {ns:6.0} ns  × {runs:.1} per message", observer.kernel.hook());
+    }
+}
+
+/// Wall-clock nanoseconds per `getppid`, the best of several rounds.
+fn getppid_ns() -> f64 {
+    let round = |_| {
+        let begin = std::time::Instant::now();
+        // SAFETY: no arguments.
+        (0..100_000).for_each(|_| unsafe {
+            libc::syscall(libc::SYS_getppid);
+        });
+        begin.elapsed().as_nanos() as f64 / 100_000.0
+    };
+    (0..30).map(round).fold(f64::INFINITY, f64::min)
+}
+
+/// What a hook costs the system calls it has no interest in.
+#[test]
+#[ignore = "prints times"]
+fn cost_to_others() {
+    println!("nothing attached            {:6.0} ns per getppid", getppid_ns());
+    for (hook, connect_errors) in [(Hook::Socket, false), (Hook::Socket, true), (Hook::Syscall, true)] {
+        let Some(observer) = Observer::start(&KernelOptions { connect_errors, ..options(hook) }) else {
+            return;
+        };
+        let label = format!("{hook}, connect errors {connect_errors}");
+        println!("{label:27} {:6.0} ns per getppid", getppid_ns());
+        drop(observer);
+    }
+}
+
+#[test]
+#[ignore = "prints times"]
+fn own_cost() {
+    let _stats = enable_stats().unwrap();
+    for hook in [Hook::Socket, Hook::Syscall] {
+        let Some(mut observer) = Observer::start(&options(hook)) else { return };
+        let (mut client, mut server) = tcp_pair();
+        let (local, remote) = (client.local_addr().unwrap().port(), client.peer_addr().unwrap().port());
+        measure(&mut observer, "TCP, unknown (tuple + 300 B)", || pump(&mut client, &mut server));
+        let conns = [(local, remote), (remote, local)].map(|(from, to)| {
+            observer.until("the connection", |records| {
+                pump(&mut client.try_clone().unwrap(), &mut server.try_clone().unwrap());
+                conn_of(records, from, to)
+            })
+        });
+        for (case, policy) in [
+            ("TCP, captured (300 B)", Policy::capture(8192)),
+            ("TCP, captured (64 of 300 B)", Policy::capture(64)),
+            ("TCP, ignored by policy", Policy::IGNORE),
+        ] {
+            for conn in conns {
+                observer.kernel.set_policy(conn, policy).unwrap();
+            }
+            measure(&mut observer, case, || pump(&mut client, &mut server));
+        }
+        for conn in conns {
+            observer.kernel.set_policy(conn, Policy::capture(8192)).unwrap();
+        }
+        measure(&mut observer, "TCP, captured (writev 3 parts)", || {
+            let mut buffer = [0; MESSAGE.len()];
+            for _ in 0..MESSAGES {
+                sys::writev(&client, &[&MESSAGE[..100], &MESSAGE[..100], &MESSAGE[..100]]).unwrap();
+                server.read_exact(&mut buffer).unwrap();
+            }
+        });
+        measure(&mut observer, "AF_UNIX", || {
+            let (mut from, mut to) = UnixStream::pair().unwrap();
+            pump(&mut from, &mut to);
+        });
+        measure(&mut observer, "UDP", || {
+            let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+            socket.connect(socket.local_addr().unwrap()).unwrap();
+            let mut buffer = [0; MESSAGE.len()];
+            for _ in 0..MESSAGES {
+                socket.send(&MESSAGE).unwrap();
+                socket.recv(&mut buffer).unwrap();
+            }
+        });
+        measure(&mut observer, "file", || {
+            let mut file = std::fs::File::open("/dev/zero").unwrap();
+            let mut buffer = [0; MESSAGE.len()];
+            (0..MESSAGES).for_each(|_| file.read_exact(&mut buffer).unwrap());
+        });
+        measure(&mut observer, "getppid", || {
+            // SAFETY: no arguments.
+            (0..MESSAGES).for_each(|_| unsafe {
+                libc::syscall(libc::SYS_getppid);
+            });
+        });
+        measure(&mut observer, "threads", || {
+            (0..MESSAGES).for_each(|_| std::thread::spawn(|| ()).join().unwrap());
+        });
+        measure(&mut observer, "refused connects", || {
+            let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+            (0..MESSAGES).for_each(|_| drop(TcpStream::connect(address).unwrap_err()));
+        });
+        drop(observer);
+        let options = KernelOptions { exclude: vec![std::process::id()], ..options(hook) };
+        let Some(mut observer) = Observer::start(&options) else { return };
+        measure(&mut observer, "TCP, excluded process", || pump(&mut client, &mut server));
+    }
+}
