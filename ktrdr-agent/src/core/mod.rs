@@ -20,11 +20,13 @@ use crate::event::{
 };
 use crate::protocol::Role;
 use crate::trace::assembly::{Assembler, AssemblyCounts, NewSpan};
-use crate::trace::causality::{CallRef, Causality};
+use crate::trace::causality::{CallRef, Causality, SpanRef};
 use crate::trace::connects::{Connecting, Connects};
-use crate::trace::ids::ExchangeId;
+use crate::trace::ids::{self, ExchangeId};
 use crate::trace::listeners::Listeners;
 use crate::trace::model::Span;
+use crate::trace::operations::body::FailureRule;
+use crate::trace::operations::{self, Operations};
 use crate::trace::processes::Processes;
 use crate::trace::spans::{self, Facts, OnConn};
 
@@ -50,10 +52,6 @@ pub struct CoreConfig {
     pub capture: u32,
     /// Longest head waited for, in bytes.
     pub max_head: usize,
-    /// Connections followed at once; the least recently used is given up.
-    pub connections: usize,
-    /// How long a failed connect waits for another address of the same name.
-    pub connect_grace: Ns,
     /// Give old HTTP attribute names too.
     pub semconv_dup: bool,
     /// Names of services by port, for peers nobody is seen to be.
@@ -69,8 +67,6 @@ impl Default for CoreConfig {
         Self {
             capture: limits::DEFAULT_CAPTURE,
             max_head: 64 * 1024,
-            connections: crate::engine::MAX_CONNS,
-            connect_grace: crate::trace::connects::FALLBACK_NS,
             semconv_dup: false,
             port_names: Vec::new(),
             ports: Vec::new(),
@@ -120,6 +116,7 @@ pub struct Core {
     processes: Processes,
     listeners: Listeners,
     connects: Connects,
+    operations: Operations,
     wall_offset_ns: i64,
     agent_tgid: u32,
     own: BTreeSet<(SocketAddr, SocketAddr)>,
@@ -133,17 +130,16 @@ pub struct Core {
 impl Core {
     /// A core that has seen nothing.
     pub fn new(config: CoreConfig) -> Self {
-        let connects = Connects::with_fallback(config.connect_grace);
-        let connections = config.connections;
         let settings = ConnSettings { semconv_dup: config.semconv_dup, max_head: config.max_head };
         Self {
             config,
-            engine: Engine::new(settings, connections),
+            engine: Engine::new(settings),
             assembler: Assembler::new(),
             causality: Causality::new(),
             processes: Processes::new(),
             listeners: Listeners::default(),
-            connects,
+            connects: Connects::default(),
+            operations: Operations::new(FailureRule::builtin()),
             wall_offset_ns: 0,
             agent_tgid: 0,
             own: BTreeSet::new(),
@@ -237,6 +233,8 @@ impl Core {
             }
         }
         self.causality.expire(self.now);
+        let ended = self.operations.finished(self.now);
+        self.finish_operations(ended);
         self.settle_connects(self.now);
     }
 
@@ -263,6 +261,8 @@ impl Core {
         self.settle_connects(Ns::MAX);
         self.assembler.advance(Ns::MAX, &mut self.causality, &mut self.spans);
         self.out.extend(self.spans.drain(..).map(|s| Output::Span(Box::new(s))));
+        let ended = self.operations.drain(self.now);
+        self.finish_operations(ended);
     }
 
     fn data(&mut self, ts: Ns, task: Task, d: &Data<'_>) {
@@ -304,6 +304,7 @@ impl Core {
         for p in paired {
             match p {
                 Paired::Began(b) => self.began(id, &on, b),
+                Paired::Read(span) => self.early_operation(id, span),
                 Paired::Answered(span, mark) => {
                     if on.role == Role::Server {
                         self.causality.response_written(mark.task, span, mark.ts);
@@ -344,19 +345,75 @@ impl Core {
             call,
             context: b.context,
         });
+        self.early_operation(conn, b.span);
     }
 
-    fn done(&mut self, x: Exchange, on: &OnConn) {
+    /// Learns the operation of a request while it is being served, for the calls made meanwhile.
+    fn early_operation(&mut self, conn: ConnId, span: SpanRef) {
+        let Some(x) = self.engine.get(conn).and_then(|c| c.pairing.get(span)) else { return };
+        let url = ["url.path", "url.full"].iter().find_map(|k| x.request.attributes.get(k)?.as_str());
+        let body = x.request_body.as_deref().unwrap_or_default();
+        if let Some(id) = Operations::early(url.unwrap_or_default(), body) {
+            self.assembler.operation(span, id);
+        }
+    }
+
+    fn done(&mut self, mut x: Exchange, on: &OnConn) {
         let (span, end, tgid) = (x.span, x.end, x.start.task.tgid);
         if on.role == Role::Server {
             self.causality.request_done(span, end);
         }
         let id = self.exchange_id(on, x.start.seq);
         let excluded = self.processes.get(tgid).is_some_and(|p| p.meta.excluded);
+        let (request, response) = (x.request_body.take(), x.response_body.take());
         let mut facts = facts!(self);
-        let draft = spans::exchange(x, id, on, &mut facts);
-        if !excluded {
-            self.assembler.finish(span, draft, &mut self.spans);
+        let mut draft = spans::exchange(x, id, on, &mut facts);
+        if excluded {
+            return;
+        }
+        self.operation(
+            span,
+            id,
+            on.role,
+            &request.unwrap_or_default(),
+            &response.unwrap_or_default(),
+            &mut draft,
+        );
+        self.assembler.finish(span, draft, &mut self.spans);
+    }
+
+    /// Looks for an operation in a finished call.
+    fn operation(
+        &mut self,
+        span: SpanRef,
+        exchange: ExchangeId,
+        role: Role,
+        request: &[u8],
+        response: &[u8],
+        draft: &mut Span,
+    ) {
+        let peer = draft.attributes.get("peer.service").and_then(|v| v.as_str()).map(str::to_owned);
+        let call = operations::Call { span, role, exchange, request, response, peer: peer.as_deref() };
+        if let Some(op) = self.operations.observe(&call, draft) {
+            if let Some(by) = self.operations.created_by(&op) {
+                self.assembler.operation_created(op.clone(), by);
+            }
+            self.assembler.operation(span, op);
+        }
+    }
+
+    /// Emits the spans of operations that ended long enough ago for their creator to have its place.
+    fn finish_operations(&mut self, ended: Vec<(operations::Operation, Ns)>) {
+        for (op, end) in ended {
+            let (mut trace_id, span_id) = ids::operation(self.assembler.id_seed(), &op.id);
+            let mut span = op.span(end, self.wall_offset_ns);
+            if let Some((trace, parent)) = op.created_by.and_then(|(by, ..)| self.assembler.placed(by)) {
+                trace_id = trace;
+                span.parent_span_id = Some(parent);
+            }
+            span.trace_id = trace_id;
+            span.span_id = span_id;
+            self.out.push_back(Output::Span(Box::new(span)));
         }
     }
 

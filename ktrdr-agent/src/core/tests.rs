@@ -190,3 +190,76 @@ fn the_same_records_give_the_same_spans() {
     records.into_iter().skip(1).for_each(|r| again.feed(r));
     assert_eq!(format!("{first:?}"), format!("{:?}", again.spans()));
 }
+
+#[test]
+fn an_operation_is_followed_from_its_start_to_its_failure() {
+    const OP: &str = "op_data_load_20261122_134348_724f51d1";
+    let mut h = host();
+    let mut p = h.connect(CLI, API, "127.0.0.1:8000");
+    let json = |status: &str, body: String| {
+        format!(
+            "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        )
+    };
+    let start = r#"{"symbol":"AAPL","timeframe":"1h"}"#;
+    h.request(
+        &mut p,
+        format!(
+            "POST /api/v1/data/acquire/download HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{start}",
+            start.len()
+        )
+        .as_bytes(),
+    );
+    h.response(
+        &mut p,
+        json("200 OK", format!(r#"{{"success":true,"operation_id":"{OP}","status":"started"}}"#)).as_bytes(),
+    );
+    for (status, percent, error) in
+        [("running", 0, "null"), ("running", 50, "null"), ("failed", 50, "\"no gateway\"")]
+    {
+        h.pass(300);
+        h.request(&mut p, format!("GET /api/v1/operations/{OP} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes());
+        let body = format!(
+            r#"{{"success":true,"data":{{"operation_id":"{OP}","status":"{status}","progress":{{"percentage":{percent}}},"error_message":{error}}}}}"#
+        );
+        h.response(&mut p, json("200 OK", body).as_bytes());
+    }
+    let spans = h.spans();
+    assert_eq!(spans.iter().filter(|s| text(s, "operation.id") == OP).count(), 9, "{spans:#?}");
+    let op = one(&spans, "ktrdr-api", SpanKind::Internal);
+    assert_eq!(op.name, "operation data_load");
+    assert_eq!(op.status, Status::Error("no gateway".into()));
+    assert_eq!(text(op, "data.symbol"), "AAPL");
+    let names: Vec<_> = op.events.iter().map(|e| e.name.as_ref()).collect();
+    assert_eq!(
+        names,
+        ["operation.status", "operation.progress", "operation.progress", "operation.status"],
+        "{op:#?}"
+    );
+    let creator = spans.iter().find(|s| s.name.starts_with("POST") && s.kind == SpanKind::Server).unwrap();
+    assert_eq!((op.parent_span_id, op.trace_id), (Some(creator.span_id), creator.trace_id));
+    let poll = spans.iter().find(|s| s.name.starts_with("GET") && s.kind == SpanKind::Server).unwrap();
+    assert_eq!(poll.links.len(), 1);
+    assert_eq!((poll.links[0].trace_id, poll.links[0].span_id), (op.trace_id, op.span_id));
+}
+
+#[test]
+fn a_failure_inside_a_200_is_an_error() {
+    let mut h = host();
+    let mut p = h.connect(CLI, API, "127.0.0.1:8000");
+    h.request(&mut p, b"GET /api/v1/symbols HTTP/1.1\r\nHost: x\r\n\r\n");
+    let body = r#"{"success":false,"error":"IB Gateway not connected"}"#;
+    h.response(
+        &mut p,
+        format!(
+            "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        )
+        .as_bytes(),
+    );
+    let spans = h.spans();
+    let s = one(&spans, "ktrdr-api", SpanKind::Server);
+    assert_eq!(s.status, Status::Error("IB Gateway not connected".into()));
+    assert_eq!(text(s, "error.type"), "business_error");
+}

@@ -58,6 +58,8 @@ pub struct Began {
 pub enum Paired {
     /// A request's head is known.
     Began(Began),
+    /// The request ended, and a sample of its body was kept.
+    Read(SpanRef),
     /// The first bytes of its response moved.
     Answered(SpanRef, Mark),
     /// It is over.
@@ -152,9 +154,9 @@ impl Pairing {
         self.open.len()
     }
 
-    /// Start and request head of the newest exchange.
-    pub fn newest(&self) -> Option<&Exchange> {
-        self.open.back()
+    /// An exchange under way.
+    pub fn get(&self, span: SpanRef) -> Option<&Exchange> {
+        self.open.iter().rev().find(|x| x.span == span)
     }
 
     fn begin(
@@ -243,6 +245,9 @@ impl Pairing {
                     x.request.attributes.extend(e.attributes);
                     x.request_end = Some(end.ts);
                     x.request_body = sample;
+                    if x.request_body.is_some() {
+                        out.push(Paired::Read(x.span));
+                    }
                     x.incomplete = x.incomplete.or(e.incomplete);
                     x.end = x.end.max(end.ts);
                 }

@@ -58,6 +58,12 @@ impl ExchangeId {
     }
 }
 
+/// Ids of an operation's own span, and of its trace should the call that created it be unknown.
+pub fn operation(seed: u64, id: &str) -> (TraceId, SpanId) {
+    let trace = xxh3_128(&[id.as_bytes(), &seed.to_le_bytes()].concat());
+    (TraceId(trace.max(1).to_be_bytes()), SpanId(xxh3_64_with_seed(id.as_bytes(), seed).max(1).to_be_bytes()))
+}
+
 impl std::fmt::Display for ExchangeId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{:032x}", self.0)

@@ -1,10 +1,12 @@
 //! From calls to traces: identity, causality, assembly.
 
 pub mod assembly;
+pub mod body;
 pub mod causality;
 pub mod connects;
 pub mod ids;
 pub mod listeners;
 pub mod model;
+pub mod operations;
 pub mod processes;
 pub mod spans;

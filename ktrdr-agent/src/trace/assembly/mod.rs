@@ -6,13 +6,17 @@
 mod node;
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use hashlink::LruCache;
 
 use node::Nodes;
 pub use node::{Node, Place};
 
 use super::causality::{CallRef, Causality, Method, Settlement, SpanRef};
-use super::ids::ExchangeId;
+use super::ids::{self, ExchangeId};
 use super::model::{Link, Span, SpanId, TraceId};
+use super::operations;
 use crate::event::{MS, Ns};
 use crate::protocol::{Role, TraceContext};
 
@@ -22,6 +26,8 @@ const GRACE_NS: Ns = 60 * MS;
 /// How often a span that still waits for evidence is looked at again.
 const RETRY_NS: Ns = 20 * MS;
 
+/// Operations whose creation is remembered; as many as [`super::operations`] follows.
+const MAX_OPERATIONS: usize = 4096;
 /// Depth of a trace that is followed to its root; KTRDR's longest is 8.
 const MAX_DEPTH: u32 = 64;
 
@@ -39,6 +45,8 @@ pub struct Assembler {
     seed: u64,
     nodes: Nodes,
     due: BTreeSet<(Ns, SpanRef)>,
+    /// Operations and the calls that created them.
+    created: LruCache<Arc<str>, SpanRef, foldhash::fast::FixedState>,
     /// Counters.
     pub counts: AssemblyCounts,
 }
@@ -69,7 +77,13 @@ enum Placing {
 impl Assembler {
     /// An assembler without spans.
     pub fn new() -> Self {
-        Self { seed: 0, nodes: Nodes::new(), due: BTreeSet::new(), counts: AssemblyCounts::default() }
+        Self {
+            seed: 0,
+            nodes: Nodes::new(),
+            due: BTreeSet::new(),
+            created: LruCache::with_hasher(MAX_OPERATIONS, foldhash::fast::FixedState::default()),
+            counts: AssemblyCounts::default(),
+        }
     }
 
     /// Sets the seed of all ids.
@@ -101,10 +115,43 @@ impl Assembler {
                 call: new.call,
                 context: new.context,
                 place: None,
+                above: None,
+                operation: None,
                 finished: None,
             },
         );
         span_id
+    }
+
+    /// A span belongs to an operation.
+    pub fn operation(&mut self, span: SpanRef, id: Arc<str>) {
+        if let Some(node) = self.nodes.get_mut(span) {
+            node.operation = Some(id);
+        }
+    }
+
+    /// This call created the operation.
+    pub fn operation_created(&mut self, id: Arc<str>, by: SpanRef) {
+        self.created.insert(id, by);
+    }
+
+    /// Trace and id of a span, once it has its place.
+    pub fn placed(&self, span: SpanRef) -> Option<(TraceId, SpanId)> {
+        let node = self.nodes.get(span)?;
+        Some((node.place?.trace_id, node.span_id))
+    }
+
+    /// The operation a span belongs to, by itself or through what it hangs below.
+    fn operation_of(&self, span: SpanRef) -> Option<Arc<str>> {
+        let mut at = Some(span);
+        for _ in 0..MAX_DEPTH {
+            let node = self.nodes.get(at?)?;
+            if let Some(id) = &node.operation {
+                return Some(id.clone());
+            }
+            at = node.above;
+        }
+        None
     }
 
     /// A span ended; `draft` lacks only its place in a trace.
@@ -140,6 +187,8 @@ impl Assembler {
     }
 
     fn emit(&mut self, span: SpanRef, place: Option<Place>, out: &mut Vec<Span>) {
+        let operation = self.operation_of(span);
+        let created = operation.as_ref().and_then(|id| self.placed(*self.created.peek(id)?));
         let Some(node) = self.nodes.get(span) else { return };
         let other = self.nodes.other_end(node).and_then(|o| self.nodes.get(o));
         let (other_start, other_end) = (other.map(|o| o.start), other.and_then(|o| o.end));
@@ -159,6 +208,20 @@ impl Assembler {
             }
         }
         s.span_id = node.span_id;
+        if let Some(id) = operation {
+            if s.attributes.get("operation.id").is_none() {
+                operations::tag(&mut s, &id, operations::ids::kind(&id));
+            }
+            if let (Some((trace_id, _)), Some(place)) = (created, place)
+                && trace_id != place.trace_id
+            {
+                let (_, span_id) = ids::operation(self.seed, &id);
+                let mut attributes = super::model::Attributes::new();
+                attributes.set("ktrdr.link.kind", "operation");
+                s.links.push(Link { trace_id, span_id, attributes });
+            }
+            node.operation = Some(id);
+        }
         if let Some(place) = place {
             s.trace_id = place.trace_id;
             s.parent_span_id = place.parent;
@@ -187,6 +250,7 @@ impl Assembler {
         let own_trace = node.exchange.trace_id(self.seed, node.role);
         let (role, start, context, call, exchange) =
             (node.role, node.start, node.context, node.call, node.exchange);
+        let mut above = None;
         let place = match role {
             _ if depth > MAX_DEPTH => root(own_trace),
             Role::Server => match self.nodes.other_end(node) {
@@ -197,7 +261,8 @@ impl Assembler {
                         parent: Some(exchange.span_id(self.seed, Role::Client)),
                         follows: None,
                         method: Some(Method::Connection),
-                    },
+                    }
+                    .below(&mut above, client),
                 },
                 None if now < start.saturating_add(GRACE_NS) => return Placing::Wait,
                 None => context.map_or(root(own_trace), from_wire),
@@ -224,6 +289,7 @@ impl Assembler {
                                 follows: over.then_some(parent),
                                 method: Some(o.method),
                             }
+                            .below(&mut above, o.span)
                         }
                     }
                 }
@@ -231,6 +297,7 @@ impl Assembler {
         };
         if let Some(node) = self.nodes.get_mut(span) {
             node.place = Some(place);
+            node.above = above;
         }
         Placing::At(place)
     }
@@ -246,6 +313,14 @@ impl Assembler {
 impl Default for Assembler {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+impl Place {
+    /// Notes the span above.
+    fn below(self, above: &mut Option<SpanRef>, span: SpanRef) -> Self {
+        *above = Some(span);
+        self
     }
 }
 

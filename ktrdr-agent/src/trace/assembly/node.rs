@@ -1,6 +1,7 @@
 //! Spans that are open or were until recently, so that others can find their parent among them.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use hashlink::LruCache;
 
@@ -46,6 +47,10 @@ pub struct Node {
     pub context: Option<TraceContext>,
     /// Where it hangs, once decided.
     pub place: Option<Place>,
+    /// The span it hangs below or follows.
+    pub above: Option<SpanRef>,
+    /// The operation it belongs to.
+    pub operation: Option<Arc<str>>,
     /// The finished span, until it is emitted.
     pub finished: Option<Box<Span>>,
 }
