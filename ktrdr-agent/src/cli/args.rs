@@ -208,5 +208,5 @@ pub struct Check {
 }
 
 fn period(text: &str) -> Result<Period, String> {
-    text.parse().map_err(|e| format!("{e}"))
+    text.parse()
 }
