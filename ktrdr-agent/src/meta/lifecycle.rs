@@ -56,19 +56,20 @@ impl Metadata {
         } else {
             None
         };
-        let process = read.unwrap_or_else(|| {
-            let said = Process::from_exec(pid, exec.ppid, &exec.comm, args, header.ts);
-            // What an exec leaves as it was.
-            let old = before.process;
-            Process {
-                cwd: old.cwd.clone(),
-                uid: old.uid,
-                netns: old.netns,
-                container: old.container.clone(),
-                otel: old.otel.clone(),
-                ..said
-            }
-        });
+        // What an exec leaves as it was, and what its record says.
+        let old = &before.process;
+        let said = Process {
+            cwd: old.cwd.clone(),
+            uid: old.uid,
+            netns: old.netns,
+            container: old.container.clone(),
+            otel: old.otel.clone(),
+            ..Process::from_exec(pid, exec.ppid, &exec.comm, args, header.ts)
+        };
+        let process = match read {
+            Some(read) => read.completed_by(&said),
+            None => said,
+        };
         // Sockets may be handed through an exec (a server that upgrades itself).
         let entry = Entry { process: Arc::new(process), ports: before.ports, ..Entry::default() };
         self.prospects.insert(pid, entry);
@@ -100,11 +101,11 @@ impl Metadata {
         }
         self.known.remove(&pid);
         let prospect = self.prospects.remove(&pid);
-        let read = self.read(pid, ts).map(Arc::new);
-        let entry = match (read, prospect) {
-            (Some(process), before) => {
-                Entry { process, ports: before.map(|e| e.ports).unwrap_or_default(), ..Entry::default() }
+        let entry = match (self.read(pid, ts), prospect) {
+            (Some(read), Some(before)) => {
+                Entry { process: Arc::new(read.completed_by(&before.process)), ..before }
             }
+            (Some(read), None) => Entry { process: Arc::new(read), ..Entry::default() },
             (None, Some(before)) => before,
             (None, None) => {
                 Entry { process: Arc::new(Process { pid, ..Process::default() }), ..Entry::default() }

@@ -85,6 +85,15 @@ impl Process {
         }
     }
 
+    /// A process that is ending has lost its memory, and with it its program, arguments and environment, before it
+    /// counts as ended: those are taken from what was known earlier.
+    pub fn completed_by(self, earlier: &Self) -> Self {
+        if !self.exe.is_empty() || !self.args.is_empty() {
+            return self;
+        }
+        Self { exe: earlier.exe.clone(), args: earlier.args.clone(), otel: earlier.otel.clone(), ..self }
+    }
+
     /// A process that is gone, as its exec record described it: arguments separated by NUL.
     pub fn from_exec(pid: u32, ppid: u32, comm: &[u8], args: &[u8], ts: u64) -> Self {
         let end = comm.iter().position(|b| *b == 0).unwrap_or(comm.len());

@@ -139,6 +139,26 @@ fn a_zombie_is_described_by_its_exec_record() {
 }
 
 #[test]
+fn a_process_that_lost_its_memory_is_completed_by_its_exec_record() {
+    let fake = FakeProc::new();
+    let mut m = metadata(&fake, "[exclude]\ncommands = ['curl']");
+    // Read at exec, or only when it used the network: in both cases it is already ending.
+    for (pid, early) in [(8, true), (9, false)] {
+        let appear = || fake.process(pid, 5, &[]).link("cwd", "/tmp").link("ns/net", "net:[3]");
+        if early {
+            appear();
+        }
+        exec(&mut m, pid, 5, T, b"curl\0http://x\0");
+        if !early {
+            appear();
+        }
+        let curl = data(&mut m, pid, T).unwrap();
+        assert_eq!((curl.service.as_str(), curl.command.len(), curl.excluded), ("curl", 2, true), "{early}");
+        assert_eq!((curl.cwd.as_str(), curl.netns), ("/tmp", 3));
+    }
+}
+
+#[test]
 fn a_program_that_is_gone_is_described_by_its_exec_record() {
     let fake = FakeProc::new();
     fake.process(5, 1, &["bash"]).link("cwd", "/work").link("ns/net", "net:[9]");
