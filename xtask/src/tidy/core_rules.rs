@@ -43,7 +43,7 @@ pub fn no_hash_iteration(tree: &Tree) -> Vec<Finding> {
 
 fn words(tree: &Tree, words: &[&str], what: &str) -> Vec<Finding> {
     let mut findings = Vec::new();
-    for file in tree.rust_under(&CORE).filter(|file| !file.is_test()) {
+    for file in tree.rust_under(&CORE).filter(|file| !file.test) {
         let lines = file.product_lines().filter(|(_, line)| words.iter().any(|word| has_word(line, word)));
         findings.extend(lines.map(|(line, _)| Finding::new(&file.path, line, what)));
     }

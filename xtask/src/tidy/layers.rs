@@ -42,7 +42,7 @@ fn names_outside(tree: &Tree, names: &[&str], homes: &[&str], what: &str) -> Vec
 
 /// The agent's files outside the modules `homes` (a directory or a file of that name, at any depth).
 fn outside<'a>(tree: &'a Tree, homes: &'a [&str]) -> impl Iterator<Item = &'a File> {
-    tree.rust_under(&[AGENT]).filter(move |file| {
+    tree.rust_under(&[AGENT]).filter(|file| !file.test).filter(move |file| {
         let inside = &file.path[AGENT.len()..];
         !inside.split('/').any(|part| homes.contains(&part.trim_end_matches(".rs")))
     })

@@ -19,6 +19,8 @@ pub struct File {
     pub code: String,
     /// Of Rust files: string literals with the line each begins on.
     pub strings: Vec<(usize, String)>,
+    /// Whether all of the file is tests: by where it lies, or by the `#[cfg(test)] mod` that names it.
+    pub test: bool,
     /// First line of the unit tests at the file's end; past the end if there are none.
     pub tests_from: usize,
 }
@@ -37,7 +39,17 @@ impl Tree {
                 files.push(File::new(path, text));
             }
         }
-        Ok(Self { files })
+        Ok(Self::of(files))
+    }
+
+    fn of(mut files: Vec<File>) -> Self {
+        let test_modules: Vec<String> = files.iter().flat_map(File::test_modules).collect();
+        for file in &mut files {
+            let module = file.path.trim_end_matches(".rs").trim_end_matches("/mod");
+            let inside = |test: &String| module == test || module.starts_with(&format!("{test}/"));
+            file.test |= test_modules.iter().any(inside);
+        }
+        Self { files }
     }
 
     /// Files under one of `directories`, in Rust.
@@ -54,17 +66,25 @@ impl File {
     pub fn new(path: &str, text: String) -> Self {
         let (code, strings) = if path.ends_with(".rs") { lexer::split(&text) } else { Default::default() };
         let tests_from = tests_from(&code);
-        Self { path: path.to_owned(), text, code, strings, tests_from }
+        let test = path.starts_with("tests/") || path.contains("/tests/");
+        Self { path: path.to_owned(), text, code, strings, test, tests_from }
     }
 
     pub fn is_rust(&self) -> bool {
         self.path.ends_with(".rs")
     }
 
-    /// Whether all of the file is tests, by where it lies or how it is called.
-    pub fn is_test(&self) -> bool {
-        let name = self.path.rsplit('/').next().unwrap_or_default();
-        self.path.starts_with("tests/") || self.path.contains("/tests/") || name.ends_with("tests.rs")
+    /// The modules in files of their own that this file declares for tests only, as paths without `.rs`.
+    fn test_modules(&self) -> Vec<String> {
+        let (parent, name) = self.path.rsplit_once('/').unwrap_or(("", &self.path));
+        let directory = match name {
+            "mod.rs" | "lib.rs" | "main.rs" => parent.to_owned(),
+            name => format!("{parent}/{}", name.trim_end_matches(".rs")),
+        };
+        let lines: Vec<&str> = self.code.lines().map(str::trim).collect();
+        let declared = lines.windows(2).filter(|pair| pair[0] == "#[cfg(test)]");
+        let names = declared.filter_map(|pair| pair[1].strip_prefix("mod ")?.strip_suffix(';'));
+        names.map(|name| format!("{directory}/{name}")).collect()
     }
 
     /// Lines of code outside unit tests, with their 1-based numbers; comments and literals are blank.
@@ -99,7 +119,7 @@ pub fn has_word(line: &str, word: &str) -> bool {
 
 #[cfg(test)]
 pub fn tree_of(files: &[(&str, &str)]) -> Tree {
-    Tree { files: files.iter().map(|(path, text)| File::new(path, (*text).to_owned())).collect() }
+    Tree::of(files.iter().map(|(path, text)| File::new(path, (*text).to_owned())).collect())
 }
 
 #[cfg(test)]
@@ -123,5 +143,19 @@ mod tests {
             File::new("a.rs", "#[cfg(test)]\nmod tests;\nfn a() {}".to_owned()).tests_from,
             usize::MAX
         );
+    }
+
+    #[test]
+    fn files_that_only_tests_include_are_tests() {
+        let tree = tree_of(&[
+            ("a/src/protocol/mod.rs", "#[cfg(test)]\nmod laws;\nmod product;\n"),
+            ("a/src/protocol/laws.rs", ""),
+            ("a/src/protocol/laws/chunks.rs", ""),
+            ("a/src/protocol/product.rs", "#[cfg(test)]\nmod deep;\n"),
+            ("a/src/protocol/product/deep.rs", ""),
+            ("a/src/laws.rs", ""),
+        ]);
+        let tests: Vec<bool> = tree.files.iter().map(|file| file.test).collect();
+        assert_eq!(tests, [false, true, true, false, true, false]);
     }
 }
