@@ -1,6 +1,9 @@
-//! Places of fields in the running kernel's structures, from its BTF.
+//! Places of fields in the running kernel's structures, from its BTF
+//! (<https://docs.kernel.org/bpf/btf.html>, `include/uapi/linux/btf.h`).
+//!
+//! Read in place: some fifteen of 160,000 types are wanted, and parsing them all into values takes 100 MB for a moment.
 
-use btf_rs::{Btf, BtfType, Struct, Type};
+use std::{collections::HashMap, fs};
 
 use super::KernelError;
 
@@ -8,23 +11,112 @@ use super::KernelError;
 pub const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
 
 /// The running kernel's types.
-pub struct KernelTypes(Btf);
+pub struct KernelTypes {
+    data: Vec<u8>,
+    /// Position in `data` of each type; type 0 is `void` and has none.
+    types: Vec<usize>,
+    /// Position of the string section.
+    strings: usize,
+    /// Structs with members, typedefs and functions: kind and name to type.
+    named: HashMap<(Kind, u32), u32>,
+}
+
+/// `BTF_KIND_*` and what each puts behind its 12-byte description.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct Kind(u32);
+
+impl Kind {
+    const STRUCT: Kind = Kind(4);
+    const UNION: Kind = Kind(5);
+    const TYPEDEF: Kind = Kind(8);
+    const VOLATILE: Kind = Kind(9);
+    const CONST: Kind = Kind(10);
+    const RESTRICT: Kind = Kind(11);
+    const FUNC: Kind = Kind(12);
+    const FUNC_PROTO: Kind = Kind(13);
+    const TYPE_TAG: Kind = Kind(18);
+    const PTR: Kind = Kind(2);
+
+    /// Bytes behind the description; `None` for a kind newer than this code.
+    fn extra(self, vlen: usize) -> Option<usize> {
+        Some(match self.0 {
+            // pointer, forward, typedef, volatile, const, restrict, function, float, type tag
+            2 | 7..=12 | 16 | 18 => 0,
+            // integer, variable, declaration tag
+            1 | 14 | 17 => 4,
+            3 => 12,
+            // struct, union, data section, 64-bit enumeration
+            4 | 5 | 15 | 19 => vlen * 12,
+            // enumeration, function prototype
+            6 | 13 => vlen * 8,
+            _ => return None,
+        })
+    }
+}
+
+/// `struct btf_type`.
+#[derive(Clone, Copy)]
+struct Type {
+    position: usize,
+    name: u32,
+    kind: Kind,
+    vlen: usize,
+    kind_flag: bool,
+    /// Size, or the type referred to.
+    size_or_type: u32,
+}
+
+const MAGIC: u16 = 0xeb9f;
+const DESCRIPTION: usize = 12;
+const MEMBER: usize = 12;
+/// Typedefs and qualifiers are followed so far at most; real chains have a handful of links.
+const MAX_CHAIN: usize = 32;
 
 impl KernelTypes {
     /// Reads [`VMLINUX`].
     pub fn load() -> Result<Self, KernelError> {
-        Btf::from_file(VMLINUX).map(KernelTypes).map_err(|error| KernelError::Btf(error.to_string()))
+        let data = fs::read(VMLINUX).map_err(|error| KernelError::Btf(error.to_string()))?;
+        Self::parse(data).ok_or_else(|| KernelError::Btf("it is damaged or of an unknown version".into()))
+    }
+
+    fn parse(data: Vec<u8>) -> Option<Self> {
+        let word = |at| read_u32(&data, at);
+        if u16::from_ne_bytes(data.get(..2)?.try_into().ok()?) != MAGIC || data.get(2) != Some(&1) {
+            return None;
+        }
+        let [header, type_at, type_len, string_at] =
+            [word(4)?, word(8)?, word(12)?, word(16)?].map(|v| v as usize);
+        let mut position = header.checked_add(type_at)?;
+        let end = position.checked_add(type_len)?;
+        let mut types = vec![0];
+        let mut named = HashMap::new();
+        while position < end {
+            let t = read_type(&data, position)?;
+            let wanted = match t.kind {
+                // A forward declaration may have the same name.
+                Kind::STRUCT => t.vlen != 0,
+                Kind::TYPEDEF | Kind::FUNC => true,
+                _ => false,
+            };
+            if wanted && t.name != 0 {
+                named.entry((t.kind, t.name)).or_insert(types.len() as u32);
+            }
+            types.push(position);
+            position = position.checked_add(DESCRIPTION + t.kind.extra(t.vlen)?)?;
+        }
+        let strings = header.checked_add(string_at)?;
+        (strings < data.len()).then_some(KernelTypes { data, types, strings, named })
     }
 
     /// Offset in bytes of a field, e.g. `("sock", "__sk_common.skc_family")`. Anonymous members are looked into, so
     /// a field that moved into an anonymous struct or union is still found. `None`: no such field, or a bit field.
     pub fn offset(&self, strukt: &str, path: &str) -> Option<u32> {
-        let mut current = self.named_struct(strukt)?;
+        let mut current = Some(self.find(Kind::STRUCT, strukt)?);
         let mut offset = 0;
         for name in path.split('.') {
-            let (at, inner) = self.member(&current, name)?;
+            let (at, inner) = self.member(current?, name)?;
             offset += at;
-            // The last part need not be a struct; an empty one ends the walk if it was not.
+            // The last part need not be a struct.
             current = inner;
         }
         Some(offset)
@@ -32,13 +124,10 @@ impl KernelTypes {
 
     /// Number of arguments of a tracepoint, without the leading context pointer. `None`: no such tracepoint.
     pub fn tracepoint_arguments(&self, name: &str) -> Option<usize> {
-        let typedefs = self.0.resolve_types_by_name(&format!("btf_trace_{name}")).ok()?;
-        let typedef = typedefs.into_iter().find(|t| matches!(t, Type::Typedef(_)))?;
-        let mut chain = self.0.chained_type_iter(typedef.as_btf_type()?);
-        chain.find_map(|t| match t {
-            Type::FuncProto(proto) => Some(proto.parameters.len().saturating_sub(1)),
-            _ => None,
-        })
+        let typedef = self.find(Kind::TYPEDEF, &format!("btf_trace_{name}"))?;
+        let pointer = self.type_of(typedef.size_or_type).filter(|t| t.kind == Kind::PTR)?;
+        let prototype = self.type_of(pointer.size_or_type).filter(|t| t.kind == Kind::FUNC_PROTO)?;
+        prototype.vlen.checked_sub(1)
     }
 
     /// Whether the kernel has a tracepoint of this name.
@@ -48,60 +137,79 @@ impl KernelTypes {
 
     /// Whether the kernel has a function of this name.
     pub fn has_function(&self, name: &str) -> bool {
-        self.0.resolve_types_by_name(name).is_ok_and(|types| types.iter().any(|t| matches!(t, Type::Func(_))))
+        self.find(Kind::FUNC, name).is_some()
     }
 
-    fn named_struct(&self, name: &str) -> Option<Struct> {
-        let types = self.0.resolve_types_by_name(name).ok()?;
-        // A forward declaration may have the same name.
-        types.into_iter().find_map(|t| match t {
-            Type::Struct(s) if !s.members.is_empty() => Some(s),
-            _ => None,
-        })
+    fn find(&self, kind: Kind, name: &str) -> Option<Type> {
+        // BTF keeps each string once, so a name is its place.
+        let needle = [b"\0", name.as_bytes(), b"\0"].concat();
+        let place = memchr::memmem::find(self.data.get(self.strings..)?, &needle)? as u32 + 1;
+        self.type_of(*self.named.get(&(kind, place))?)
+    }
+
+    fn type_of(&self, id: u32) -> Option<Type> {
+        match self.types.get(id as usize) {
+            Some(0) | None => None,
+            Some(&position) => read_type(&self.data, position),
+        }
     }
 
     /// Offset of a member and, if it is a struct or union, what is in it.
-    fn member(&self, strukt: &Struct, name: &str) -> Option<(u32, Struct)> {
-        for member in &strukt.members {
-            let member_name = self.0.resolve_name(member).unwrap_or_default();
-            let at = member.bit_offset() / 8;
-            if member_name == name {
-                if member.bitfield_size().is_some_and(|bits| bits != 0) {
-                    return None;
-                }
-                return Some((at, self.inner(member).unwrap_or_else(|| empty(strukt))));
+    fn member(&self, strukt: Type, wanted: &str) -> Option<(u32, Option<Type>)> {
+        for index in 0..strukt.vlen {
+            let at = strukt.position + DESCRIPTION + index * MEMBER;
+            let (name, id, place) =
+                (read_u32(&self.data, at)?, read_u32(&self.data, at + 4)?, read_u32(&self.data, at + 8)?);
+            // With the flag, the upper 8 bits are the width of a bit field, 0 for all others.
+            let (bits, place) = if strukt.kind_flag { (place >> 24, place & 0xff_ffff) } else { (0, place) };
+            if self.is_name(name, wanted) {
+                return (bits == 0 && place % 8 == 0).then(|| (place / 8, self.inner(id)));
             }
-            if member_name.is_empty()
-                && let Some(inner) = self.inner(member)
-                && let Some((below, found)) = self.member(&inner, name)
+            if self.is_name(name, "")
+                && let Some(inner) = self.inner(id)
+                && let Some((below, found)) = self.member(inner, wanted)
             {
-                return Some((at + below, found));
+                return Some((place / 8 + below, found));
             }
         }
         None
     }
 
-    /// The struct or union a member is, through typedefs and qualifiers; not through pointers.
-    fn inner(&self, member: &dyn BtfType) -> Option<Struct> {
-        for t in self.0.chained_type_iter(member) {
-            match t {
-                Type::Struct(s) | Type::Union(s) => return Some(s),
-                Type::Typedef(_)
-                | Type::Volatile(_)
-                | Type::Const(_)
-                | Type::Restrict(_)
-                | Type::TypeTag(_) => {}
+    /// The struct or union a type is, through typedefs and qualifiers; not through pointers.
+    fn inner(&self, mut id: u32) -> Option<Type> {
+        for _ in 0..MAX_CHAIN {
+            let t = self.type_of(id)?;
+            match t.kind {
+                Kind::STRUCT | Kind::UNION => return Some(t),
+                Kind::TYPEDEF | Kind::VOLATILE | Kind::CONST | Kind::RESTRICT | Kind::TYPE_TAG => {
+                    id = t.size_or_type
+                }
                 _ => return None,
             }
         }
         None
     }
+
+    fn is_name(&self, place: u32, name: &str) -> bool {
+        let rest = self.data.get(self.strings + place as usize..).unwrap_or_default();
+        rest.strip_prefix(name.as_bytes()).is_some_and(|rest| rest.first() == Some(&0))
+    }
 }
 
-fn empty(like: &Struct) -> Struct {
-    let mut empty = like.clone();
-    empty.members.clear();
-    empty
+fn read_type(data: &[u8], position: usize) -> Option<Type> {
+    let info = read_u32(data, position + 4)?;
+    Some(Type {
+        position,
+        name: read_u32(data, position)?,
+        kind: Kind(info >> 24 & 0x1f),
+        vlen: (info & 0xffff) as usize,
+        kind_flag: info >> 31 != 0,
+        size_or_type: read_u32(data, position + 8)?,
+    })
+}
+
+fn read_u32(data: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_ne_bytes(data.get(at..at.checked_add(4)?)?.try_into().ok()?))
 }
 
 #[cfg(test)]
@@ -146,6 +254,21 @@ mod tests {
         assert_eq!(types.offset("sock", "__sk_common.skc_reuseport"), None);
         assert!(!types.has_tracepoint("no_such_tracepoint"));
         assert!(!types.has_function("no_such_function"));
+    }
+
+    #[test]
+    fn damaged_data_is_an_error() {
+        let good = fs::read(VMLINUX).unwrap();
+        assert!(KernelTypes::parse(good.clone()).is_some());
+        assert!(KernelTypes::parse(Vec::new()).is_none());
+        assert!(KernelTypes::parse(good[..good.len() / 2].to_vec()).is_none());
+        let mut other_magic = good.clone();
+        other_magic[0] ^= 1;
+        assert!(KernelTypes::parse(other_magic).is_none());
+        // Garbage for types must end, in whatever way.
+        let mut garbage = good;
+        garbage[24..4096].fill(0xa5);
+        let _ = KernelTypes::parse(garbage);
     }
 
     #[test]
