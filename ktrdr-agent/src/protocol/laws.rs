@@ -79,11 +79,13 @@ fn acts(mut file: &[u8]) -> Vec<Act> {
     acts
 }
 
+/// The role decides about attributes, not about boundaries: one is enough, and they take turns.
 fn each(mut law: impl FnMut(&dyn Protocol, Role, &Recording)) {
     for protocol in PROTOCOLS {
-        for recording in recordings(*protocol) {
-            law(*protocol, Role::Server, &recording);
-            law(*protocol, Role::Client, &recording);
+        for (recording, role) in
+            recordings(*protocol).iter().zip([Role::Server, Role::Client].into_iter().cycle())
+        {
+            law(*protocol, role, recording);
         }
     }
 }

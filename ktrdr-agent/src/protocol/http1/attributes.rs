@@ -20,7 +20,9 @@ const INTERIM: &str = "http.interim_response";
 pub(super) struct Describe {
     role: Role,
     server: SocketAddr,
-    client: SocketAddr,
+    /// The other end; its address is written once per connection, not per request.
+    peer_address: String,
+    peer_port: u16,
     old_names: bool,
 }
 
@@ -63,10 +65,15 @@ struct Origin<'a> {
 
 impl Describe {
     pub(super) fn new(context: &ConnContext) -> Self {
+        let peer = match context.role {
+            Role::Server => context.client,
+            Role::Client => context.server,
+        };
         Self {
             role: context.role,
             server: context.server,
-            client: context.client,
+            peer_address: ip(peer),
+            peer_port: peer.port(),
             old_names: context.semconv_dup,
         }
     }
@@ -101,12 +108,8 @@ impl Describe {
         }
         a.push("server.address", origin.host.map_or_else(|| ip(self.server), str::to_string));
         a.push("server.port", origin.port.unwrap_or(self.server.port()));
-        let peer = match self.role {
-            Role::Server => self.client,
-            Role::Client => self.server,
-        };
-        a.push("network.peer.address", ip(peer));
-        a.push("network.peer.port", peer.port());
+        a.push("network.peer.address", self.peer_address.clone());
+        a.push("network.peer.port", self.peer_port);
         a.push("network.protocol.version", if head.minor == 0 { "1.0" } else { "1.1" });
         if self.old_names {
             old_names::add(self.role, &mut a);
@@ -129,10 +132,7 @@ impl Describe {
         if let Some(query) = target.query.filter(|q| !q.is_empty()) {
             a.push("url.query", mask::query(query).into_owned());
         }
-        match forwarded::client(fields) {
-            Some(client) => a.push("client.address", client.to_string()),
-            None => a.push("client.address", ip(self.client)),
-        }
+        a.push("client.address", forwarded::client(fields).unwrap_or(&self.peer_address).to_string());
         if let Some(agent) = fields.user_agent {
             a.push("user_agent.original", agent.to_string());
         }

@@ -1,5 +1,7 @@
 //! HTTP/1.x (RFC 9112), with the attributes of the OpenTelemetry HTTP semantic conventions.
 
+#[cfg(test)]
+mod attribute_tests;
 mod attributes;
 mod body;
 mod forwarded;
