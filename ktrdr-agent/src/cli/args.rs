@@ -143,6 +143,9 @@ pub struct Run {
     /// What to observe.
     #[command(flatten)]
     pub scope: Scope,
+    /// At the end, write what was seen, read, lost and exported to this file, as JSON.
+    #[arg(long, value_name = "FILE")]
+    pub stats_out: Option<PathBuf>,
     /// Stop after this time, e.g. 30s.
     #[arg(long, value_name = "TIME", value_parser = period)]
     pub duration: Option<Period>,

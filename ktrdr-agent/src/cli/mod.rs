@@ -44,6 +44,7 @@ fn run(args: Args) -> anyhow::Result<ExitCode> {
             let options = RunOptions {
                 duration: a.duration.map(|p| p.0),
                 spans_out: a.common.spans_out.clone(),
+                stats_out: a.stats_out.clone(),
                 record: None,
                 export: true,
             };
@@ -53,9 +54,11 @@ fn run(args: Args) -> anyhow::Result<ExitCode> {
             let settings = a.common.settings(a.overrides())?;
             let options = RunOptions {
                 duration: a.duration.map(|p| p.0),
-                spans_out: None,
+                spans_out: a.common.spans_out.clone(),
+                stats_out: None,
                 record: Some(a.out.clone()),
-                export: false,
+                // A recording needs no spans, but those asked for show what a replay must give.
+                export: a.common.spans_out.is_some(),
             };
             pipeline::live::run(&settings, &options)?;
         }

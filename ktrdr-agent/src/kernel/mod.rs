@@ -163,6 +163,11 @@ impl Kernel {
         Ok(Kernel { ebpf, ring, controls, hook, probes, warnings })
     }
 
+    /// Detaches all programs: nothing more is produced. What is in the ring and the counters can still be read.
+    pub fn detach(&mut self) {
+        probes::detach_all(&mut self.ebpf);
+    }
+
     /// The hook in use; never [`Hook::Auto`].
     pub fn hook(&self) -> Hook {
         self.hook

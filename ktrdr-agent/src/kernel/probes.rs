@@ -208,6 +208,22 @@ fn syscall(program: &mut Program, name: &str) -> Result<(), String> {
     program.attach("syscalls", name).map(|_| ()).map_err(reason)
 }
 
+/// Detaches and unloads every program. One that is not loaded has nothing to detach.
+pub(super) fn detach_all(ebpf: &mut Ebpf) {
+    for (name, program) in ebpf.programs_mut() {
+        let result = match program {
+            Program::BtfTracePoint(p) => p.unload(),
+            Program::TracePoint(p) => p.unload(),
+            Program::UProbe(p) => p.unload(),
+            _ => continue,
+        };
+        match result {
+            Ok(()) | Err(ProgramError::NotLoaded) => {}
+            Err(error) => tracing::warn!("{name} could not be detached: {error}"),
+        }
+    }
+}
+
 /// An error with its causes; a verifier log is cut to its end, where the refusal is.
 pub(super) fn reason(error: ProgramError) -> String {
     let mut text = match &error {

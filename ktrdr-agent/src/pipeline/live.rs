@@ -1,5 +1,6 @@
 //! The live agent: kernel → metadata → core → exporters, in one loop on one thread; every sink has its own.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -10,6 +11,7 @@ use ktrdr_ebpf_common::{Counter, EventHeader};
 use zerocopy::FromBytes;
 
 use super::recorder::Recorder;
+use super::stats::{self, Stats};
 use super::{FLUSH, RunOptions, options};
 use crate::core::{Core, Output};
 use crate::event::shell::{Lost, ShellEvent, tick};
@@ -46,13 +48,14 @@ pub fn run(settings: &Settings, run: &RunOptions) -> anyhow::Result<()> {
     let kernel = Kernel::load(&options::kernel(settings))?;
     let mut meta = Metadata::new(settings);
     let core = Core::new(options::core(settings, meta.port_names()));
+    let stream = Stream { core, recorder, shell_records: 0 };
     let facts = meta.start();
-    let mut live =
-        Live { kernel, meta, core, exporters, recorder, lost: [0; LOSSES.len()], misses: 0, wall: 0 };
+    let mut live = Live { kernel, meta, stream, exporters, lost: [0; LOSSES.len()], misses: 0, wall: 0 };
     for fact in facts {
         live.fact(&fact)?;
     }
-    live.announce(started.elapsed());
+    let ready = started.elapsed();
+    live.announce(ready);
     let mut next_housekeeping = Instant::now() + HOUSEKEEPING;
     while !stop.load(Ordering::Relaxed) && run.duration.is_none_or(|d| started.elapsed() < d) {
         live.turn(FLUSH_INTERVAL)?;
@@ -61,16 +64,15 @@ pub fn run(settings: &Settings, run: &RunOptions) -> anyhow::Result<()> {
             live.housekeeping()?;
         }
     }
-    live.stop()
+    live.stop(ready, run.stats_out.as_deref())
 }
 
 /// Everything a running agent consists of.
 struct Live {
     kernel: Kernel,
     meta: Metadata,
-    core: Core,
+    stream: Stream,
     exporters: Exporters,
-    recorder: Option<Recorder>,
     lost: [u64; LOSSES.len()],
     misses: u64,
     wall: i64,
@@ -79,30 +81,30 @@ struct Live {
 impl Live {
     /// One turn: what the kernel has, then time, then what came out.
     fn turn(&mut self, wait: Duration) -> anyhow::Result<usize> {
-        let Self { kernel, meta, core, recorder, .. } = self;
+        let Self { kernel, meta, stream, .. } = self;
         let mut failed = None;
         let n = kernel.poll(wait, &mut |record| {
             if let Ok((header, _)) = EventHeader::read_from_prefix(record)
                 && let Some(fact) = meta.observe(&header, record)
-                && let Err(e) = feed(core, recorder, &fact.to_record(header.ts))
+                && let Err(e) = stream.fact(&fact.to_record(header.ts))
             {
                 failed = Some(e);
             }
-            if let Err(e) = feed(core, recorder, record) {
+            if let Err(e) = stream.feed(record) {
                 failed = Some(e);
             }
         })?;
         if let Some(e) = failed {
             return Err(e);
         }
-        feed(&mut self.core, &mut self.recorder, &tick(clock::boot_now_ns()))?;
+        self.stream.fact(&tick(clock::boot_now_ns()))?;
         self.outputs()?;
         Ok(n)
     }
 
     /// Does what the core asks for.
     fn outputs(&mut self) -> anyhow::Result<()> {
-        while let Some(output) = self.core.next_output() {
+        while let Some(output) = self.stream.core.next_output() {
             match output {
                 Output::Span(span) => self.exporters.submit(*span),
                 Output::Capture(conn, bytes) => {
@@ -118,7 +120,7 @@ impl Live {
     }
 
     fn fact(&mut self, fact: &ShellEvent) -> anyhow::Result<()> {
-        feed(&mut self.core, &mut self.recorder, &fact.to_record(clock::boot_now_ns()))
+        self.stream.fact(&fact.to_record(clock::boot_now_ns()))
     }
 
     /// Losses and clock changes become part of the stream.
@@ -170,48 +172,57 @@ impl Live {
         );
     }
 
-    /// Takes what the ring still holds, finishes what is open, delivers, detaches.
-    fn stop(mut self) -> anyhow::Result<()> {
+    /// Detaches, takes what the ring still holds, finishes what is open, delivers.
+    fn stop(mut self, ready: Duration, stats_out: Option<&Path>) -> anyhow::Result<()> {
         const DRAIN: Duration = Duration::from_millis(150);
+        self.housekeeping()?;
+        // First of all: what is counted from here on could not be read any more.
+        self.kernel.detach();
         let until = Instant::now() + DRAIN;
         while self.turn(Duration::ZERO)? > 0 && Instant::now() < until {}
         self.housekeeping()?;
         self.fact(&ShellEvent::End)?;
         self.outputs()?;
-        let counters = self.kernel.counters()?;
-        let (submitted, read) = (counters[Counter::Submitted as usize], self.kernel.records_read());
+        let run = stats::Run {
+            ready_ms: u64::try_from(ready.as_millis()).unwrap_or(u64::MAX),
+            kernel: self.kernel.counters()?,
+            program_runs_missed: self.misses,
+            records_read: self.kernel.records_read(),
+            shell_records: self.stream.shell_records,
+        };
         drop(self.kernel);
         let books = self.exporters.flush_and_stop(FLUSH);
-        if let Some(recorder) = self.recorder {
+        if let Some(recorder) = self.stream.recorder {
             tracing::info!("{} records written", recorder.finish()?);
         }
-        let counts = self.core.counts();
-        tracing::info!("{read} of {submitted} records read, {} spans", counts.assembly.emitted);
-        let refused: u64 = counts.undecoded.values().sum();
-        if refused > 0 {
-            tracing::warn!("{refused} records were not understood: {:?}", counts.undecoded);
-        }
-        for (sink, b) in books {
-            let dropped = b.dropped_full + b.dropped_stop;
-            if dropped > 0 || b.rejected > 0 {
-                tracing::warn!(
-                    "{sink}: {} spans dropped, {} rejected of {}",
-                    dropped,
-                    b.rejected,
-                    b.submitted
-                );
-            }
-        }
-        Ok(())
+        let stats = Stats::new(&run, &self.stream.core.counts(), &books);
+        stats.report();
+        stats_out.map_or(Ok(()), |path| stats.write(path))
     }
 }
 
-fn feed(core: &mut Core, recorder: &mut Option<Recorder>, record: &[u8]) -> anyhow::Result<()> {
-    if let Some(r) = recorder {
-        r.record(record)?;
+/// The records on their way to the core and, if there is one, into the recording.
+struct Stream {
+    core: Core,
+    recorder: Option<Recorder>,
+    shell_records: u64,
+}
+
+impl Stream {
+    /// A record of the kernel programs.
+    fn feed(&mut self, record: &[u8]) -> anyhow::Result<()> {
+        if let Some(r) = &mut self.recorder {
+            r.record(record)?;
+        }
+        self.core.feed(record);
+        Ok(())
     }
-    core.feed(record);
-    Ok(())
+
+    /// A record of the shell.
+    fn fact(&mut self, record: &[u8]) -> anyhow::Result<()> {
+        self.shell_records += 1;
+        self.feed(record)
+    }
 }
 
 /// One clear sentence instead of the kernel's EPERM.

@@ -5,6 +5,7 @@ pub mod live;
 mod options;
 mod recorder;
 pub mod replay;
+mod stats;
 
 pub use options::kernel as kernel_options;
 
@@ -22,6 +23,8 @@ pub struct RunOptions {
     pub duration: Option<Duration>,
     /// Also write spans as JSON lines to this file.
     pub spans_out: Option<PathBuf>,
+    /// Write the books of the run to this file.
+    pub stats_out: Option<PathBuf>,
     /// Write raw records to this file.
     pub record: Option<PathBuf>,
     /// Make and export spans.

@@ -1,0 +1,156 @@
+//! The books of a run, for `--stats-out`: what the kernel saw, what was read, what became of it.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::Context;
+use ktrdr_ebpf_common::Counter;
+use serde::Serialize;
+
+use crate::core::CoreCounts;
+use crate::export::Books;
+use crate::kernel::CounterValues;
+
+/// The books of a run that ended. `read + shell_records = decoded + undecoded`, and what the kernel produced is
+/// `read` plus its counted losses.
+#[derive(Debug, Serialize)]
+pub struct Stats {
+    /// From start to observing, in milliseconds.
+    pub ready_ms: u64,
+    /// Counters of the kernel programs, by name.
+    pub kernel: BTreeMap<&'static str, u64>,
+    /// Program runs that the kernel refused.
+    pub program_runs_missed: u64,
+    /// Records read from the ring.
+    pub records_read: u64,
+    /// Records that the shell put into the stream.
+    pub shell_records: u64,
+    /// Records decoded.
+    pub decoded: u64,
+    /// Records refused by the decoder, by reason.
+    pub undecoded: BTreeMap<String, u64>,
+    /// Bytes of followed connections: `moved = parsed + skipped + lost`.
+    pub bytes: Bytes,
+    /// Transfers on connections whose addresses nobody told.
+    pub transfers_without_address: u64,
+    /// Connections given up because too many were open.
+    pub connections_evicted: u64,
+    /// Responses that belong to no known request.
+    pub unpaired_responses: u64,
+    /// Requests given up because too many were open on one connection.
+    pub requests_given_up: u64,
+    /// Failed connects made good by another address.
+    pub connects_recovered: u64,
+    /// Connecting sockets closed early.
+    pub connects_abandoned: u64,
+    /// Spans emitted.
+    pub spans: u64,
+    /// Spans that ended after they were forgotten.
+    pub orphan_spans: u64,
+    /// What became of the spans, by sink.
+    pub sinks: BTreeMap<&'static str, Sink>,
+}
+
+/// What became of the bytes that moved.
+#[derive(Debug, Serialize)]
+pub struct Bytes {
+    /// Moved by recorded transfers.
+    pub moved: u64,
+    /// Consumed by a parser.
+    pub parsed: u64,
+    /// Passed as bodies, captured or not.
+    pub skipped: u64,
+    /// Not understood.
+    pub lost: u64,
+}
+
+/// The books of one sink, as in [`Books`].
+#[derive(Debug, Serialize)]
+pub struct Sink {
+    submitted: u64,
+    exported: u64,
+    dropped_full: u64,
+    dropped_stop: u64,
+    rejected: u64,
+    retried: u64,
+}
+
+/// What only the live loop knows.
+pub struct Run {
+    /// From start to observing, in milliseconds.
+    pub ready_ms: u64,
+    /// Counters of the kernel programs.
+    pub kernel: CounterValues,
+    /// Program runs that the kernel refused.
+    pub program_runs_missed: u64,
+    /// Records read from the ring.
+    pub records_read: u64,
+    /// Records that the shell put into the stream.
+    pub shell_records: u64,
+}
+
+impl Stats {
+    /// Puts the books together.
+    pub fn new(run: &Run, core: &CoreCounts, sinks: &[(&'static str, Books)]) -> Self {
+        let engine = &core.engine;
+        Self {
+            ready_ms: run.ready_ms,
+            kernel: Counter::ALL.iter().map(|c| (c.name(), run.kernel[*c as usize])).collect(),
+            program_runs_missed: run.program_runs_missed,
+            records_read: run.records_read,
+            shell_records: run.shell_records,
+            decoded: core.decoded,
+            undecoded: core.undecoded.iter().map(|(why, n)| (format!("{why:?}"), *n)).collect(),
+            bytes: Bytes {
+                moved: engine.moved,
+                parsed: engine.bytes.parsed,
+                skipped: engine.bytes.skipped,
+                lost: engine.bytes.lost,
+            },
+            transfers_without_address: core.unknown_conn,
+            connections_evicted: engine.conns_evicted,
+            unpaired_responses: engine.unpaired_responses,
+            requests_given_up: engine.requests_given_up,
+            connects_recovered: core.connects_recovered,
+            connects_abandoned: core.connects_abandoned,
+            spans: core.assembly.emitted,
+            orphan_spans: core.assembly.orphans,
+            sinks: sinks
+                .iter()
+                .map(|(name, b)| {
+                    let sink = Sink {
+                        submitted: b.submitted,
+                        exported: b.exported,
+                        dropped_full: b.dropped_full,
+                        dropped_stop: b.dropped_stop,
+                        rejected: b.rejected,
+                        retried: b.retried,
+                    };
+                    (*name, sink)
+                })
+                .collect(),
+        }
+    }
+
+    /// Says on standard error how complete the run was.
+    pub fn report(&self) {
+        let submitted = self.kernel.get(Counter::Submitted.name()).copied().unwrap_or(0);
+        tracing::info!("{} of {submitted} records read, {} spans", self.records_read, self.spans);
+        let refused: u64 = self.undecoded.values().sum();
+        if refused > 0 {
+            tracing::warn!("{refused} records were not understood: {:?}", self.undecoded);
+        }
+        for (name, s) in &self.sinks {
+            let dropped = s.dropped_full + s.dropped_stop;
+            if dropped > 0 || s.rejected > 0 {
+                tracing::warn!("{name}: {dropped} spans dropped, {} rejected of {}", s.rejected, s.submitted);
+            }
+        }
+    }
+
+    /// Writes the books to `path` as JSON.
+    pub fn write(&self, path: &Path) -> anyhow::Result<()> {
+        let text = serde_json::to_string_pretty(self).context("the books as JSON")?;
+        std::fs::write(path, text + "\n").with_context(|| format!("cannot write {}", path.display()))
+    }
+}

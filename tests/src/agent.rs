@@ -1,0 +1,227 @@
+//! A running agent with its own files, and what it left behind.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde::Deserialize;
+use tempfile::TempDir;
+
+use crate::process::{Process, root};
+use crate::span::{Span, brief};
+use crate::wait;
+
+/// What its log says once every program is attached.
+const READY: &str = "observing";
+/// The agent promises to end within this time after Ctrl-C.
+const END: Duration = Duration::from_secs(1);
+
+/// The agent's binary: `KTRDR_AGENT_BIN`, else the newest one built here.
+pub fn binary() -> PathBuf {
+    if let Some(path) = std::env::var_os("KTRDR_AGENT_BIN") {
+        let path = PathBuf::from(path);
+        assert!(path.exists(), "KTRDR_AGENT_BIN names {}, which is not there", path.display());
+        return path;
+    }
+    let built = ["debug", "release"].map(|profile| root().join("target").join(profile).join("ktrdr-agent"));
+    let newest = built
+        .into_iter()
+        .filter_map(|path| Some((std::fs::metadata(&path).ok()?.modified().ok()?, path)))
+        .max();
+    match newest {
+        Some((_, path)) => path,
+        None => panic!("there is no agent to test: `cargo build -p ktrdr-agent` makes one"),
+    }
+}
+
+/// Whether these tests can run. Off CI, without root, they say so and pass.
+pub fn can_observe() -> bool {
+    // SAFETY: no arguments, cannot fail.
+    let root = unsafe { libc::geteuid() } == 0;
+    assert!(root || std::env::var_os("CI").is_none(), "the end-to-end tests need root");
+    if !root {
+        eprintln!("skipped: observing needs root");
+    }
+    root
+}
+
+/// How to start an agent.
+pub struct Options {
+    arguments: Vec<String>,
+    environment: Vec<(String, String)>,
+}
+
+impl Options {
+    /// An agent for connections with these ports only, so that tests side by side do not see each other.
+    pub fn ports(ports: &[u16]) -> Self {
+        let mut arguments = vec!["run".to_owned(), "--console".into(), "off".into()];
+        arguments.extend(ports.iter().flat_map(|p| ["--port".to_owned(), p.to_string()]));
+        Self { arguments, environment: Vec::new() }
+    }
+
+    /// An agent that records, too.
+    pub fn recording(ports: &[u16], out: &Path) -> Self {
+        let mut options = Self::ports(ports);
+        options.arguments[0] = "record".into();
+        options.args(&["--out", &out.to_string_lossy()])
+    }
+
+    /// With more arguments.
+    #[must_use]
+    pub fn args(mut self, arguments: &[&str]) -> Self {
+        self.arguments.extend(arguments.iter().map(|a| (*a).to_owned()));
+        self
+    }
+
+    /// With an environment variable.
+    #[must_use]
+    pub fn env(mut self, key: &str, value: &str) -> Self {
+        self.environment.push((key.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Starts it and waits until it observes.
+    pub fn start(self) -> Agent {
+        let dir = tempfile::tempdir().unwrap();
+        let (spans, log) = (dir.path().join("spans.jsonl"), dir.path().join("agent.log"));
+        let mut command = Command::new(binary());
+        command.args(&self.arguments).arg("--spans-out").arg(&spans);
+        let stats = (self.arguments[0] == "run").then(|| dir.path().join("stats.json"));
+        if let Some(stats) = &stats {
+            command.arg("--stats-out").arg(stats);
+        }
+        command.envs(self.environment).env_remove("RUST_LOG");
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&log).unwrap());
+        let mut process = Process::start_as_is(command);
+        let read = || std::fs::read_to_string(&log).unwrap_or_default();
+        let ready = wait::within(wait::DEADLINE, || match process.ended() {
+            Some(status) => panic!("the agent ended ({status}): {}", read()),
+            None => read().contains(READY).then_some(()),
+        });
+        assert!(ready.is_some(), "the agent does not observe: {}", read());
+        Agent { process, spans, stats, log, _dir: dir }
+    }
+}
+
+/// A running agent.
+pub struct Agent {
+    process: Process,
+    spans: PathBuf,
+    stats: Option<PathBuf>,
+    log: PathBuf,
+    _dir: TempDir,
+}
+
+/// What an agent left behind.
+#[derive(Debug)]
+pub struct Finished {
+    /// All its spans.
+    pub spans: Vec<Span>,
+    /// The same, as it wrote them.
+    pub text: String,
+    /// Its books, if it was a `run`.
+    pub stats: Option<Stats>,
+    /// Its log.
+    pub log: String,
+    /// From Ctrl-C to its end.
+    pub took: Duration,
+}
+
+/// The books that `--stats-out` writes.
+#[derive(Debug, Deserialize)]
+pub struct Stats {
+    pub ready_ms: u64,
+    pub kernel: BTreeMap<String, u64>,
+    pub program_runs_missed: u64,
+    pub records_read: u64,
+    pub shell_records: u64,
+    pub decoded: u64,
+    pub undecoded: BTreeMap<String, u64>,
+    pub bytes: Bytes,
+    pub transfers_without_address: u64,
+    pub unpaired_responses: u64,
+    pub requests_given_up: u64,
+    pub connects_recovered: u64,
+    pub connects_abandoned: u64,
+    pub spans: u64,
+    pub sinks: BTreeMap<String, BTreeMap<String, u64>>,
+}
+
+/// What became of the bytes that moved.
+#[derive(Debug, Deserialize)]
+pub struct Bytes {
+    pub moved: u64,
+    pub parsed: u64,
+    pub skipped: u64,
+    pub lost: u64,
+}
+
+impl Agent {
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Spans so far.
+    pub fn spans(&self) -> Vec<Span> {
+        Span::parse_all(&self.text())
+    }
+
+    fn text(&self) -> String {
+        std::fs::read_to_string(&self.spans).unwrap_or_default()
+    }
+
+    /// Its log so far.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Waits until `enough` spans are there.
+    pub fn wait_for(&self, what: &str, enough: impl Fn(&[Span]) -> bool) -> Vec<Span> {
+        let found = wait::within(wait::DEADLINE, || Some(self.spans()).filter(|s| enough(s)));
+        found.unwrap_or_else(|| panic!("no {what} in:\n{}\n{}", brief(&self.spans()), self.log()))
+    }
+
+    /// Waits for a number of spans.
+    pub fn wait_for_spans(&self, n: usize) -> Vec<Span> {
+        // Parsing thousands of spans every few milliseconds would take the machine from those who work.
+        wait::within(wait::DEADLINE, || {
+            (self.text().bytes().filter(|b| *b == b'\n').count() >= n).then_some(())
+        });
+        self.wait_for(&format!("{n} spans"), |s| s.len() >= n)
+    }
+
+    /// Ends it as Ctrl-C does. It must end in time, in order, and without a word of error.
+    pub fn stop(mut self) -> Finished {
+        let begin = Instant::now();
+        self.process.signal(libc::SIGINT);
+        let status = self.process.wait(wait::DEADLINE);
+        let took = begin.elapsed();
+        let log = self.log();
+        let status = status.unwrap_or_else(|| panic!("the agent does not end: {log}"));
+        assert!(status.success(), "the agent ended with {status}: {log}");
+        assert!(took < END * patience(), "the agent took {took:?} to end: {log}");
+        for bad in [" ERROR ", "panicked"] {
+            assert!(!log.contains(bad), "the agent's log has {bad:?}: {log}");
+        }
+        let text = self.text();
+        let stats = self.stats.as_ref().map(|path| {
+            let text = std::fs::read_to_string(path).unwrap();
+            serde_json::from_str(&text).unwrap_or_else(|e| panic!("{e} in {text}"))
+        });
+        Finished { spans: Span::parse_all(&text), text, stats, log, took }
+    }
+}
+
+/// By how much a promise of time may be stretched: on a machine with many more programs than cores it is the
+/// machine that is late.
+pub fn patience() -> u32 {
+    let load: f64 = std::fs::read_to_string("/proc/loadavg")
+        .ok()
+        .and_then(|text| text.split_whitespace().next()?.parse().ok())
+        .unwrap_or(0.0);
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    if load > 2.0 * cores as f64 { 5 } else { 1 }
+}
