@@ -12,5 +12,6 @@ pub mod kernel;
 pub mod meta;
 pub mod pipeline;
 pub mod protocol;
+pub mod python;
 pub mod settings;
 pub mod trace;

@@ -1,0 +1,92 @@
+//! `/proc/PID/maps`: which file may hold the interpreter, and where it is loaded.
+
+use std::io::{self, BufRead, BufReader, Read};
+
+/// Lines read of a process's map: a process with many thousands of mappings has its libraries among the first.
+const MAX_LINES: usize = 20_000;
+/// Longest line: a path has at most 4,096 bytes.
+const MAX_BYTES: u64 = 16 << 20;
+
+/// The first mapping of a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mapping {
+    /// Address of its first byte.
+    pub start: u64,
+    /// Offset of that byte in the file.
+    pub offset: u64,
+    /// Device as `maps` prints it, e.g. `fd:01`.
+    pub dev: String,
+    /// Inode.
+    pub inode: u64,
+    /// Path as the process sees it.
+    pub path: String,
+}
+
+/// The files of a process that may hold CPython, likeliest first: libpython, then the executable.
+///
+/// # Errors
+/// No such process, or no permission.
+pub fn candidates(tgid: u32) -> io::Result<Vec<Mapping>> {
+    let file = std::fs::File::open(format!("/proc/{tgid}/maps"))?;
+    let exe = std::fs::read_link(format!("/proc/{tgid}/exe"))?;
+    Ok(select(file, &exe.to_string_lossy()))
+}
+
+fn select(maps: impl Read, exe: &str) -> Vec<Mapping> {
+    let (mut libs, mut exes): (Vec<Mapping>, Vec<Mapping>) = (Vec::new(), Vec::new());
+    for line in BufReader::new(maps.take(MAX_BYTES)).split(b'\n').take(MAX_LINES) {
+        let Ok(line) = line else { break };
+        let Some(m) = parse(&String::from_utf8_lossy(&line)) else { continue };
+        let name = m.path.rsplit('/').next().unwrap_or_default();
+        let into = if name.starts_with("libpython") && name.contains(".so") {
+            &mut libs
+        } else if m.path == exe {
+            &mut exes
+        } else {
+            continue;
+        };
+        if !into.iter().any(|known| known.inode == m.inode && known.dev == m.dev) {
+            into.push(m);
+        }
+    }
+    libs.append(&mut exes);
+    libs
+}
+
+/// `start-end perms offset dev inode path`
+fn parse(line: &str) -> Option<Mapping> {
+    let mut words = line.split_ascii_whitespace();
+    let (start, _) = words.next()?.split_once('-')?;
+    let start = u64::from_str_radix(start, 16).ok()?;
+    let _perms = words.next()?;
+    let offset = u64::from_str_radix(words.next()?, 16).ok()?;
+    let dev = words.next()?.to_owned();
+    let inode = words.next()?.parse().ok()?;
+    // The path begins at the first slash: it may hold blanks.
+    let path = line.get(line.find('/')?..)?.trim_end_matches(" (deleted)").to_owned();
+    Some(Mapping { start, offset, dev, inode, path })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn libpython_comes_before_the_executable_and_each_once() {
+        let maps = "\
+55e0-55f0 r--p 00000000 fd:01 12 /opt/my python/bin/python3.13
+55f0-5600 r-xp 00001000 fd:01 12 /opt/my python/bin/python3.13
+7f00-7f10 r--p 00000000 fd:01 77 /opt/lib/libpython3.13.so.1.0
+7f10-7f20 r-xp 00010000 fd:01 77 /opt/lib/libpython3.13.so.1.0
+7f30-7f40 r--p 00000000 fd:01 78 /lib/libc.so.6
+7ffd-7ffe rw-p 00000000 00:00 0 [stack]
+garbage
+";
+        let found = select(maps.as_bytes(), "/opt/my python/bin/python3.13");
+        let paths: Vec<_> = found.iter().map(|m| (m.path.as_str(), m.start)).collect();
+        assert_eq!(
+            paths,
+            [("/opt/lib/libpython3.13.so.1.0", 0x7f00), ("/opt/my python/bin/python3.13", 0x55e0)]
+        );
+    }
+}

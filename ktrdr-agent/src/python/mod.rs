@@ -1,0 +1,18 @@
+//! CPython processes: where a thread keeps its current `contextvars` context, and where contexts are copied.
+//!
+//! Nothing private of the interpreter is called or patched: exported symbols, its own published offsets (3.13+) or a
+//! table, all checked against the live process before anything is believed.
+//!
+//! - [`image`]: the interpreter's file: symbols, version, the cheapest place for the probe.
+//! - [`offsets`]: where the fields are, by version.
+//! - [`memory`], [`walk`]: bounded reading of a process's threads.
+//! - [`process`]: all of that for one process.
+
+pub mod image;
+pub mod maps;
+pub mod memory;
+pub mod offsets;
+pub mod process;
+pub mod walk;
+
+pub use process::{PythonProcess, Tls};

@@ -1,0 +1,285 @@
+//! One CPython process: its threads, and where each keeps its current context.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use ktrdr_ebpf_common::maps::PyThread;
+
+use super::image::{Image, ImageError};
+use super::maps::{self, Mapping};
+use super::memory::{Memory, ProcessMemory};
+use super::offsets::{self, Offsets, Version};
+use super::walk::{self, ThreadState};
+
+/// Why a process's contexts cannot be followed.
+#[derive(Debug, thiserror::Error)]
+pub enum PythonError {
+    /// No interpreter in it (yet).
+    #[error("not a CPython process")]
+    NotPython,
+    /// The process cannot be read, or is gone.
+    #[error("its memory cannot be read: {0}")]
+    Io(#[from] io::Error),
+    /// Its interpreter's file cannot be used.
+    #[error("{0}")]
+    Image(#[from] ImageError),
+    /// A version outside the table.
+    #[error("CPython {0} is not known to this build")]
+    Version(String),
+    /// The layout is not the expected one, or the interpreter has not started yet.
+    #[error("no thread state of the interpreter belongs to a thread of the process")]
+    NoThread,
+    /// The field does not hold contexts.
+    #[error("the thread states do not hold contexts where CPython {0} keeps them")]
+    NoContext(Version),
+}
+
+impl PythonError {
+    /// May be different in a moment: the interpreter is starting.
+    pub fn may_pass(&self) -> bool {
+        matches!(self, Self::NotPython | Self::NoThread | Self::NoContext(_))
+    }
+}
+
+/// Where every thread of a process finds its own thread state: the interpreter's thread-specific value
+/// (`autoTSSkey`) at this offset from the thread pointer (x86_64: `fs` base, glibc).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tls {
+    /// Bytes from the thread pointer.
+    pub offset: u32,
+    /// Offset of `context` in the thread state.
+    pub context: u32,
+}
+
+/// A process whose interpreter was found.
+#[derive(Debug)]
+pub struct PythonProcess {
+    /// Process id.
+    pub tgid: u32,
+    /// Version.
+    pub version: Version,
+    /// Offsets in use.
+    pub offsets: Offsets,
+    /// The interpreter's file, as the agent reaches it.
+    pub path: PathBuf,
+    /// Device and inode of it, as in `maps`.
+    pub file: (String, u64),
+    /// What the file says.
+    pub image: Arc<Image>,
+    runtime: u64,
+    context_type: u64,
+    /// Offset of an object's type.
+    object_type: u64,
+    memory: ProcessMemory,
+}
+
+/// Offset of `ob_type` in an object.
+const OB_TYPE: u64 = 8;
+/// The same in a free-threaded build.
+const OB_TYPE_FREE_THREADED: u64 = 24;
+
+/// Offset of `tid` in glibc's `struct pthread` (x86_64: `nptl/descr.h` behind a 704-byte `tcbhead_t`).
+const PTHREAD_TID: u64 = 0x2d0;
+/// Bytes of a pthread structure searched for the thread id and the thread-specific values: glibc 2.36 has 0x900.
+const PTHREAD_SIZE: usize = 0x900;
+
+impl PythonProcess {
+    /// Looks at a process. `image` gives the parsed file of a mapping (cached by the caller).
+    ///
+    /// # Errors
+    /// It is no CPython process, or not one that can be followed.
+    pub fn open(
+        tgid: u32,
+        mut image: impl FnMut(&Mapping, PathBuf) -> Result<Arc<Image>, ImageError>,
+    ) -> Result<Self, PythonError> {
+        for mapping in maps::candidates(tgid)? {
+            let path = PathBuf::from(format!("/proc/{tgid}/root{}", mapping.path));
+            let image = match image(&mapping, path.clone()) {
+                Ok(image) => image,
+                Err(ImageError::NotPython) => continue,
+                Err(e) => return Err(e.into()),
+            };
+            let Some(bias) = image.bias(mapping.start, mapping.offset) else { continue };
+            let memory = ProcessMemory::open(tgid)?;
+            let runtime = image.runtime.wrapping_add(bias);
+            let published = offsets::published(&memory, runtime)?;
+            let version = published.map(|p| p.version).or(image.version);
+            let Some(version) = version else {
+                return Err(PythonError::Version("of unknown version".into()));
+            };
+            let mut offsets = offsets::by_version(version.minor)
+                .ok_or_else(|| PythonError::Version(version.to_string()))?;
+            if let Some(p) = published {
+                offsets.interpreters = p.interpreters;
+                offsets.interp_next = p.interp_next;
+                offsets.threads = p.threads;
+            }
+            let free_threaded = published.is_some_and(|p| p.free_threaded);
+            return Ok(Self {
+                tgid,
+                version,
+                offsets,
+                path,
+                file: (mapping.dev, mapping.inode),
+                context_type: image.context_type.wrapping_add(bias),
+                image,
+                runtime,
+                object_type: if free_threaded { OB_TYPE_FREE_THREADED } else { OB_TYPE },
+                memory,
+            });
+        }
+        Err(PythonError::NotPython)
+    }
+
+    /// The threads of the process that run Python, with their thread states.
+    ///
+    /// # Errors
+    /// Nothing in the interpreter's list belongs to this process, or it holds no contexts: the layout is not what
+    /// was expected, or the interpreter has not started.
+    pub fn threads(&self) -> Result<Vec<(u32, ThreadState)>, PythonError> {
+        let states = walk::thread_states(&self.memory, self.runtime, &self.offsets)?;
+        let live = live_threads(self.tgid)?;
+        let found = match_threads(&self.memory, &states, &live);
+        if found.is_empty() {
+            return Err(PythonError::NoThread);
+        }
+        // A context may go while it is looked at, so one proof is enough; but something else in all of them is not.
+        let contexts = found.iter().map(|(_, s)| s.context).filter(|c| *c != 0);
+        let kinds: Vec<bool> = contexts
+            .map(|c| {
+                self.memory.u64(c.wrapping_add(self.object_type)).is_ok_and(|kind| kind == self.context_type)
+            })
+            .collect();
+        if !kinds.is_empty() && !kinds.contains(&true) {
+            return Err(PythonError::NoContext(self.version));
+        }
+        Ok(found)
+    }
+
+    /// What the kernel programs need of each thread.
+    ///
+    /// # Errors
+    /// As [`Self::threads`].
+    pub fn resolve_threads(&self) -> Result<Vec<(u32, PyThread)>, PythonError> {
+        Ok(self.threads()?.into_iter().map(|(tid, state)| (tid, self.kernel_thread(&state))).collect())
+    }
+
+    fn kernel_thread(&self, state: &ThreadState) -> PyThread {
+        PyThread { tstate: state.addr, context_offset: self.offsets.context as u32, tgid: self.tgid }
+    }
+
+    /// Where each thread, also one that does not exist yet, finds its thread state; `None` where that is not known
+    /// (other C libraries, other machines, or no agreement between the threads).
+    pub fn tls(&self, threads: &[(u32, ThreadState)]) -> Option<Tls> {
+        if !cfg!(target_arch = "x86_64") {
+            return None;
+        }
+        let mut common: Option<Vec<usize>> = None;
+        // A few threads tell as much as ten thousand.
+        for (_, state) in threads.iter().take(16) {
+            // The first word of the structure the thread pointer points to is its own address.
+            if self.memory.u64(state.pthread).ok()? != state.pthread {
+                return None;
+            }
+            let mut raw = [0; PTHREAD_SIZE];
+            let raw = readable_prefix(&self.memory, state.pthread, &mut raw);
+            let here = |at: &usize| word(raw, *at) == Some(state.addr);
+            common = Some(match common {
+                None => (0..raw.len()).step_by(8).filter(here).collect(),
+                Some(known) => known.into_iter().filter(here).collect(),
+            });
+        }
+        let offset = u32::try_from(*common?.first()?).ok()?;
+        Some(Tls { offset, context: self.offsets.context as u32 })
+    }
+}
+
+/// As much of `buf` as is mapped, in whole pages' steps.
+fn readable_prefix<'b>(memory: &impl Memory, addr: u64, buf: &'b mut [u8]) -> &'b [u8] {
+    let mut len = buf.len();
+    while len > 0 && memory.read(addr, &mut buf[..len]).is_err() {
+        len = len.saturating_sub(256);
+    }
+    &buf[..len]
+}
+
+fn word(raw: &[u8], at: usize) -> Option<u64> {
+    raw.get(at..)?.first_chunk::<8>().map(|b| u64::from_ne_bytes(*b))
+}
+
+/// The threads of a process: id in its own pid namespace → id in the initial one.
+fn live_threads(tgid: u32) -> io::Result<BTreeMap<u32, u32>> {
+    /// As many as are followed in a process, and then some.
+    const MAX: usize = 32_768;
+    let own = innermost_pid(&fs::read_to_string(format!("/proc/{tgid}/status"))?);
+    let nested = own.is_some_and(|own| own != tgid);
+    let mut live = BTreeMap::new();
+    for entry in fs::read_dir(format!("/proc/{tgid}/task"))?.take(MAX) {
+        let Some(tid) = entry?.file_name().to_str().and_then(|n| n.parse().ok()) else { continue };
+        let inner = if nested {
+            let Ok(status) = fs::read_to_string(format!("/proc/{tgid}/task/{tid}/status")) else { continue };
+            innermost_pid(&status).unwrap_or(tid)
+        } else {
+            tid
+        };
+        live.insert(inner, tid);
+    }
+    Ok(live)
+}
+
+fn innermost_pid(status: &str) -> Option<u32> {
+    status.lines().find_map(|l| l.strip_prefix("NSpid:"))?.split_ascii_whitespace().last()?.parse().ok()
+}
+
+fn match_threads(
+    memory: &impl Memory,
+    states: &[ThreadState],
+    live: &BTreeMap<u32, u32>,
+) -> Vec<(u32, ThreadState)> {
+    let mut found: Vec<(u32, ThreadState)> = match states.first().map(|s| s.native) {
+        None => Vec::new(),
+        Some(Some(_)) => states.iter().filter_map(|s| Some((*live.get(&s.native?)?, *s))).collect(),
+        Some(None) => match_by_pthread(memory, states, live),
+    };
+    // The only thread of a forked child may still carry its parent's id.
+    if found.is_empty()
+        && let ([state], Some((_, tid)), 1) = (states, live.first_key_value(), live.len())
+    {
+        found.push((*tid, *state));
+    }
+    found
+}
+
+/// Before 3.11 a thread state knows its pthread structure only: the C library keeps the thread id somewhere in it.
+fn match_by_pthread(
+    memory: &impl Memory,
+    states: &[ThreadState],
+    live: &BTreeMap<u32, u32>,
+) -> Vec<(u32, ThreadState)> {
+    let tid_at = |s: &ThreadState, offset: u64| {
+        let mut raw = [0; 4];
+        memory.read(s.pthread.wrapping_add(offset), &mut raw).ok()?;
+        live.get(&u32::from_ne_bytes(raw)).copied()
+    };
+    let all = |offset: u64| -> Vec<(u32, ThreadState)> {
+        states.iter().filter_map(|s| Some((tid_at(s, offset)?, *s))).collect()
+    };
+    let distinct = |found: &[(u32, ThreadState)]| {
+        let tids: std::collections::BTreeSet<_> = found.iter().map(|(tid, _)| tid).collect();
+        tids.len() == found.len()
+    };
+    let known = all(PTHREAD_TID);
+    if !known.is_empty() && distinct(&known) {
+        return known;
+    }
+    // Another C library: the place where most structures hold different live thread ids.
+    (0..PTHREAD_SIZE as u64)
+        .step_by(4)
+        .map(all)
+        .filter(|found| distinct(found))
+        .max_by_key(Vec::len)
+        .unwrap_or_default()
+}

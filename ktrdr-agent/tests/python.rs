@@ -1,0 +1,124 @@
+//! The offset table and the thread look-up, checked against whatever interpreters this machine has.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+
+use ktrdr_agent::python::PythonProcess;
+use ktrdr_agent::python::image::Image;
+use ktrdr_agent::python::process::PythonError;
+
+/// Four threads, each inside a context of its own whose address it prints with its native thread id.
+const THREADS: &str = r#"
+import contextvars, sys, threading
+go = threading.Event()
+lock = threading.Lock()
+def inside(ctx):
+    with lock:
+        print(threading.get_native_id(), id(ctx), flush=True)
+    go.wait()
+def work():
+    ctx = contextvars.copy_context()
+    ctx.run(inside, ctx)
+for _ in range(3):
+    threading.Thread(target=work, daemon=True).start()
+ctx = contextvars.copy_context()
+def main(ctx):
+    with lock:
+        print(threading.get_native_id(), id(ctx), flush=True)
+    sys.stdin.readline()
+ctx.run(main, ctx)
+"#;
+
+struct Python {
+    child: Child,
+    out: BufReader<std::process::ChildStdout>,
+}
+
+impl Python {
+    fn start(exe: &Path, script: &str) -> Self {
+        let mut child = Command::new(exe)
+            .args(["-c", script])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("interpreter starts");
+        let out = BufReader::new(child.stdout.take().expect("piped"));
+        Self { child, out }
+    }
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.out.read_line(&mut line).expect("readable");
+        line
+    }
+    fn threads(&mut self, n: usize) -> BTreeMap<u32, u64> {
+        let pair = |line: String| {
+            let (tid, ctx) = line.trim().split_once(' ').expect("two words");
+            (tid.parse().expect("tid"), ctx.parse().expect("address"))
+        };
+        (0..n).map(|_| pair(self.line())).collect()
+    }
+}
+
+impl Drop for Python {
+    fn drop(&mut self) {
+        let _ = self.child.stdin.take().map(|mut s| s.write_all(b"\n"));
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn interpreters() -> Vec<PathBuf> {
+    let mut found: Vec<PathBuf> =
+        ["/usr/bin/python3", "/usr/local/bin/python3"].iter().map(PathBuf::from).collect();
+    let pyenv = std::env::var_os("HOME").map(|h| PathBuf::from(h).join(".pyenv/versions"));
+    for dir in pyenv.iter().filter_map(|p| p.read_dir().ok()).flatten().flatten() {
+        found.push(dir.path().join("bin/python3"));
+    }
+    found.retain(|p| p.exists());
+    found
+}
+
+fn open(tgid: u32) -> Result<PythonProcess, PythonError> {
+    PythonProcess::open(tgid, |m, path| Image::open(&path, &m.path).map(Arc::new))
+}
+
+fn minor(exe: &Path) -> u8 {
+    let out =
+        Command::new(exe).args(["-c", "import sys; print(sys.version_info[1])"]).output().expect("runs");
+    String::from_utf8_lossy(&out.stdout).trim().parse().expect("a number")
+}
+
+#[test]
+fn every_interpreter_here_is_followed_thread_by_thread() {
+    let mut checked = 0;
+    for exe in interpreters() {
+        let minor = minor(&exe);
+        if minor < 8 {
+            continue;
+        }
+        let mut python = Python::start(&exe, THREADS);
+        let truth = python.threads(4);
+        let process = open(python.child.id()).unwrap_or_else(|e| panic!("{}: {e}", exe.display()));
+        assert_eq!(process.version.minor, minor, "{}", exe.display());
+        let threads = process.threads().unwrap_or_else(|e| panic!("{}: {e}", exe.display()));
+        let found: BTreeMap<u32, u64> = threads.iter().map(|(tid, s)| (*tid, s.context)).collect();
+        assert_eq!(found, truth, "{}", exe.display());
+        if cfg!(target_arch = "x86_64") {
+            let tls = process
+                .tls(&threads)
+                .unwrap_or_else(|| panic!("{}: no thread-specific value", exe.display()));
+            println!(
+                "{} {} copies seen at {:?}, state at thread pointer + {:#x}",
+                exe.display(),
+                process.version,
+                process.image.copy,
+                tls.offset
+            );
+        }
+        checked += 1;
+    }
+    assert!(checked > 0, "no interpreter of 3.8 or later on this machine");
+}
