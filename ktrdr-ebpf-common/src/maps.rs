@@ -12,6 +12,8 @@ pub const POLICIES: &str = "POLICIES";
 pub const EXCLUDED: &str = "EXCLUDED";
 /// Hash: tid (`u32`) → [`PyThread`].
 pub const PY_THREADS: &str = "PY_THREADS";
+/// Hash: tgid (`u32`) → [`PyProcess`].
+pub const PY_PROCESSES: &str = "PY_PROCESSES";
 /// Arrays of working memory, one entry per possible CPU (the agent sizes them).
 pub const SCRATCH: [&str; 3] = ["SCRATCH_SEND", "SCRATCH_RECV", "SCRATCH_SYSCALL"];
 
@@ -46,6 +48,16 @@ pub struct PyThread {
     pub context_offset: u32,
     /// Process the thread belongs to: an entry of a reused tid must not be believed.
     pub tgid: u32,
+}
+
+/// Where all threads of a Python process find their own thread state, also those that do not exist yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct PyProcess {
+    /// Offset from the thread pointer of the word that holds the address of the `PyThreadState`.
+    pub tls_offset: u32,
+    /// Offset of `context` in it.
+    pub context_offset: u32,
 }
 
 /// Names of the constants (read-only globals) that the agent sets at load time. `u32` unless said otherwise.

@@ -1,15 +1,31 @@
 //! The `contextvars` context current on a Python thread.
 
 use aya_ebpf::{helpers::bpf_probe_read_user, macros::map, maps::HashMap};
-use ktrdr_ebpf_common::{limits::MAX_PY_THREADS, maps::PyThread};
+use ktrdr_ebpf_common::{
+    limits::{MAX_PY_PROCESSES, MAX_PY_THREADS},
+    maps::{PyProcess, PyThread},
+};
+
+use crate::{
+    constants::TASK_FSBASE,
+    memory::{Object, Probed},
+    task::Task,
+};
+
+#[map]
+static PY_PROCESSES: HashMap<u32, PyProcess> = HashMap::with_max_entries(MAX_PY_PROCESSES, 0);
 
 #[map]
 static PY_THREADS: HashMap<u32, PyThread> = HashMap::with_max_entries(MAX_PY_THREADS, 0);
 
-/// Address of the context current on a thread; 0 for a thread the agent has not named or where nothing can be read.
-/// Only for the current task: it reads its memory.
+/// Address of the context current on a thread; 0 for a thread of a process the agent has not named or where nothing
+/// can be read. Only for the current task: it reads its memory.
 #[inline(always)]
 pub fn current_context(tgid: u32, tid: u32) -> u64 {
+    if let Some(process) = PY_PROCESSES.get_ptr(tgid) {
+        // SAFETY: a valid map value; entries are written once per program image.
+        return own_context(unsafe { *process });
+    }
     let Some(thread) = PY_THREADS.get_ptr(tid) else { return 0 };
     // SAFETY: a valid map value; a concurrent update of the entry can at worst give an address that reads as 0 or as
     // a pointer that the agent does not know.
@@ -17,7 +33,40 @@ pub fn current_context(tgid: u32, tid: u32) -> u64 {
     if owner != tgid {
         return 0;
     }
-    let field = tstate.wrapping_add(context_offset.into()) as *const u64;
+    user(tstate.wrapping_add(context_offset.into()))
+}
+
+/// The thread's own state is a thread-specific value of the C library, so a new thread needs no announcement.
+#[inline(always)]
+fn own_context(process: PyProcess) -> u64 {
+    let task = Task::<Probed>::current().0;
+    let thread_pointer: u64 = task.load(&TASK_FSBASE).unwrap_or(0);
+    let tstate = user(thread_pointer.wrapping_add(process.tls_offset.into()));
+    if tstate == 0 {
+        // Not a Python thread, or not yet.
+        return 0;
+    }
+    user(tstate.wrapping_add(process.context_offset.into()))
+}
+
+#[inline(always)]
+fn user(address: u64) -> u64 {
     // SAFETY: the helper checks the address and reports a fault.
-    unsafe { bpf_probe_read_user(field) }.unwrap_or(0)
+    unsafe { bpf_probe_read_user(address as *const u64) }.unwrap_or(0)
+}
+
+/// A forked process is a copy: everything is where its parent has it.
+#[inline(always)]
+pub fn inherit(parent: u32, child: u32) {
+    let Some(process) = PY_PROCESSES.get_ptr(parent) else { return };
+    // SAFETY: a valid map value; entries are written once per program image.
+    let process = unsafe { *process };
+    // A full map: the child's calls are unlinked until the agent names it.
+    let _ = PY_PROCESSES.insert(child, process, 0);
+}
+
+/// The process ended or runs another program.
+#[inline(always)]
+pub fn forget(tgid: u32) {
+    let _ = PY_PROCESSES.remove(tgid);
 }

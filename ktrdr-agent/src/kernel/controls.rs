@@ -6,7 +6,7 @@ use aya::{
 };
 use ktrdr_ebpf_common::{
     counters::COUNTERS,
-    maps::{self, Policy, PyThread},
+    maps::{self, Policy, PyProcess, PyThread},
 };
 
 use super::KernelError;
@@ -26,12 +26,19 @@ struct PodPyThread(PyThread);
 // SAFETY: plain numbers without padding (zerocopy's `IntoBytes` holds for `PyThread`).
 unsafe impl Pod for PodPyThread {}
 
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+struct PodPyProcess(PyProcess);
+// SAFETY: plain numbers without padding (zerocopy's `IntoBytes` holds for `PyProcess`).
+unsafe impl Pod for PodPyProcess {}
+
 /// The control maps.
 pub(super) struct Controls {
     counters: PerCpuArray<MapData, CounterValues>,
     policies: HashMap<MapData, u64, PodPolicy>,
     excluded: HashMap<MapData, u32, u32>,
     py_threads: HashMap<MapData, u32, PodPyThread>,
+    py_processes: HashMap<MapData, u32, PodPyProcess>,
 }
 
 impl Controls {
@@ -41,6 +48,7 @@ impl Controls {
             policies: take(ebpf, maps::POLICIES)?,
             excluded: take(ebpf, maps::EXCLUDED)?,
             py_threads: take(ebpf, maps::PY_THREADS)?,
+            py_processes: take(ebpf, maps::PY_PROCESSES)?,
         })
     }
 
@@ -72,6 +80,10 @@ impl Controls {
 
     pub fn set_py_thread(&mut self, tid: u32, thread: PyThread) -> Result<(), MapError> {
         self.py_threads.insert(tid, PodPyThread(thread), 0)
+    }
+
+    pub fn set_py_process(&mut self, tgid: u32, process: PyProcess) -> Result<(), MapError> {
+        self.py_processes.insert(tgid, PodPyProcess(process), 0)
     }
 
     pub fn remove_py_thread(&mut self, tid: u32) -> Result<(), MapError> {

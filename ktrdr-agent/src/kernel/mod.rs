@@ -23,7 +23,7 @@ use aya::{
 };
 use ktrdr_ebpf_common::{
     limits,
-    maps::{self, Policy, PyThread},
+    maps::{self, Policy, PyProcess, PyThread},
 };
 
 pub use controls::CounterValues;
@@ -254,6 +254,15 @@ impl Kernel {
     /// The map is full.
     pub fn set_py_thread(&mut self, tid: u32, thread: PyThread) -> Result<(), KernelError> {
         self.controls.set_py_thread(tid, thread).map_err(map_error(maps::PY_THREADS))
+    }
+
+    /// Tells where all threads of a Python process find their own current context. Ends with the process or its next
+    /// exec, and forked children inherit it.
+    ///
+    /// # Errors
+    /// The map is full.
+    pub fn set_py_process(&mut self, tgid: u32, process: PyProcess) -> Result<(), KernelError> {
+        self.controls.set_py_process(tgid, process).map_err(map_error(maps::PY_PROCESSES))
     }
 
     /// Forgets a Python thread.

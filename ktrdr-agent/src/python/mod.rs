@@ -7,6 +7,7 @@
 //! - [`offsets`]: where the fields are, by version.
 //! - [`memory`], [`walk`]: bounded reading of a process's threads.
 //! - [`process`]: all of that for one process.
+//! - [`watcher`]: when to look, and what to tell the kernel programs.
 
 pub mod image;
 pub mod maps;
@@ -14,5 +15,7 @@ pub mod memory;
 pub mod offsets;
 pub mod process;
 pub mod walk;
+pub mod watcher;
 
 pub use process::{PythonProcess, Tls};
+pub use watcher::{Action, Watcher};

@@ -15,7 +15,7 @@ use crate::{
     memory::{Direct, Object},
     python,
     ring::{self, Wake},
-    task::Task,
+    task::{Task, current_ids},
 };
 
 /// An exec record being put together.
@@ -51,6 +51,8 @@ pub fn sched_process_exec(ctx: BtfTracePointContext) -> i32 {
 
 #[inline(always)]
 fn executed(task: Task<Direct>) -> Result<(), Error> {
+    // The new program's memory is not the old one's.
+    python::forget(current_ids().0);
     let mm = task.0.follow(&TASK_MM)?;
     let start: u64 = mm.load(&MM_ARG_START)?;
     let end: u64 = mm.load(&MM_ARG_END)?;
@@ -88,6 +90,8 @@ fn forked(child: Direct) -> Result<(), Error> {
         if child_tgid == AGENT_TGID.get() {
             return Ok(());
         }
+    } else {
+        python::inherit(header.tgid, child_tgid);
     }
     let body = ForkBody {
         child_tgid,
@@ -124,6 +128,7 @@ fn ended(task: Task<Direct>, signal: Direct) -> Result<(), Error> {
         // What `wait` would tell: the code of the leader, whichever thread was last.
         task.0.follow(&TASK_LEADER)?.load(&TASK_EXIT_CODE)?
     };
+    python::forget(current_ids().0);
     let header = ring::header(kind::EXIT, 0, size_of::<ExitRecord>() as u32);
     let body = ExitBody { code, ppid: task.parent()?, comm: task.comm()? };
     ring::submit_fixed(&ExitRecord { header, body }, Wake::Now)
