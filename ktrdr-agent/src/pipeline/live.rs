@@ -12,12 +12,13 @@ use zerocopy::FromBytes;
 
 use super::recorder::Recorder;
 use super::stats::{self, Stats};
-use super::{FLUSH, RunOptions, options};
+use super::{FLUSH, RunOptions, options, python};
 use crate::core::{Core, Output};
 use crate::event::shell::{Lost, ShellEvent, tick};
 use crate::export::Exporters;
 use crate::kernel::{Kernel, ProbeStatus};
 use crate::meta::{Metadata, host as clock};
+use crate::python::Watcher;
 use crate::settings::Settings;
 
 /// Longest time a record waits in the ring: with the assembler's grace, a lone request is out within 200 ms.
@@ -50,10 +51,17 @@ pub fn run(settings: &Settings, run: &RunOptions) -> anyhow::Result<()> {
     let core = Core::new(options::core(settings, meta.port_names()));
     let stream = Stream { core, recorder, shell_records: 0 };
     let facts = meta.start();
-    let mut live = Live { kernel, meta, stream, exporters, lost: [0; LOSSES.len()], misses: 0, wall: 0 };
+    let python = Watcher::new();
+    let lost = [0; LOSSES.len()];
+    let mut live = Live { kernel, meta, python, stream, exporters, lost, misses: 0, wall: 0 };
     for fact in facts {
+        // What runs already is followed from its next request on.
+        if let ShellEvent::Listener(l) = &fact {
+            live.python.seen(l.tgid, 0);
+        }
         live.fact(&fact)?;
     }
+    live.look_at_python()?;
     let ready = started.elapsed();
     live.announce(ready);
     let mut next_housekeeping = Instant::now() + HOUSEKEEPING;
@@ -71,6 +79,7 @@ pub fn run(settings: &Settings, run: &RunOptions) -> anyhow::Result<()> {
 struct Live {
     kernel: Kernel,
     meta: Metadata,
+    python: Watcher,
     stream: Stream,
     exporters: Exporters,
     lost: [u64; LOSSES.len()],
@@ -81,14 +90,16 @@ struct Live {
 impl Live {
     /// One turn: what the kernel has, then time, then what came out.
     fn turn(&mut self, wait: Duration) -> anyhow::Result<usize> {
-        let Self { kernel, meta, stream, .. } = self;
+        let Self { kernel, meta, python, stream, .. } = self;
         let mut failed = None;
         let n = kernel.poll(wait, &mut |record| {
-            if let Ok((header, _)) = EventHeader::read_from_prefix(record)
-                && let Some(fact) = meta.observe(&header, record)
-                && let Err(e) = stream.fact(&fact.to_record(header.ts))
-            {
-                failed = Some(e);
+            if let Ok((header, _)) = EventHeader::read_from_prefix(record) {
+                python.observe(&header);
+                if let Some(fact) = meta.observe(&header, record)
+                    && let Err(e) = stream.fact(&fact.to_record(header.ts))
+                {
+                    failed = Some(e);
+                }
             }
             if let Err(e) = stream.feed(record) {
                 failed = Some(e);
@@ -97,9 +108,20 @@ impl Live {
         if let Some(e) = failed {
             return Err(e);
         }
+        self.look_at_python()?;
         self.stream.fact(&tick(clock::boot_now_ns()))?;
         self.outputs()?;
         Ok(n)
+    }
+
+    /// Python processes that showed up: where their contexts are.
+    fn look_at_python(&mut self) -> anyhow::Result<()> {
+        for action in self.python.poll(clock::boot_now_ns()) {
+            if let Some(fact) = python::act(&mut self.kernel, action) {
+                self.fact(&fact)?;
+            }
+        }
+        Ok(())
     }
 
     /// Does what the core asks for.

@@ -3,6 +3,7 @@
 
 pub mod live;
 mod options;
+mod python;
 mod recorder;
 pub mod replay;
 mod stats;

@@ -85,10 +85,10 @@ impl Watcher {
             // The interpreter of the new program starts later; its first socket or context shows it.
             kind::EXEC | kind::EXIT => self.forget(header.tgid),
             // Its creator may serve anything; a Python thread shows itself soon after.
-            kind::FORK => self.thread_seen(header.tgid, None, header.ts),
+            kind::FORK => self.thread_seen(header.tgid, None),
             kind::DATA | kind::STATE | kind::PY_COPY | kind::CONNECT_ERROR => {
                 self.seen(header.tgid, header.ts);
-                self.thread_seen(header.tgid, Some(header.tid), header.ts);
+                self.thread_seen(header.tgid, Some(header.tid));
             }
             _ => {}
         }
@@ -108,10 +108,11 @@ impl Watcher {
         self.due.insert((now, tgid));
     }
 
-    fn thread_seen(&mut self, tgid: u32, tid: Option<u32>, now: Ns) {
+    fn thread_seen(&mut self, tgid: u32, tid: Option<u32>) {
         let Some(State::ByThread { next, .. }) = self.processes.get(&tgid) else { return };
         if tid.is_none_or(|tid| !self.threads.contains(&tid)) {
-            self.due.insert((now.max(*next), tgid));
+            // Where that lies in the past, the next poll looks at once.
+            self.due.insert((*next, tgid));
         }
     }
 
