@@ -221,3 +221,25 @@ fn nothing_stays_in_the_kernel() {
         std::thread::yield_now();
     }
 }
+
+/// What is soon gone ends a wait: the reader must see a process while it still has a `/proc` entry.
+#[test]
+fn a_new_program_wakes_the_reader() {
+    let Some(mut observer) = Observer::start(&options(Hook::Auto)) else { return };
+    observer.settle();
+    let begin = Instant::now();
+    let mut child = std::process::Command::new("/bin/true").spawn().unwrap();
+    let pid = child.id();
+    let mut seen = false;
+    while !seen {
+        // Longer than the test may take: only a wake-up ends it in time.
+        observer
+            .kernel
+            .poll(Duration::from_secs(60), &mut |bytes| {
+                seen |= bytes[8..12] == pid.to_ne_bytes();
+            })
+            .unwrap();
+    }
+    child.wait().unwrap();
+    assert!(begin.elapsed() < Duration::from_secs(30), "{:?}", begin.elapsed());
+}

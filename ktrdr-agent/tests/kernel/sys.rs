@@ -109,3 +109,41 @@ pub fn sockaddr_v4(address: [u8; 4], port: u16) -> Vec<u8> {
 pub fn gettid() -> u32 {
     rustix::thread::gettid().as_raw_nonzero().get() as u32
 }
+
+/// `write` through the 32-bit entry, from a buffer it can address.
+#[cfg(target_arch = "x86_64")]
+pub fn write_32_bit(fd: &impl AsRawFd, bytes: &[u8]) -> i32 {
+    /// `write` in the 32-bit table.
+    const WRITE: i32 = 4;
+    assert!(bytes.len() <= 4096);
+    // SAFETY: a fresh page below 4 GiB, unmapped at the end; the call reads it and clobbers what is declared. `rbx`,
+    // which the compiler keeps to itself, is swapped in and out.
+    unsafe {
+        let page = libc::mmap(
+            std::ptr::null_mut(),
+            4096,
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_32BIT,
+            -1,
+            0,
+        );
+        assert_ne!(page, libc::MAP_FAILED);
+        page.cast::<u8>().copy_from_nonoverlapping(bytes.as_ptr(), bytes.len());
+        let mut result = WRITE;
+        std::arch::asm!(
+            "xchg rbx, {fd}",
+            "int 0x80",
+            "xchg rbx, {fd}",
+            fd = inout(reg) i64::from(fd.as_raw_fd()) => _,
+            inout("eax") result,
+            in("rcx") page,
+            in("rdx") bytes.len(),
+            out("r8") _,
+            out("r9") _,
+            out("r10") _,
+            out("r11") _,
+        );
+        libc::munmap(page, 4096);
+        result
+    }
+}

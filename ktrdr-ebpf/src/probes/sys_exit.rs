@@ -1,5 +1,6 @@
 //! Raw `sys_exit`: the same transfers on kernels before 6.3. At the exit the saved registers still hold the
-//! arguments, so no hook at the entry and no map of pending calls is needed. Sees no io_uring.
+//! arguments, so no hook at the entry and no map of pending calls is needed. Bytes moved by io_uring and by 32-bit
+//! programs are not seen here; they show as gaps in the positions.
 
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 use ktrdr_ebpf_common::{RECV, SEND};
