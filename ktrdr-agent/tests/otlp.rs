@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use ktrdr_agent::export::otlp::{Compression, OtlpOptions, OtlpSink, Protocol, TlsFiles};
 use ktrdr_agent::export::{Books, ExportOptions, Exporters, SpanSink};
-use receiver::{DEADLINE, Receiver, wait_until};
+use receiver::{Collector, DEADLINE, Receiver, wait_until};
 
 const ALL: [Protocol; 3] = [Protocol::Grpc, Protocol::HttpProtobuf, Protocol::HttpJson];
 
@@ -62,6 +62,29 @@ fn every_transport_encoding_and_compression_delivers_every_field() {
                 assert_eq!(request["headers"]["content-encoding"].as_str(), encoding, "{what}");
             }
             assert_eq!(stop(exporters).exported, spans.len() as u64, "{what}");
+        }
+    }
+}
+
+#[test]
+fn a_collector_by_others_passes_everything_on() {
+    let mut receiver = Receiver::start(&[]);
+    let Some(collector) = Collector::start(&receiver) else {
+        eprintln!("skipped: rotel has no package for this CPython (3.14 or later)");
+        return;
+    };
+    for protocol in ALL {
+        for compression in [Compression::None, Compression::Gzip] {
+            let url = collector.url(protocol);
+            let exporters = start(OtlpOptions { compression, url, ..options(&receiver, protocol) });
+            let spans = spans::varied();
+            spans.iter().for_each(|s| exporters.submit(s.clone()));
+            let mut got = receiver.spans(spans.len());
+            assert_eq!(stop(exporters).exported, spans.len() as u64, "{protocol:?} {compression:?}");
+            got.sort_by_key(|s| s["span_id"].as_str().map(str::to_owned));
+            for (got, span) in got.iter().zip(&spans) {
+                assert_eq!(*got, spans::expected(span), "{protocol:?} {compression:?}");
+            }
         }
     }
 }

@@ -49,7 +49,8 @@ fn python() -> &'static Path {
 }
 
 fn usable(python: &Path) -> bool {
-    let program = "import grpc, opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc";
+    let program = "import sys, grpc, opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc\n\
+                   if sys.version_info < (3, 14): import rotel";
     let mut command = Command::new(python);
     command.args(["-c", program]).stderr(Stdio::null());
     command.status().is_ok_and(|s| s.success())
@@ -163,6 +164,58 @@ impl Receiver {
 impl Drop for Receiver {
     fn drop(&mut self) {
         self.end();
+    }
+}
+
+/// A rotel collector that passes everything on; killed when dropped.
+pub struct Collector {
+    child: Child,
+    ports: Ports,
+    _dir: tempfile::TempDir,
+}
+
+impl Collector {
+    /// Starts one in front of a receiver, and waits until it listens. `None` where none is published for the
+    /// interpreter.
+    pub fn start(behind: &Receiver) -> Option<Self> {
+        let find = "import sys, os\n\
+                    if sys.version_info < (3, 14):\n\
+                    \x20import rotel; print(os.path.join(os.path.dirname(rotel.__file__), 'rotel-agent'))";
+        let found = Command::new(python()).args(["-c", find]).output().unwrap();
+        assert!(found.status.success(), "{}", String::from_utf8_lossy(&found.stderr));
+        let binary = String::from_utf8(found.stdout).unwrap();
+        if binary.trim().is_empty() {
+            return None;
+        }
+        let (ports, dir) = (free_ports(), tempfile::tempdir().unwrap());
+        let child = Command::new(binary.trim())
+            .arg("start")
+            .args(["--otlp-grpc-endpoint", &format!("127.0.0.1:{}", ports.grpc)])
+            .args(["--otlp-http-endpoint", &format!("127.0.0.1:{}", ports.http)])
+            .args(["--exporter", "otlp", "--otlp-exporter-protocol", "grpc"])
+            .args(["--otlp-exporter-endpoint", &behind.url(Protocol::Grpc)])
+            .arg("--pid-file")
+            .arg(dir.path().join("pid"))
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let collector = Self { child, ports, _dir: dir };
+        for port in [ports.grpc, ports.http] {
+            wait_until("rotel listens", || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
+        }
+        Some(collector)
+    }
+
+    /// Where to send.
+    pub fn url(&self, protocol: Protocol) -> String {
+        self.ports.url(protocol)
+    }
+}
+
+impl Drop for Collector {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
