@@ -10,7 +10,7 @@ use crate::stack::child::Child;
 use crate::stack::ports;
 use crate::{host, wait};
 
-const PORT: u16 = 18080;
+pub const PORT: u16 = 18080;
 const START_DEADLINE: Duration = Duration::from_secs(10);
 
 pub struct Nginx {

@@ -31,9 +31,9 @@ struct Counts {
     ns: u64,
 }
 
-/// Runs the load under the agent with the statistics on; the costliest program first.
-pub fn measure(bench: &Bench, load: &Load) -> Result<Vec<Program>> {
-    let mut agent = bench.agent()?;
+/// Runs the load under an agent with these `options` and the statistics on; the costliest program first.
+pub fn measure(bench: &Bench, load: &Load, options: &[&str]) -> Result<Vec<Program>> {
+    let mut agent = bench.agent_with(options)?;
     let switched = Statistics::on()?;
     let before = read(agent.id())?;
     let requests = load.run()?.requests;

@@ -19,6 +19,11 @@ pub fn resident(pid: u32) -> Result<u64> {
     parse_resident(&text).with_context(|| format!("/proc/{pid}/status names no VmRSS"))
 }
 
+/// Processes that wanted to run, on average over the last minute.
+pub fn load_average() -> Option<f64> {
+    std::fs::read_to_string("/proc/loadavg").ok()?.split_whitespace().next()?.parse().ok()
+}
+
 /// Fields 14 and 15 of proc_pid_stat(5), counted after the name, which may hold anything.
 fn parse_cpu(stat: &str) -> Option<f64> {
     let mut fields = stat.rsplit_once(") ")?.1.split_whitespace().skip(11);
