@@ -31,10 +31,8 @@ pub fn measure(bench: &Bench, load: &Load) -> Result<Replayed> {
     let spans = replay(bench, &file, &["--console", "off"])?;
     let sink = Sink::start()?;
     let options = ["--console", "off", "--otlp-protocol", "http/protobuf", "--otlp-endpoint", &sink.url()];
-    let delivered = replay(bench, &file, &options)?;
-    if sink.requests() == 0 {
-        bail!("the replay sent nothing to its OTLP receiver");
-    }
+    replay(bench, &file, &options)?;
+    let delivered = sink.spans_per_second()?;
     std::fs::remove_file(&file)?;
     Ok(Replayed { requests_per_second: spans / SPANS_PER_REQUEST, otlp_spans_per_second: delivered })
 }
