@@ -95,7 +95,7 @@ pub fn exchange(x: Exchange, id: ExchangeId, on: &OnConn, facts: &mut Facts<'_>)
     }
     s.events = x.events;
     s.attributes.set("thread.id", task.tid);
-    s.attributes.set("ktrdr.exchange.id", id.to_string());
+    s.attributes.set("ktrdr.exchange.id", id.to_hex());
     if on.role == Role::Client
         && let Some(peer) = facts.peer(on.tuple.netns, on.tuple.remote)
     {
