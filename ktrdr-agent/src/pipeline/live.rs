@@ -1,11 +1,13 @@
 //! The live agent: kernel → metadata → core → exporters, in one loop on one thread; every sink has its own.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use ktrdr_ebpf_common::limits;
 use ktrdr_ebpf_common::maps::Policy;
 use ktrdr_ebpf_common::{Counter, EventHeader};
 use zerocopy::FromBytes;
@@ -53,7 +55,9 @@ pub fn run(settings: &Settings, run: &RunOptions) -> anyhow::Result<()> {
     let facts = meta.start();
     let python = Watcher::new();
     let lost = [0; LOSSES.len()];
-    let mut live = Live { kernel, meta, python, stream, exporters, lost, misses: 0, wall: 0 };
+    let (exclusions, excluded) = (Vec::new(), BTreeSet::new());
+    let mut live =
+        Live { kernel, meta, python, stream, exporters, exclusions, excluded, lost, misses: 0, wall: 0 };
     for fact in facts {
         // What runs already is followed from its next request on.
         if let ShellEvent::Listener(l) = &fact {
@@ -82,6 +86,10 @@ struct Live {
     python: Watcher,
     stream: Stream,
     exporters: Exporters,
+    /// Processes told since the last turn, and whether they are excluded.
+    exclusions: Vec<(u32, bool)>,
+    /// Processes excluded in the kernel.
+    excluded: BTreeSet<u32>,
     lost: [u64; LOSSES.len()],
     misses: u64,
     wall: i64,
@@ -90,15 +98,18 @@ struct Live {
 impl Live {
     /// One turn: what the kernel has, then time, then what came out.
     fn turn(&mut self, wait: Duration) -> anyhow::Result<usize> {
-        let Self { kernel, meta, python, stream, .. } = self;
+        let Self { kernel, meta, python, stream, exclusions, .. } = self;
         let mut failed = None;
         let n = kernel.poll(wait, &mut |record| {
             if let Ok((header, _)) = EventHeader::read_from_prefix(record) {
                 python.observe(&header);
-                if let Some(fact) = meta.observe(&header, record)
-                    && let Err(e) = stream.fact(&fact.to_record(header.ts))
-                {
-                    failed = Some(e);
+                if let Some(fact) = meta.observe(&header, record) {
+                    if let ShellEvent::Process(p) = &fact {
+                        exclusions.push((p.tgid, p.excluded));
+                    }
+                    if let Err(e) = stream.fact(&fact.to_record(header.ts)) {
+                        failed = Some(e);
+                    }
                 }
             }
             if let Err(e) = stream.feed(record) {
@@ -108,10 +119,31 @@ impl Live {
         if let Some(e) = failed {
             return Err(e);
         }
+        self.exclude()?;
         self.look_at_python()?;
         self.stream.fact(&tick(clock::boot_now_ns()))?;
         self.outputs()?;
         Ok(n)
+    }
+
+    /// What the configuration excludes costs nothing more than one look in the kernel.
+    fn exclude(&mut self) -> anyhow::Result<()> {
+        for (tgid, excluded) in std::mem::take(&mut self.exclusions) {
+            match (excluded, self.excluded.contains(&tgid)) {
+                (true, false) if self.excluded.len() < limits::MAX_EXCLUDED as usize => {
+                    self.kernel.exclude(tgid)?;
+                    self.excluded.insert(tgid);
+                }
+                // Beyond the kernel's room, the core leaves it out.
+                (true, _) | (false, false) => {}
+                (false, true) => {
+                    // The number is another's now.
+                    self.kernel.include(tgid)?;
+                    self.excluded.remove(&tgid);
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Python processes that showed up: where their contexts are.
@@ -142,6 +174,9 @@ impl Live {
     }
 
     fn fact(&mut self, fact: &ShellEvent) -> anyhow::Result<()> {
+        if let ShellEvent::Process(p) = fact {
+            self.exclusions.push((p.tgid, p.excluded));
+        }
         self.stream.fact(&fact.to_record(clock::boot_now_ns()))
     }
 
