@@ -1,5 +1,6 @@
 //! A running agent, for the demo and the benchmark.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
@@ -23,7 +24,7 @@ pub struct Agent {
 
 impl Agent {
     /// Starts `binary` with `arguments` and returns once it observes. Its own log goes into `log`.
-    pub fn start(binary: &Path, arguments: &[&str], stdout: Stdio, log: &Path) -> Result<Self> {
+    pub fn start(binary: &Path, arguments: &[impl AsRef<OsStr>], stdout: Stdio, log: &Path) -> Result<Self> {
         let mut command = Command::new(binary);
         command.args(arguments).stdout(stdout);
         command.stderr(File::create(log).with_context(|| format!("cannot write {}", log.display()))?);

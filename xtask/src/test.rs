@@ -24,7 +24,7 @@ pub fn run() -> Result<()> {
     let agent = step("build", build::development)?;
     step("tests", || {
         let mut test = host::cargo();
-        test.args(["test", "--workspace", "--exclude", KERNEL_CRATE]);
+        test.args(["test", "--workspace", "--exclude", KERNEL_CRATE, "--no-fail-fast"]);
         test.env("KTRDR_AGENT_BIN", &agent).env("KTRDR_PYTHON", setup::python::interpreter());
         cmd::run(&mut test)
     })

@@ -33,11 +33,14 @@ pub fn run(keep: bool) -> Result<()> {
     let mut stack = Stack::load(&directory)?;
     stack.ports_are_free()?;
 
-    say("starting the agent: it sees every process on this host, and none of them is changed");
+    say("starting the agent on the ports of the stack; no process is changed for it");
     let spans_file = directory.join("spans.jsonl");
     // What an earlier demo saw is not this one's.
     File::create(&spans_file).with_context(|| format!("cannot write {}", spans_file.display()))?;
-    let arguments = ["run", "--console", "human", "--spans-out", &spans_file.to_string_lossy()];
+    let mut arguments: Vec<String> = ["run", "--console", "human", "--spans-out"].map(str::to_owned).into();
+    arguments.push(spans_file.to_string_lossy().into_owned());
+    // Without these it would show whatever else this host is doing, in between.
+    arguments.extend(stack.ports().flat_map(|port| ["--port".to_owned(), port.to_string()]));
     let mut agent = Agent::start(&binary, &arguments, Stdio::inherit(), &directory.join("agent.log"))?;
     let mut spans = SpanFile::open(&spans_file);
     say("starting the demo stack: an API, an IB host service, three workers");

@@ -48,9 +48,13 @@ fn holds(spans: &[&Span], wanted: &Span) -> bool {
     spans.iter().any(|span| span.trace_id == wanted.trace_id && span.span_id == wanted.span_id)
 }
 
-/// The failed spans that no failed span below explains.
+/// The failed calls that no failed call below explains; where no call failed, whatever else did.
 fn causes<'a>(below: &[&'a Span]) -> Vec<&'a Span> {
-    let failed: Vec<&Span> = below.iter().copied().filter(|span| span.is_error()).collect();
+    let mut failed: Vec<&Span> = below.iter().copied().filter(|span| span.is_error()).collect();
+    let is_call = |span: &&Span| span.is_client() || span.is_server();
+    if failed.iter().any(is_call) {
+        failed.retain(is_call);
+    }
     let explains = |span: &Span| {
         failed.iter().any(|other| other.parent_span_id.as_deref() == Some(span.span_id.as_str()))
     };
@@ -113,6 +117,15 @@ mod tests {
         let expected = "ktrdr-cli asked ktrdr-api for POST /d, which answered 200 after 40 ms; the cause: connection \
                         refused, nothing listens";
         assert_eq!(sentence, expected);
+    }
+
+    #[test]
+    fn a_failed_operation_is_no_cause_beside_a_failed_call() {
+        let operation = serde_json::json!({"trace_id":"t","span_id":"4","parent_span_id":"2","name":"operation",
+            "kind":"internal","service":"ktrdr-api","status":"error","status_message":"the operation failed"});
+        let sentence = of(&download(&[operation.clone(), refused(Some("2"))]), &scenario::ALL[0]).unwrap();
+        assert!(!sentence.contains("operation failed"), "{sentence}");
+        assert_eq!(causes(&[&spans(&[operation])[0]]).len(), 1);
     }
 
     #[test]

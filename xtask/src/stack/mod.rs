@@ -53,6 +53,10 @@ impl Stack {
         self.service(name).map(|service| service.port)
     }
 
+    pub fn ports(&self) -> impl Iterator<Item = u16> {
+        self.services.iter().map(|service| service.port)
+    }
+
     /// An error that names the owner if a port of the stack is taken.
     pub fn ports_are_free(&self) -> Result<()> {
         for Service { name, port, .. } in &self.services {
