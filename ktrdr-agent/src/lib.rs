@@ -1,12 +1,13 @@
 //! `ktrdr-agent`: zero-code observability for Linux services. See `docs/ARCHITECTURE.md` for the picture.
 //!
-//! Core (sans-IO, deterministic, no `unsafe`): [`event`], [`engine`], [`protocol`], [`trace`].
+//! Core (sans-IO, deterministic, no `unsafe`): [`event`], [`engine`], [`protocol`], [`trace`], [`explain`].
 //! Shell: everything else.
 
 pub mod cli;
 pub mod core;
 pub mod engine;
 pub mod event;
+pub mod explain;
 pub mod export;
 pub mod kernel;
 pub mod meta;
@@ -14,4 +15,5 @@ pub mod pipeline;
 pub mod protocol;
 pub mod python;
 pub mod settings;
+pub mod store;
 pub mod trace;

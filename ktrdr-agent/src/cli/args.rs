@@ -27,6 +27,8 @@ pub enum Command {
     Record(Record),
     /// Make spans from a recorded file; needs no kernel and no privileges.
     Replay(Replay),
+    /// Say why an operation or a call failed, from the traces a running agent remembers (or from a file).
+    Explain(super::explain::Explain),
     /// The configuration.
     Config {
         /// What to do with it.
@@ -149,6 +151,9 @@ pub struct Run {
     /// Stop after this time, e.g. 30s.
     #[arg(long, value_name = "TIME", value_parser = period)]
     pub duration: Option<Period>,
+    /// Do not open the socket that `explain` asks, and remember no traces.
+    #[arg(long)]
+    pub no_socket: bool,
 }
 
 impl Run {

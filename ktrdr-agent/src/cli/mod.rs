@@ -2,6 +2,7 @@
 
 mod args;
 mod check;
+mod explain;
 
 use std::process::ExitCode;
 
@@ -47,6 +48,7 @@ fn run(args: Args) -> anyhow::Result<ExitCode> {
                 stats_out: a.stats_out.clone(),
                 record: None,
                 export: true,
+                socket: !a.no_socket,
             };
             pipeline::live::run(&settings, &options)?;
         }
@@ -59,6 +61,7 @@ fn run(args: Args) -> anyhow::Result<ExitCode> {
                 record: Some(a.out.clone()),
                 // A recording needs no spans, but those asked for show what a replay must give.
                 export: a.common.spans_out.is_some(),
+                socket: false,
             };
             pipeline::live::run(&settings, &options)?;
         }
@@ -66,6 +69,7 @@ fn run(args: Args) -> anyhow::Result<ExitCode> {
             let settings = a.common.settings(a.common.overrides())?;
             pipeline::replay::run(&settings, &a.file, a.common.spans_out.as_deref(), a.repeat)?;
         }
+        Command::Explain(a) => return explain::run(&a, &load(a.config.as_deref(), Vec::new())?),
         Command::Check(a) => return check::run(&load(a.config.as_deref(), Vec::new())?, a.json),
         Command::Config { command: ConfigCommand::Print { config } } => match config {
             None => print!("{}", settings::default_file()),

@@ -5,7 +5,8 @@ use std::io::{self, Read, Write};
 use ktrdr_ebpf_common::{ABI_VERSION, EventHeader};
 use zerocopy::FromBytes;
 
-const MAGIC: &[u8; 8] = b"KTRDRREC";
+/// First bytes of a recording.
+pub const MAGIC: &[u8; 8] = b"KTRDRREC";
 
 /// Longest record that is believed: the largest kernel record is under 17 KiB, shell records hold a command line.
 const MAX_RECORD: usize = 1 << 20;

@@ -51,9 +51,66 @@ pub fn rfc3339(ns: u64) -> String {
     out
 }
 
+/// The nanoseconds since the Unix epoch of an RFC 3339 text in UTC, as [`rfc3339`] writes it; fewer decimals will do.
+pub fn parse_rfc3339(text: &str) -> Option<u64> {
+    let (date, time) = text.strip_suffix('Z')?.split_once('T')?;
+    let numbers = |text: &str, sep: char| -> Option<(u64, u64, u64)> {
+        let mut parts = text.split(sep).map(|p| match p.bytes().all(|b| b.is_ascii_digit()) {
+            true => p.parse::<u64>().ok(),
+            false => None,
+        });
+        let three = (parts.next()??, parts.next()??, parts.next()??);
+        parts.next().is_none().then_some(three)
+    };
+    let (time, fraction) = time.split_once('.').unwrap_or((time, "0"));
+    let ((y, mo, d), (h, mi, s)) = (numbers(date, '-')?, numbers(time, ':')?);
+    if !(1970..=2553).contains(&y) || !(1..=12).contains(&mo) || !(1..=31).contains(&d) {
+        return None;
+    }
+    if h > 23 || mi > 59 || s > 60 || fraction.is_empty() || fraction.len() > 9 {
+        return None;
+    }
+    let fraction = fraction.bytes().all(|b| b.is_ascii_digit()).then_some(fraction)?;
+    let nanos = fraction.parse::<u64>().ok()? * 10u64.pow(9 - fraction.len() as u32);
+    let secs = days(y, mo, d) * 86_400 + h * 3600 + mi * 60 + s;
+    secs.checked_mul(SECOND)?.checked_add(nanos)
+}
+
+/// Days from 1970-01-01 to a date not before it: the inverse of [`civil`] (Howard Hinnant's `days_from_civil`).
+fn days(year: u64, month: u64, day: u64) -> u64 {
+    let y = year - u64::from(month <= 2);
+    let (era, yoe) = (y / 400, y % 400);
+    let doy = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
+    let doe = yoe * 365 + yoe / 4 - yoe / 100 + doy;
+    era * 146_097 + doe - 719_468
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        for ns in [0, 7, 951_868_800 * SECOND, 1_763_036_106_123_456_789, u64::MAX] {
+            assert_eq!(parse_rfc3339(&rfc3339(ns)), Some(ns));
+        }
+        assert_eq!(parse_rfc3339("2025-11-13T12:15:06Z"), Some(1_763_036_106 * SECOND));
+        for bad in [
+            "",
+            "Z",
+            "TZ",
+            "2025-11-13",
+            "2025-13-13T12:15:06Z",
+            "2025-11-13T12:15:06",
+            "1969-11-13T12:15:06Z",
+            "2025-11-13T12:15:06.Z",
+            "2025-11-13T12:15:06.1234567890Z",
+            "2025-11-13T12:15:+6Z",
+            "9999-11-13T12:15:06Z",
+        ] {
+            assert_eq!(parse_rfc3339(bad), None, "{bad}");
+        }
+    }
 
     #[test]
     fn known_instants() {

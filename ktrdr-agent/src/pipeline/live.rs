@@ -13,6 +13,7 @@ use ktrdr_ebpf_common::{Counter, EventHeader};
 use zerocopy::FromBytes;
 
 use super::recorder::Recorder;
+use super::remember::Remember;
 use super::stats::{self, Stats};
 use super::{FLUSH, RunOptions, options, python};
 use crate::core::{Core, Output};
@@ -43,10 +44,11 @@ pub fn run(settings: &Settings, run: &RunOptions) -> anyhow::Result<()> {
         signal_hook::flag::register(signal, stop.clone()).context("signal handlers")?;
     }
     need_root()?;
-    let exporters = match run.export {
+    let mut exporters = match run.export {
         true => Exporters::start(options::export(settings, run.spans_out.as_deref()))?,
         false => Exporters::default(),
     };
+    let remember = if run.socket { Remember::start(settings, &mut exporters) } else { None };
     let recorder = run.record.as_deref().map(Recorder::create).transpose()?;
     let kernel = Kernel::load(&options::kernel(settings))?;
     let mut meta = Metadata::new(settings);
@@ -56,8 +58,19 @@ pub fn run(settings: &Settings, run: &RunOptions) -> anyhow::Result<()> {
     let python = Watcher::new();
     let lost = [0; LOSSES.len()];
     let (exclusions, excluded) = (Vec::new(), BTreeSet::new());
-    let mut live =
-        Live { kernel, meta, python, stream, exporters, exclusions, excluded, lost, misses: 0, wall: 0 };
+    let mut live = Live {
+        kernel,
+        meta,
+        python,
+        stream,
+        exporters,
+        exclusions,
+        excluded,
+        remember,
+        lost,
+        misses: 0,
+        wall: 0,
+    };
     for fact in facts {
         // What runs already is followed from its next request on.
         if let ShellEvent::Listener(l) = &fact {
@@ -69,10 +82,7 @@ pub fn run(settings: &Settings, run: &RunOptions) -> anyhow::Result<()> {
     let ready = started.elapsed();
     live.announce(ready);
     let mut next_housekeeping = Instant::now() + HOUSEKEEPING;
-    while !stop.load(Ordering::Relaxed)
-        && !live.exporters.gone()
-        && run.duration.is_none_or(|d| started.elapsed() < d)
-    {
+    while !stop.load(Ordering::Relaxed) && run.duration.is_none_or(|d| started.elapsed() < d) {
         live.turn(FLUSH_INTERVAL)?;
         if Instant::now() >= next_housekeeping {
             next_housekeeping += HOUSEKEEPING;
@@ -93,6 +103,7 @@ struct Live {
     exclusions: Vec<(u32, bool)>,
     /// Processes excluded in the kernel.
     excluded: BTreeSet<u32>,
+    remember: Option<Remember>,
     lost: [u64; LOSSES.len()],
     misses: u64,
     wall: i64,
@@ -202,6 +213,9 @@ impl Live {
             self.misses = misses;
         }
         if !counts.is_empty() {
+            if let Some(r) = &self.remember {
+                r.lost(clock::boot_now_ns().saturating_add_signed(self.wall), &counts);
+            }
             self.fact(&ShellEvent::Lost(Lost { counts }))?;
         }
         let wall = clock::wall_offset_ns();

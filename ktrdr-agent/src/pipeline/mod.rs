@@ -5,6 +5,7 @@ pub mod live;
 mod options;
 mod python;
 mod recorder;
+mod remember;
 pub mod replay;
 mod stats;
 
@@ -30,4 +31,6 @@ pub struct RunOptions {
     pub record: Option<PathBuf>,
     /// Make and export spans.
     pub export: bool,
+    /// Remember recent traces and answer `explain` on the socket of the settings.
+    pub socket: bool,
 }

@@ -3,20 +3,17 @@
 use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::Context;
 use flate2::read::GzDecoder;
 
-use super::options;
+use super::{FLUSH, options};
 use crate::core::{Core, Output};
 use crate::event::file::Reader;
 use crate::event::shell::ShellEvent;
 use crate::export::Exporters;
 use crate::settings::Settings;
-
-/// How long the sinks may take for what is left in their queues: nobody waits for Ctrl-C here.
-const REPLAY_FLUSH: Duration = Duration::from_secs(10);
 
 /// Replays `path`, `repeat` times from the start, to the exporters that the settings name.
 pub fn run(settings: &Settings, path: &Path, spans_out: Option<&Path>, repeat: u32) -> anyhow::Result<()> {
@@ -34,7 +31,7 @@ pub fn run(settings: &Settings, path: &Path, spans_out: Option<&Path>, repeat: u
             while let Some(output) = core.next_output() {
                 if let Output::Span(span) = output {
                     spans += 1;
-                    exporters.submit_waiting(*span);
+                    exporters.submit(*span);
                 }
             }
         }
@@ -42,13 +39,13 @@ pub fn run(settings: &Settings, path: &Path, spans_out: Option<&Path>, repeat: u
         while let Some(output) = core.next_output() {
             if let Output::Span(span) = output {
                 spans += 1;
-                exporters.submit_waiting(*span);
+                exporters.submit(*span);
             }
         }
         last = Some(core.counts());
     }
     let took = started.elapsed();
-    exporters.flush_and_stop(REPLAY_FLUSH);
+    exporters.flush_and_stop(FLUSH);
     if repeat > 1 {
         let per_second = |n: u64| (n as f64 / took.as_secs_f64()).round();
         eprintln!(
@@ -72,6 +69,30 @@ pub fn run(settings: &Settings, path: &Path, spans_out: Option<&Path>, repeat: u
         }
     }
     Ok(())
+}
+
+/// All spans of a recording, as they end.
+pub fn spans(
+    settings: &Settings,
+    path: &Path,
+    mut take: impl FnMut(crate::trace::model::Span),
+) -> anyhow::Result<crate::core::CoreCounts> {
+    let names = crate::meta::service::Namer::new(&settings.services).port_names();
+    let mut core = Core::new(options::core(settings, names));
+    let mut drain = |core: &mut Core| {
+        while let Some(output) = core.next_output() {
+            if let Output::Span(span) = output {
+                take(*span);
+            }
+        }
+    };
+    for record in read(path)? {
+        core.feed(&record);
+        drain(&mut core);
+    }
+    core.feed(&ShellEvent::End.to_record(0));
+    drain(&mut core);
+    Ok(core.counts())
 }
 
 /// All records of a file.

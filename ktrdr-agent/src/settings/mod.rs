@@ -46,6 +46,8 @@ pub struct Settings {
     pub otlp: Otlp,
     /// What is printed.
     pub console: Console,
+    /// Answering `explain`.
+    pub explain: Explain,
     /// Bounds on memory.
     pub limits: said::Limits,
     /// Where the host's files are.
@@ -72,6 +74,15 @@ pub struct Http {
     pub url_template: bool,
     /// Give the attribute names from before the stable ones, too.
     pub old_names: bool,
+}
+
+/// Answering `explain`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Explain {
+    /// Path of the socket, if there is to be one.
+    pub socket: Option<std::path::PathBuf>,
+    /// Bytes for recent traces.
+    pub memory: usize,
 }
 
 /// A value that does not fit: its key and why.
@@ -143,6 +154,7 @@ impl Settings {
             connect_grace: said.connect.grace.0,
             otlp: Otlp::resolve(&said.otlp)?,
             console: said.console.clone(),
+            explain: Explain::resolve(&said.explain)?,
             limits: at_least_one(&said.limits)?,
             host: said.host.clone(),
         })
@@ -173,6 +185,16 @@ impl Http {
         let max_head = usize::try_from(said.max_head.0).ok().filter(|n| (1024..=1 << 20).contains(n));
         let max_head = max_head.ok_or_else(|| Bad::new("http.max_head", "must be from 1KiB to 1MiB"))?;
         Ok(Self { max_head, url_template: said.url_template, old_names: said.semconv == Semconv::Dup })
+    }
+}
+
+impl Explain {
+    /// Less would not hold one trace of an hour's polling.
+    fn resolve(said: &said::Explain) -> Result<Self, Bad> {
+        let memory = usize::try_from(said.memory.0).ok().filter(|n| *n >= 1 << 20);
+        let memory = memory.ok_or_else(|| Bad::new("explain.memory", "must be at least 1MiB"))?;
+        let socket = (!said.socket.is_empty()).then(|| said.socket.clone().into());
+        Ok(Self { socket, memory })
     }
 }
 

@@ -25,6 +25,7 @@ settings! {
         connect: Connect = Connect::default(),
         otlp: Otlp = Otlp::default(),
         console: Console = Console::default(),
+        explain: Explain = Explain::default(),
         limits: Limits = Limits::default(),
         host: Host = Host::default(),
     }
@@ -178,6 +179,14 @@ settings! {
         format: ConsoleFormat = ConsoleFormat::Human,
         /// Colours: "auto" (on a terminal), "always" or "never".
         colour: Colour = Colour::Auto,
+    }
+
+    /// Answering `ktrdr-agent explain`.
+    pub struct Explain {
+        /// Unix socket on which a running agent answers its own user; empty = none, and no traces are remembered.
+        socket: String = "/run/ktrdr-agent.sock".into(),
+        /// Memory for recent traces, at least 1MiB. Failed ones and those of operations are kept longest.
+        memory: Size = Size(24 << 20),
     }
 
     /// Bounds on the agent's memory.

@@ -12,7 +12,7 @@
 mod describe;
 mod forest;
 mod layout;
-mod text;
+pub mod text;
 
 use std::fmt::Write;
 use std::time::Duration;

@@ -1,0 +1,126 @@
+//! `ktrdr-agent explain`: asks a running agent, or a file, and prints the answer.
+
+use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use crate::explain::{Listing, Report, show};
+use crate::export::console::terminal;
+use crate::settings::Settings;
+use crate::store::client::{AskError, ask};
+use crate::store::protocol::{Request, VERSION};
+use crate::store::{Answers, from_file};
+
+/// `explain`.
+#[derive(Debug, clap::Args)]
+pub struct Explain {
+    /// Operation id, trace id (or the beginning of one), an id that occurs in a URL, or "last error".
+    #[arg(required_unless_present = "list", num_args = 1..)]
+    pub query: Vec<String>,
+    /// Show recent operations and errors instead.
+    #[arg(long, conflicts_with = "query")]
+    pub list: bool,
+    /// Print JSON (schema ktrdr.explain/1, see docs/explain.md).
+    #[arg(long)]
+    pub json: bool,
+    /// Read this instead of asking a running agent: a file from `run --spans-out`, or a recording.
+    #[arg(long, value_name = "FILE", conflicts_with = "socket")]
+    pub file: Option<PathBuf>,
+    /// Socket of the running agent [default: the setting explain.socket].
+    #[arg(long, value_name = "PATH")]
+    pub socket: Option<PathBuf>,
+    /// Configuration file (see `config print`).
+    #[arg(long, value_name = "FILE", env = "KTRDR_AGENT_CONFIG")]
+    pub config: Option<PathBuf>,
+}
+
+/// Rows of `--list`.
+const ROWS: usize = 20;
+
+/// Runs the command. Exit status 0: answered; 1: no answer.
+pub fn run(args: &Explain, settings: &Settings) -> anyhow::Result<ExitCode> {
+    let query = args.query.join(" ");
+    let outcome = match &args.file {
+        Some(file) => {
+            let store = from_file(file, settings)?;
+            if args.list { Ok(Answer::List(store.list(ROWS))) } else { from_store(&store, &query) }
+        }
+        None => from_agent(args, settings, query),
+    };
+    match outcome {
+        Ok(answer) => {
+            print(&answer.text(args.json)?)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(why) => {
+            eprintln!("error: {}", why.message);
+            if !why.suggestions.is_empty() {
+                eprintln!("did you mean: {}", why.suggestions.join(", "));
+            }
+            eprintln!("`ktrdr-agent explain --list` shows what there is");
+            Ok(ExitCode::FAILURE)
+        }
+    }
+}
+
+/// What came back.
+enum Answer {
+    Report(Box<Report>),
+    List(Listing),
+}
+
+/// There is no answer, and why.
+type Nothing = crate::store::NotFound;
+
+fn from_store(store: &dyn Answers, query: &str) -> Result<Answer, Nothing> {
+    store.explain(query).map(|r| Answer::Report(Box::new(r)))
+}
+
+fn from_agent(args: &Explain, settings: &Settings, query: String) -> Result<Answer, Nothing> {
+    let Some(socket) = args.socket.clone().or_else(|| settings.explain.socket.clone()) else {
+        let message = "the settings name no socket (explain.socket): give --socket or --file".to_owned();
+        return Err(Nothing { message, suggestions: Vec::new() });
+    };
+    let request = |op: &str, query, limit| Request { v: VERSION, op: op.to_owned(), query, limit };
+    let answer = if args.list {
+        ask(&socket, &request("list", None, Some(ROWS))).map(Answer::List)
+    } else {
+        ask(&socket, &request("explain", Some(query), None)).map(|r| Answer::Report(Box::new(r)))
+    };
+    answer.map_err(|e| match e {
+        AskError::Refused { message, suggestions, .. } => Nothing { message, suggestions },
+        other => Nothing { message: other.to_string(), suggestions: Vec::new() },
+    })
+}
+
+impl Answer {
+    fn text(&self, json: bool) -> anyhow::Result<String> {
+        if json {
+            let mut text = match self {
+                Answer::Report(report) => serde_json::to_string(report)?,
+                Answer::List(list) => serde_json::to_string(list)?,
+            };
+            text.push('\n');
+            return Ok(text);
+        }
+        let on_terminal = terminal::stdout_is_terminal();
+        let width = if on_terminal { terminal::width() } else { None };
+        let style = show::Style {
+            width: width.unwrap_or(120),
+            color: on_terminal && terminal::wants_color() && std::io::stdout().is_terminal(),
+            utc_offset: terminal::utc_offset,
+        };
+        Ok(match self {
+            Answer::Report(report) => show::report(report, &style),
+            Answer::List(list) => show::listing(list, &style),
+        })
+    }
+}
+
+/// A reader that left (`| head`) is no error.
+fn print(text: &str) -> anyhow::Result<()> {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        other => Ok(other?),
+    }
+}

@@ -1,0 +1,157 @@
+//! Which failure explains the others.
+
+use std::collections::BTreeMap;
+
+use super::recovery::Recovery;
+use super::symptom::{self, Kind};
+use super::tree::{Edge, Tree};
+use super::{Case, place, view};
+use crate::trace::model::{Span, SpanKind};
+
+/// A cause: equal failures count as attempts of one.
+#[derive(Clone, Debug)]
+pub struct Finding<'a> {
+    /// What went wrong.
+    pub kind: Kind,
+    /// The spans in which it did, by start; never empty.
+    pub spans: Vec<usize>,
+    /// A failure elsewhere that explains it, by the callee and the time alone.
+    pub beyond: Option<&'a Span>,
+    /// What the callee was doing while the caller waited: a call of its own.
+    pub meanwhile: Option<usize>,
+    /// Whether something that failed is explained by this, or it is itself what failed.
+    pub matters: bool,
+    /// Whether an edge on the way from the root was not certain.
+    pub inferred: bool,
+}
+
+impl<'a> Finding<'a> {
+    /// The span to show: the last attempt, which has the final state.
+    pub fn span(&self, tree: &Tree<'a>) -> &'a Span {
+        self.beyond.unwrap_or_else(|| tree.spans[self.last()])
+    }
+
+    /// Its place in the tree.
+    pub fn last(&self) -> usize {
+        self.spans.last().copied().unwrap_or_default()
+    }
+}
+
+/// All that was concluded.
+#[derive(Debug)]
+pub struct Analysis<'a> {
+    /// Symptom of each span.
+    pub symptoms: Vec<Option<Kind>>,
+    /// Failures that do not count.
+    pub recovery: Recovery,
+    /// Causes, the first is the verdict's.
+    pub findings: Vec<Finding<'a>>,
+    /// Failures that an operation survived: it completed, or was cancelled.
+    pub survived: Vec<Finding<'a>>,
+    /// The operation's span, if there is one.
+    pub operation: Option<usize>,
+    /// Whether a cause is at or below the span.
+    pub failing: Vec<bool>,
+}
+
+/// Equal causes.
+type Key<'a> = (Kind, &'a str, Option<String>, &'a str);
+
+impl<'a> Analysis<'a> {
+    /// Applies the rules of [`super`].
+    pub fn new(case: &'a Case, tree: &Tree<'a>) -> Self {
+        let mut symptoms: Vec<Option<Kind>> = tree.spans.iter().map(|s| symptom::kind_of(s)).collect();
+        place::name_lost_workers(tree, &mut symptoms);
+        let recovery = Recovery::new(tree, &symptoms);
+        let (leaves, failing) = leaves(tree, &symptoms, &recovery);
+        let asked_for =
+            |s: &Span| case.operation.as_deref().is_none_or(|id| view::text(s, "operation.id") == Some(id));
+        let is_it = |i: &usize| view::is_operation(tree.spans[*i]) && asked_for(tree.spans[*i]);
+        let operation = (0..tree.len()).rev().find(is_it);
+        let mut groups: BTreeMap<Key<'_>, Finding<'a>> = BTreeMap::new();
+        for i in leaves {
+            let span = tree.spans[i];
+            let Some(own) = symptoms[i] else { continue };
+            let beyond = place::beyond(case, tree, i, own);
+            let kind = beyond.and_then(symptom::kind_of).unwrap_or(own);
+            let shown = beyond.unwrap_or(span);
+            let key: Key<'_> = match kind {
+                // Several workers that are busy are one shortage.
+                Kind::WorkerBusy => (kind, "", None, &shown.name),
+                _ => (kind, &shown.resource.service, view::peer(shown), &shown.name),
+            };
+            let path = tree.path(i);
+            let above = &path[..path.len() - 1];
+            // Work done after the answer has nobody above it that could fail with it.
+            let own_part = above.iter().rposition(|a| tree.edge[*a] == Edge::After).unwrap_or(0);
+            let in_background = tree.edge[i] == Edge::After || above.is_empty();
+            let matters = in_background
+                || symptoms[i].is_some_and(|_| above[own_part..].iter().any(|a| symptoms[*a].is_some()));
+            let uncertain = |s: &Span| view::text(s, "ktrdr.link.certainty") == Some("inferred");
+            let inferred = beyond.is_some() || path.iter().any(|p| uncertain(tree.spans[*p]));
+            let finding = groups.entry(key).or_insert_with(|| Finding {
+                kind,
+                spans: Vec::new(),
+                beyond,
+                meanwhile: None,
+                matters,
+                inferred,
+            });
+            finding.spans.push(i);
+            finding.matters |= matters;
+            finding.inferred &= inferred;
+            finding.meanwhile = finding.meanwhile.or_else(|| place::meanwhile(tree, i, own));
+        }
+        let mut findings: Vec<Finding<'a>> = groups.into_values().collect();
+        findings.sort_by_key(|f| (!f.matters, f.kind.rank(), f.inferred, f.spans.first().copied()));
+        // An operation that failed is what the others explain, if there is any other.
+        let is_operation = |f: &Finding<'_>| f.spans.iter().all(|i| view::is_operation(tree.spans[*i]));
+        if findings.iter().any(|f| f.matters && !is_operation(f)) {
+            findings.retain(|f| !is_operation(f));
+        }
+        let ended = operation.and_then(|i| view::text(tree.spans[i], "operation.status"));
+        let survived = if case.operation.is_some() && matches!(ended, Some("completed" | "cancelled")) {
+            std::mem::take(&mut findings)
+        } else {
+            Vec::new()
+        };
+        Self { symptoms, recovery, findings, survived, operation, failing }
+    }
+
+    /// The verdict's cause.
+    pub fn first(&self) -> Option<&Finding<'a>> {
+        self.findings.first()
+    }
+}
+
+/// Failed spans that no failure below explains, by start; and for every span whether one is at or below it.
+fn leaves(tree: &Tree<'_>, symptoms: &[Option<Kind>], recovery: &Recovery) -> (Vec<usize>, Vec<bool>) {
+    let mut below = vec![false; tree.len()];
+    let mut leaves = Vec::new();
+    for i in tree.bottom_up() {
+        if recovery.excused[i] {
+            continue;
+        }
+        let end = tree.spans[i].end_wall_ns();
+        let explained = tree.children[i]
+            .iter()
+            .any(|c| below[*c] && tree.edge[*c] == Edge::Child && tree.spans[*c].start_wall_ns() <= end);
+        let own = symptoms[i].is_some() && !is_mirror(tree, symptoms, i);
+        if own && !explained {
+            leaves.push(i);
+        }
+        below[i] = own || tree.children[i].iter().any(|c| below[*c]);
+    }
+    leaves.sort_unstable();
+    (leaves, below)
+}
+
+/// A server whose client gave up, or whose connection broke, has the same failure as its client seen from the other
+/// side; it explains nothing.
+pub fn is_mirror(tree: &Tree<'_>, symptoms: &[Option<Kind>], i: usize) -> bool {
+    tree.spans[i].kind == SpanKind::Server
+        && symptoms[i].is_some_and(symptom::unanswered)
+        && tree
+            .client_end(i)
+            .is_some_and(|c| symptoms[c].is_some_and(|k| symptom::unanswered(k) || k == Kind::WorkerLost))
+}

@@ -1,0 +1,78 @@
+//! What is missing from the picture, so that nobody takes silence for evidence.
+
+use super::cause::Analysis;
+use super::tree::{Edge, Tree};
+use super::{Case, view};
+use crate::trace::model::SpanKind;
+
+/// Reasons of `ktrdr.incomplete` that are the agent's and not the call's.
+const OURS: [&str; 4] = ["response_lost", "order_lost", "too_many_open", "agent_stopped"];
+
+/// Whether the agent did not see all of the span.
+pub fn unseen(reason: &str) -> bool {
+    OURS.contains(&reason)
+}
+
+/// Sentences, most important first.
+pub fn find(case: &Case, tree: &Tree<'_>, analysis: &Analysis<'_>) -> Vec<String> {
+    let mut gaps = Vec::new();
+    let count = |n: usize, one: &str, many: &str| {
+        if n == 1 { format!("1 {one}") } else { format!("{n} {many}") }
+    };
+    for (name, n) in case.lost.iter().filter(|(_, n)| *n > 0) {
+        gaps.push(format!("the agent lost {n} × {name} at that time: calls may be missing"));
+    }
+    if case.dropped > 0 {
+        let what = count(case.dropped as usize, "span is", "spans are");
+        gaps.push(format!("{what} no longer kept (the agent's memory is bounded)"));
+    }
+    if tree.missing_parents > 0 {
+        let what = count(tree.missing_parents, "span's caller is", "spans' callers are");
+        gaps.push(format!("{what} not here: still open, not observed, or no longer kept"));
+    }
+    let incomplete = |ours: bool| {
+        let matches = |r: &str| unseen(r) == ours;
+        tree.spans.iter().filter(|s| view::text(s, "ktrdr.incomplete").is_some_and(matches)).count()
+    };
+    let ours = incomplete(true);
+    if ours > 0 {
+        let what = count(ours, "call was", "calls were");
+        gaps.push(format!("{what} not seen to the end by the agent"));
+    }
+    let inferred =
+        tree.spans.iter().filter(|s| view::text(s, "ktrdr.link.certainty") == Some("inferred")).count();
+    if inferred > 0 {
+        let what = count(inferred, "span's place in the trace is", "spans' places in the trace are");
+        gaps.push(format!("{what} inferred, not certain"));
+    }
+    let unseen_ends = unobserved(tree, analysis);
+    if !unseen_ends.is_empty() {
+        let what = if unseen_ends.len() == 1 { "its inner work is" } else { "their inner work is" };
+        gaps.push(format!("not observed, or not finished: {} ({what} not visible)", unseen_ends.join(", ")));
+    }
+    if tree.cycles > 0 {
+        gaps.push("some spans name each other as parents (damaged input)".to_owned());
+    }
+    gaps
+}
+
+/// Peers that answered, or should have, and whose own end of the call is not here; at most four are named.
+fn unobserved(tree: &Tree<'_>, analysis: &Analysis<'_>) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    for i in 0..tree.len() {
+        let span = tree.spans[i];
+        let alone = span.kind == SpanKind::Client
+            && !view::is_connect(span)
+            && !tree.children[i].iter().any(|c| tree.edge[*c] == Edge::Child);
+        // Of calls that went well nobody asks what happened inside.
+        let matters = analysis.failing[i] || view::duration(span) >= super::slow::SLOW_NS;
+        if let Some(peer) = view::peer(span).filter(|p| alone && matters && !names.contains(p)) {
+            if names.len() == 4 {
+                names.push("others".to_owned());
+                break;
+            }
+            names.push(peer);
+        }
+    }
+    names
+}

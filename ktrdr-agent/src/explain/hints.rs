@@ -1,0 +1,116 @@
+//! What to do next: commands to try, most useful first.
+
+use super::cause::{Analysis, Finding};
+use super::tree::Tree;
+use super::{Case, Kind, view};
+use crate::trace::model::Span;
+
+/// Hints for the verdict.
+pub fn make(case: &Case, tree: &Tree<'_>, analysis: &Analysis<'_>) -> Vec<String> {
+    let mut hints = Vec::new();
+    match analysis.first() {
+        Some(finding) => for_cause(finding, tree, &mut hints),
+        None if tree.len() == 0 => {}
+        None => {}
+    }
+    if analysis.findings.len() > 1 {
+        hints.push(
+            "the other causes are listed under `also`; the first is the one to look at first".to_owned(),
+        );
+    }
+    if let (None, Some(trace)) = (&case.operation, tree.spans.first().map(|s| s.trace_id)) {
+        hints.push(format!("ktrdr-agent explain {trace} --json   # the same, for a program"));
+    } else if let Some(operation) = &case.operation {
+        hints.push(format!("ktrdr-agent explain {operation} --json   # the same, for a program"));
+    }
+    hints
+}
+
+fn for_cause(finding: &Finding<'_>, tree: &Tree<'_>, hints: &mut Vec<String>) {
+    let span = finding.span(tree);
+    let port = view::port(span);
+    let local = view::text(span, "network.peer.address").or_else(|| view::text(span, "server.address"));
+    let here = local.is_some_and(|a| a == "localhost" || a == "::1" || a.starts_with("127."));
+    match finding.kind {
+        Kind::Refused | Kind::WorkerLost => refused(span, port, here, hints),
+        Kind::Unreachable | Kind::TimedOut if view::is_connect(span) => {
+            if let Some(address) = local {
+                hints.push(format!("ip route get {address}   # is there a way to it?"));
+            }
+        }
+        Kind::TimedOut | Kind::NoResponse | Kind::Reset | Kind::Stuck => {
+            if let Some(service) = callee(tree, finding) {
+                hints.push(format!("look at the log of {service} at {}", time(span)));
+            }
+        }
+        Kind::HttpError | Kind::BusinessError | Kind::Failed => {
+            if let Some(service) = callee(tree, finding) {
+                hints.push(format!(
+                    "the message and stack trace are in the log of {service} at {}",
+                    time(span)
+                ));
+            }
+        }
+        Kind::WorkerBusy => {
+            let port = 8000;
+            hints.push(format!("curl -s localhost:{port}/api/v1/workers   # who is busy with what"));
+            hints.push("start another worker of this kind, or wait until one is free".to_owned());
+        }
+        Kind::GatewayError => match view::int(span, "ib.error.code") {
+            Some(326) => {
+                hints.push("give this client another client id (IB_CLIENT_ID), or stop the other one".into())
+            }
+            Some(162 | 420 | 100) => {
+                hints.push("ask for less at once; IB allows 60 historical requests in 10 minutes".into())
+            }
+            Some(502 | 504 | 507) => {
+                hints.push("is the gateway logged in, and does it allow API connections?".into())
+            }
+            _ => {}
+        },
+        _ => {}
+    }
+}
+
+fn refused(span: &Span, port: Option<i64>, here: bool, hints: &mut Vec<String>) {
+    let state = view::text(span, "ktrdr.listener.state");
+    if let (Some(command), true) =
+        (view::text(span, "ktrdr.listener.command"), state == Some("listener_gone"))
+    {
+        hints.push(format!("start it again: `{}`", shorten(command, 120)));
+    } else if let Some(service) = view::text(span, "peer.service").filter(|_| state != Some("listening")) {
+        hints.push(format!("start {service}, or correct the address it is called at"));
+    }
+    if state == Some("other_address_only")
+        && let Some(address) = view::text(span, "ktrdr.listener.address")
+    {
+        hints.push(format!("call it at {address}, or have it listen on all addresses"));
+    }
+    if let Some(port) = port {
+        let whose = if here { "" } else { " (on that host)" };
+        hints.push(format!("ss -ltnp 'sport = :{port}'   # who listens on port {port} now{whose}"));
+    }
+}
+
+fn callee<'a>(tree: &Tree<'a>, finding: &Finding<'a>) -> Option<&'a str> {
+    if let Some(span) = finding.beyond {
+        return Some(&span.resource.service);
+    }
+    super::place::callee(tree, finding.last())
+}
+
+/// `12:31:04 UTC`, to be found in a log.
+fn time(span: &Span) -> String {
+    let text = crate::export::time::rfc3339(span.start_wall_ns());
+    format!("{} UTC", text.get(11..19).unwrap_or_default())
+}
+
+/// At most `max` characters.
+pub fn shorten(text: &str, max: usize) -> String {
+    if text.chars().count() <= max {
+        return text.to_owned();
+    }
+    let mut out: String = text.chars().take(max.saturating_sub(1)).collect();
+    out.push('…');
+    out
+}

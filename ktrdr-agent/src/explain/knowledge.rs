@@ -1,0 +1,132 @@
+//! Facts about others: how operation ids look, what gateway codes mean, how HTTP statuses are called.
+
+/// Longest id: KTRDR's have at most 60 characters.
+const MAX_ID: usize = 84;
+
+/// Operation ids in a text, as KTRDR writes them: `op_training_20251113_101500_0a1b2c3d`, `op-xyz-789`,
+/// `worker_training_0123456789ab`.
+pub fn operation_ids(text: &str) -> Vec<&str> {
+    let word = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-';
+    let mut found = Vec::new();
+    for part in text.split(|c: char| !c.is_ascii() || !word(c as u8)) {
+        if part.len() <= MAX_ID && is_operation_id(part) && !found.contains(&part) {
+            found.push(part);
+        }
+    }
+    found
+}
+
+fn is_operation_id(word: &str) -> bool {
+    if let Some(rest) = word.strip_prefix("op_").or_else(|| word.strip_prefix("op-")) {
+        return rest.len() >= 6 && rest.as_bytes()[0].is_ascii_alphanumeric();
+    }
+    let rest = word.strip_prefix("worker_training_").or_else(|| word.strip_prefix("worker_backtest_"));
+    rest.is_some_and(|hex| hex.len() == 12 && hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')))
+}
+
+/// The type of an operation, from its id: `op_data_load_20251113_…` → `data_load`.
+pub fn operation_type(id: &str) -> Option<&str> {
+    if let Some(rest) = id.strip_prefix("worker_") {
+        return rest.rsplit_once('_').map(|(kind, _)| kind);
+    }
+    let rest = id.strip_prefix("op_")?;
+    let digits = |s: &str| s.len() == 8 && s.bytes().all(|b| b.is_ascii_digit());
+    let mut at = 0;
+    for part in rest.split('_') {
+        if digits(part) {
+            return (at > 0).then(|| &rest[..at - 1]);
+        }
+        at += part.len() + 1;
+    }
+    None
+}
+
+/// Plain meaning of an error code of the IB gateway
+/// (<https://interactivebrokers.github.io/tws-api/message_codes.html>).
+pub const fn gateway_code(code: i64) -> Option<&'static str> {
+    Some(match code {
+        100 => "too many messages per second",
+        162 => {
+            "historical data refused: no data for this query, no permission, or too many requests (pacing)"
+        }
+        200 => "no such contract: symbol, exchange or currency is wrong",
+        320..=322 => "the gateway could not process the request",
+        326 => "another client is connected with this client id",
+        354 => "no market data subscription for this contract",
+        366 => "no historical data query has this id",
+        420 => "too many requests (pacing)",
+        502 => "the gateway cannot be reached: not running, or API connections are not enabled in it",
+        504 => "not connected to the gateway",
+        507 => "the gateway closed the connection, mostly because the client id is in use",
+        1100 => "the gateway lost its connection to IB's servers",
+        1101 => "the gateway is connected to IB's servers again; data subscriptions are lost",
+        1102 => "the gateway is connected to IB's servers again",
+        1300 => "the gateway changed its port",
+        2103 => "a market data farm is disconnected",
+        2105 => "a historical data farm is disconnected",
+        2110 => "the gateway has no connection to IB's servers",
+        10090 => "part of the market data is not subscribed to",
+        10197 => "no market data while a competing live session is open",
+        _ => return None,
+    })
+}
+
+/// Reason phrase of an HTTP error status (RFC 9110).
+pub const fn reason(code: i64) -> &'static str {
+    match code {
+        400 => "bad request",
+        401 => "not authenticated",
+        403 => "forbidden",
+        404 => "not found",
+        405 => "method not allowed",
+        408 => "request timeout",
+        409 => "conflict",
+        413 => "too large",
+        422 => "the request's content is not valid",
+        429 => "too many requests",
+        500 => "internal error",
+        501 => "not implemented",
+        502 => "bad gateway",
+        503 => "not available",
+        504 => "gateway timeout",
+        400..=499 => "the server blames the request",
+        _ => "the server failed",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_found_where_they_stand() {
+        let url =
+            "http://127.0.0.1:8000/api/v1/operations/op_training_20251113_101500_0a1b2c3d/metrics?cursor=3";
+        assert_eq!(operation_ids(url), ["op_training_20251113_101500_0a1b2c3d"]);
+        assert_eq!(
+            operation_ids("a op-xyz-789, worker_backtest_0123456789ab."),
+            ["op-xyz-789", "worker_backtest_0123456789ab"]
+        );
+        for none in [
+            "",
+            "/operations",
+            "op_",
+            "op_abc",
+            "shop_20251113_101500",
+            "worker_training_0123",
+            "op__abcdefgh",
+        ] {
+            assert!(operation_ids(none).is_empty(), "{none}");
+        }
+        assert!(operation_ids(&format!("op_{}", "a".repeat(10_000))).is_empty());
+    }
+
+    #[test]
+    fn types_stand_before_the_date() {
+        assert_eq!(operation_type("op_data_load_20251113_101500_0a1b2c3d"), Some("data_load"));
+        assert_eq!(operation_type("worker_training_0123456789ab"), Some("training"));
+        for none in ["op-xyz-789", "op_20251113_101500_0a1b2c3d", "op_abc", ""] {
+            assert_eq!(operation_type(none), None, "{none}");
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! What stands around a failure: the worker that was lost, the callee's own troubles, what it waited for.
+
+use std::collections::BTreeSet;
+
+use super::symptom::{self, Kind};
+use super::tree::{Edge, Tree};
+use super::{Case, view};
+use crate::trace::model::{Span, SpanKind};
+
+/// A call of the callee explains its caller's wait if it took up at least this part of it.
+const MOST: f64 = 0.5;
+
+/// A worker that took a job and then cannot be reached is a lost worker, not merely a refused connection.
+pub fn name_lost_workers(tree: &Tree<'_>, symptoms: &mut [Option<Kind>]) {
+    let mut working: BTreeSet<(String, i64)> = BTreeSet::new();
+    // In order of start: what comes after the dispatch.
+    for (i, span) in tree.spans.iter().enumerate() {
+        let (Some(name), Some(port)) = (view::peer_name(span), view::port(span)) else { continue };
+        let key = (name.to_owned(), port);
+        match symptoms[i] {
+            None if view::path(span).is_some_and(symptom::starts_work) => {
+                working.insert(key);
+            }
+            Some(Kind::Refused | Kind::Reset | Kind::NoResponse) if working.contains(&key) => {
+                symptoms[i] = Some(Kind::WorkerLost);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The service that owed the answer.
+pub fn callee<'a>(tree: &Tree<'a>, i: usize) -> Option<&'a str> {
+    let span = tree.spans[i];
+    match tree.server_end(i) {
+        Some(server) => Some(&tree.spans[server].resource.service),
+        None if span.kind == SpanKind::Client => view::text(span, "peer.service"),
+        None => Some(&span.resource.service),
+    }
+}
+
+/// A failed call of the callee at that time whose origin is not known, if all such calls went to one place: the
+/// request was handed to another thread, and nothing shows to which.
+pub fn beyond<'a>(case: &'a Case, tree: &Tree<'a>, i: usize, kind: Kind) -> Option<&'a Span> {
+    let span = tree.spans[i];
+    let waits = symptom::unanswered(kind) && !view::is_connect(span);
+    let told = matches!(kind, Kind::BusinessError) || view::code(span).is_some_and(|c| c >= 500);
+    if !waits && !told {
+        return None;
+    }
+    let services: BTreeSet<&str> = if view::is_operation(span) {
+        tree.spans.iter().map(|s| s.resource.service.as_str()).collect()
+    } else {
+        [callee(tree, i)?].into()
+    };
+    let (from, to) = (span.start_wall_ns(), span.end_wall_ns());
+    let candidates: Vec<&Span> = case
+        .nearby
+        .iter()
+        .map(|s| &**s)
+        .filter(|s| services.contains(s.resource.service.as_str()) && s.kind == SpanKind::Client)
+        .filter(|s| s.start_wall_ns() >= from && s.start_wall_ns() <= to)
+        .filter(|s| symptom::kind_of(s).is_some_and(|k| k.rank() <= Kind::TimedOut.rank()))
+        .collect();
+    let last = *candidates.last()?;
+    let one_place = candidates.iter().all(|s| view::peer(s) == view::peer(last));
+    one_place.then_some(last)
+}
+
+/// The callee's own call that took up most of the time its caller waited in vain.
+pub fn meanwhile(tree: &Tree<'_>, i: usize, kind: Kind) -> Option<usize> {
+    if !symptom::unanswered(kind) {
+        return None;
+    }
+    let mut found = None;
+    let mut at = tree.server_end(i)?;
+    // Down to the deepest that fits: what the callee's callee waited for is the better answer.
+    loop {
+        let wait = view::duration(tree.spans[i]).max(1) as f64;
+        let longest = tree.children[at]
+            .iter()
+            .copied()
+            .filter(|c| tree.edge[*c] == Edge::Child && tree.spans[*c].kind == SpanKind::Client)
+            .max_by_key(|c| (overlap(tree.spans[i], tree.spans[*c]), std::cmp::Reverse(*c)));
+        let Some(call) = longest.filter(|c| overlap(tree.spans[i], tree.spans[*c]) as f64 >= wait * MOST)
+        else {
+            return found;
+        };
+        found = Some(call);
+        match tree.server_end(call) {
+            Some(server) => at = server,
+            None => return found,
+        }
+    }
+}
+
+fn overlap(a: &Span, b: &Span) -> u64 {
+    let start = a.start_wall_ns().max(b.start_wall_ns());
+    a.end_wall_ns().min(b.end_wall_ns()).saturating_sub(start)
+}

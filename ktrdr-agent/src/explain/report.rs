@@ -1,0 +1,489 @@
+//! The answer: schema `ktrdr.explain/1`. It is what goes over the socket, what `--json` prints, and what a person's
+//! screen is made from. Documented in `docs/explain.md`; fields are added, never changed.
+
+use serde::{Deserialize, Serialize};
+
+use super::cause::{Analysis, Finding};
+use super::hints::{self, shorten};
+use super::symptom::Kind;
+use super::tree::{Edge, Tree};
+use super::{Case, gaps, knowledge, sentence, slow, timeline, view};
+use crate::export::time::rfc3339;
+use crate::trace::model::{Span, Value};
+
+/// Version of the schema.
+pub const SCHEMA: &str = "ktrdr.explain/1";
+/// Size of the JSON text, in bytes: 3,000 to 4,000 tokens of a language model, which leaves it room to think.
+pub const MAX_BYTES: usize = 12_000;
+/// Causes listed; more than this many things at once are one thing that was not recognised.
+const MAX_CAUSES: usize = 5;
+/// Longest text of a field: a listener's command line and how it ended fit.
+const MAX_TEXT: usize = 600;
+/// Evidence spans at most.
+const MAX_EVIDENCE: usize = 12;
+/// Timeline lines at most: with the rest, one screen.
+const MAX_TIMELINE: usize = 30;
+/// Steps of a chain: KTRDR's longest has eight; of longer ones the two ends are kept.
+const MAX_CHAIN: usize = 14;
+
+/// The answer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// [`SCHEMA`].
+    pub schema: String,
+    /// What was asked.
+    pub query: String,
+    /// Operation concerned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub operation: Option<Operation>,
+    /// Traces concerned, the one with the cause first; at most 8.
+    pub trace_ids: Vec<String>,
+    /// Spans looked at.
+    pub spans: usize,
+    /// Start of the first span, RFC 3339, UTC.
+    pub start_time: String,
+    /// From the first start to the last end.
+    pub duration_ms: f64,
+    /// The answer in short: the first cause, or that there is none.
+    pub verdict: Cause,
+    /// All causes, the verdict's first; empty if nothing failed.
+    pub causes: Vec<Cause>,
+    /// From the outermost call to the cause.
+    pub chain: Vec<Step>,
+    /// Spans that prove it.
+    pub evidence: Vec<Evidence>,
+    /// What happened, in order.
+    pub timeline: Vec<Row>,
+    /// What is missing from the picture.
+    pub gaps: Vec<String>,
+    /// What to do next.
+    pub hints: Vec<String>,
+    /// What was left out of this report for its size.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub truncated: Vec<String>,
+}
+
+/// An operation.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Operation {
+    /// Its id.
+    pub id: String,
+    /// `training`, `data_load`, …
+    #[serde(rename = "type", default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+    /// `running`, `failed`, …
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<String>,
+    /// Its own error message.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// A cause, or the absence of one.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Cause {
+    /// What went wrong.
+    pub kind: Kind,
+    /// In a sentence.
+    pub sentence: String,
+    /// `exact` or `inferred`.
+    pub confidence: String,
+    /// The service in whose span it shows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<String>,
+    /// Whom it called.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peer: Option<String>,
+    /// The span.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub span_id: Option<String>,
+    /// Its trace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace_id: Option<String>,
+    /// When it began, RFC 3339, UTC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time: Option<String>,
+    /// Equal attempts.
+    pub attempts: usize,
+}
+
+/// A step from the outermost call to the cause.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Step {
+    /// Who.
+    pub service: String,
+    /// Whom it called.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<String>,
+    /// What.
+    pub what: String,
+    /// How it went.
+    pub outcome: String,
+    /// How long.
+    pub duration_ms: f64,
+    /// `calls`, `afterwards` (work done after the answer), `meanwhile` (what the callee waited for), `at that time`
+    /// (inferred from service and time).
+    pub relation: String,
+    /// Whether the place in the trace is certain.
+    pub confidence: String,
+    /// The span.
+    pub span_id: String,
+}
+
+/// A span as evidence.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Evidence {
+    /// The span.
+    pub span_id: String,
+    /// Its service.
+    pub service: String,
+    /// `client`, `server` or `internal`.
+    pub kind: String,
+    /// Its name.
+    pub name: String,
+    /// Its start, RFC 3339, UTC.
+    pub time: String,
+    /// Its duration.
+    pub duration_ms: f64,
+    /// Its status message.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub message: String,
+    /// The attributes that say why.
+    pub attributes: serde_json::Map<String, serde_json::Value>,
+}
+
+/// A line of the timeline.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Row {
+    /// Since the first span's start.
+    pub at_ms: f64,
+    /// How deep it is indented.
+    pub depth: usize,
+    /// Who.
+    pub service: String,
+    /// Whom it called.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<String>,
+    /// What.
+    pub what: String,
+    /// How it went.
+    pub outcome: String,
+    /// How long; of the first, if there are several.
+    pub duration_ms: f64,
+    /// Equal calls in this line.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub count: u32,
+    /// When the last of them ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until_ms: Option<f64>,
+    /// How long they took on average.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mean_ms: Option<f64>,
+    /// Whether it failed.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub failed: bool,
+    /// Whether it is the cause.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub cause: bool,
+    /// Whether it is work done after its caller had answered.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub after: bool,
+    /// The span.
+    pub span_id: String,
+}
+
+fn one() -> u32 {
+    1
+}
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_one(n: &u32) -> bool {
+    *n == 1
+}
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_false(b: &bool) -> bool {
+    !*b
+}
+
+/// Builds the report and makes it fit.
+pub fn make(case: &Case, tree: &Tree<'_>, analysis: &Analysis<'_>) -> Report {
+    let causes: Vec<Cause> = analysis.findings.iter().take(MAX_CAUSES).map(|f| cause(tree, f)).collect();
+    let verdict = causes.first().cloned().unwrap_or_else(|| success(tree, analysis));
+    let (rows, hidden) = timeline::rows(tree, analysis);
+    let start = tree.spans.iter().map(|s| s.start_wall_ns()).min().unwrap_or_default();
+    let end = tree.spans.iter().map(|s| s.end_wall_ns()).max().unwrap_or_default();
+    let mut report = Report {
+        schema: SCHEMA.to_owned(),
+        query: shorten(&case.query, 200),
+        operation: operation(case, tree),
+        trace_ids: traces(tree, analysis),
+        spans: tree.len(),
+        start_time: rfc3339(start),
+        duration_ms: timeline::millis(end.saturating_sub(start)),
+        chain: analysis.first().map(|f| chain(tree, f)).unwrap_or_default(),
+        evidence: analysis.first().map(|f| evidence(tree, f)).unwrap_or_default(),
+        timeline: rows,
+        gaps: gaps::find(case, tree, analysis),
+        hints: hints::make(case, tree, analysis),
+        truncated: Vec::new(),
+        verdict,
+        causes,
+    };
+    if analysis.findings.len() > MAX_CAUSES {
+        report.truncated.push(format!("{} more causes", analysis.findings.len() - MAX_CAUSES));
+    }
+    if hidden > 0 {
+        report.truncated.push(format!("{hidden} spans in no line of the timeline"));
+    }
+    report.cut_texts();
+    report.fit();
+    report
+}
+
+fn cause(tree: &Tree<'_>, finding: &Finding<'_>) -> Cause {
+    let span = finding.span(tree);
+    Cause {
+        kind: finding.kind,
+        sentence: sentence::of_cause(tree, finding),
+        confidence: certainty(finding.inferred),
+        service: Some(span.resource.service.clone()),
+        peer: view::peer(span),
+        span_id: Some(span.span_id.to_string()),
+        trace_id: Some(span.trace_id.to_string()),
+        time: Some(rfc3339(tree.spans[finding.spans[0]].start_wall_ns())),
+        attempts: finding.spans.len(),
+    }
+}
+
+fn success(tree: &Tree<'_>, analysis: &Analysis<'_>) -> Cause {
+    let (kind, sentence) = sentence::of_success(tree, analysis);
+    let top = slow::longest(tree);
+    // The span that holds the time.
+    let most = top.and_then(|t| slow::shares(tree, t).first().map(|s| tree.spans[s.span]));
+    Cause {
+        kind,
+        sentence,
+        confidence: certainty(false),
+        service: most.map(|s| s.resource.service.clone()),
+        peer: most.and_then(view::peer),
+        span_id: most.map(|s| s.span_id.to_string()),
+        trace_id: most.map(|s| s.trace_id.to_string()),
+        time: most.map(|s| rfc3339(s.start_wall_ns())),
+        attempts: 1,
+    }
+}
+
+fn certainty(inferred: bool) -> String {
+    (if inferred { "inferred" } else { "exact" }).to_owned()
+}
+
+fn operation(case: &Case, tree: &Tree<'_>) -> Option<Operation> {
+    let id = case.operation.clone()?;
+    let about = |key: &str| {
+        let of = |s: &&&Span| view::text(s, "operation.id") == Some(&id);
+        let mut spans = tree.spans.iter().rev().filter(of);
+        spans.find_map(|s| view::text(s, key)).map(str::to_owned)
+    };
+    Some(Operation {
+        kind: about("operation.type").or_else(|| knowledge::operation_type(&id).map(str::to_owned)),
+        status: about("operation.status"),
+        error: about("operation.error"),
+        id: shorten(&id, 100),
+    })
+}
+
+fn traces(tree: &Tree<'_>, analysis: &Analysis<'_>) -> Vec<String> {
+    const MOST: usize = 8;
+    let first = analysis.first().map(|f| f.span(tree).trace_id);
+    let mut ids: Vec<_> = first.into_iter().collect();
+    for span in &tree.spans {
+        if ids.len() >= MOST {
+            break;
+        }
+        if !ids.contains(&span.trace_id) {
+            ids.push(span.trace_id);
+        }
+    }
+    ids.iter().map(ToString::to_string).collect()
+}
+
+fn chain(tree: &Tree<'_>, finding: &Finding<'_>) -> Vec<Step> {
+    let step = |i: usize, relation: &str| {
+        let span = tree.spans[i];
+        let server = tree.server_end(i).map(|s| tree.spans[s]);
+        let to = server.map(|s| s.resource.service.clone()).or_else(|| view::peer(span));
+        let inferred = view::text(span, "ktrdr.link.certainty") == Some("inferred");
+        Step {
+            service: span.resource.service.clone(),
+            to,
+            what: view::what(span).to_owned(),
+            outcome: view::outcome(span),
+            duration_ms: timeline::millis(view::duration(span)),
+            relation: relation.to_owned(),
+            confidence: certainty(inferred),
+            span_id: span.span_id.to_string(),
+        }
+    };
+    let mut steps = Vec::new();
+    let mut path = tree.path(finding.last());
+    path.retain(|i| !timeline::is_far_end(tree, *i));
+    if path.len() > MAX_CHAIN {
+        path.drain(MAX_CHAIN / 2..path.len() - MAX_CHAIN / 2);
+    }
+    for i in path {
+        steps.push(step(i, if tree.edge[i] == Edge::After { "afterwards" } else { "calls" }));
+    }
+    steps.extend(finding.meanwhile.map(|m| step(m, "meanwhile")));
+    if let Some(span) = finding.beyond {
+        steps.push(Step {
+            service: span.resource.service.clone(),
+            to: view::peer(span),
+            what: view::what(span).to_owned(),
+            outcome: view::outcome(span),
+            duration_ms: timeline::millis(view::duration(span)),
+            relation: "at that time".to_owned(),
+            confidence: certainty(true),
+            span_id: span.span_id.to_string(),
+        });
+    }
+    steps
+}
+
+/// The cause's attempts, the other end of the last one, what its callee waited for, and the calls above.
+fn evidence(tree: &Tree<'_>, finding: &Finding<'_>) -> Vec<Evidence> {
+    let mut spans: Vec<&Span> = finding.beyond.into_iter().collect();
+    let ends = [finding.spans.first(), finding.spans.last()];
+    let mut indices: Vec<usize> = ends.into_iter().flatten().rev().copied().collect();
+    indices.extend(tree.server_end(finding.last()));
+    indices.extend(finding.meanwhile);
+    indices.extend(tree.path(finding.last()).into_iter().rev());
+    for i in indices {
+        if spans.len() == MAX_EVIDENCE {
+            break;
+        }
+        if !spans.iter().any(|s| s.span_id == tree.spans[i].span_id) {
+            spans.push(tree.spans[i]);
+        }
+    }
+    spans.into_iter().map(proof).collect()
+}
+
+/// Attributes that repeat other fields, or say nothing about the failure.
+const NOISE: [&str; 11] = [
+    "http.request.method",
+    "network.protocol.version",
+    "network.transport",
+    "network.type",
+    "url.scheme",
+    "url.template",
+    "user_agent.original",
+    "ktrdr.exchange.id",
+    "client.address",
+    "thread.id",
+    "http.request.body.size",
+];
+
+fn proof(span: &Span) -> Evidence {
+    let mut attributes = serde_json::Map::new();
+    for a in span.attributes.iter().filter(|a| !NOISE.contains(&&*a.key)).take(24) {
+        let value = match &a.value {
+            Value::Static(s) => (*s).into(),
+            Value::Str(s) => shorten(s, 200).into(),
+            Value::Int(n) => (*n).into(),
+            Value::Float(f) => (*f).into(),
+            Value::Bool(b) => (*b).into(),
+            Value::List(items) => items.iter().take(8).map(|s| shorten(s, 100)).collect(),
+        };
+        attributes.insert(shorten(&a.key, 80), value);
+    }
+    Evidence {
+        span_id: span.span_id.to_string(),
+        service: span.resource.service.clone(),
+        kind: format!("{:?}", span.kind).to_lowercase(),
+        name: span.name.clone(),
+        time: rfc3339(span.start_wall_ns()),
+        duration_ms: timeline::millis(view::duration(span)),
+        message: view::message(span).unwrap_or_default().to_owned(),
+        attributes,
+    }
+}
+
+impl Report {
+    /// Texts come from the network: each has a bound.
+    fn cut_texts(&mut self) {
+        let cut = |text: &mut String, max: usize| *text = shorten(text, max);
+        let cut_some = |text: &mut Option<String>, max: usize| {
+            if let Some(t) = text {
+                *t = shorten(t, max);
+            }
+        };
+        for c in self.causes.iter_mut().chain(std::iter::once(&mut self.verdict)) {
+            cut(&mut c.sentence, MAX_TEXT);
+            cut_some(&mut c.service, 100);
+            cut_some(&mut c.peer, 100);
+        }
+        for s in &mut self.chain {
+            cut(&mut s.service, 100);
+            cut_some(&mut s.to, 100);
+            cut(&mut s.what, 120);
+            cut(&mut s.outcome, 40);
+        }
+        for e in &mut self.evidence {
+            cut(&mut e.service, 100);
+            cut(&mut e.name, 120);
+            cut(&mut e.message, MAX_TEXT);
+        }
+        for r in &mut self.timeline {
+            cut(&mut r.service, 100);
+            cut_some(&mut r.to, 100);
+            cut(&mut r.what, 120);
+            cut(&mut r.outcome, 40);
+        }
+        if let Some(o) = &mut self.operation {
+            cut_some(&mut o.kind, 40);
+            cut_some(&mut o.status, 40);
+            cut_some(&mut o.error, MAX_TEXT);
+        }
+        self.gaps.iter_mut().chain(&mut self.hints).for_each(|t| cut(t, 400));
+    }
+
+    /// Leaves out what matters least until the text is small enough: timeline lines, then evidence, then causes.
+    fn fit(&mut self) {
+        let (mut rows, mut proofs) = (timeline::thin(&mut self.timeline, MAX_TIMELINE), 0);
+        let size = |r: &Report| serde_json::to_string(r).map_or(0, |t| t.len());
+        // Room for the words about what was left out.
+        const NOTES: usize = 200;
+        while size(self) > MAX_BYTES - NOTES {
+            let lines = self.timeline.len();
+            if lines > 12 {
+                rows += timeline::thin(&mut self.timeline, lines - 2);
+            } else if self.evidence.len() > 3 {
+                self.evidence.pop();
+                proofs += 1;
+            } else if lines > 5 {
+                rows += timeline::thin(&mut self.timeline, lines - 1);
+            } else if let Some(e) = self.evidence.iter_mut().find(|e| e.attributes.len() > 4) {
+                let last = e.attributes.keys().next_back().cloned().unwrap_or_default();
+                e.attributes.remove(&last);
+            } else if self.causes.len() > 1 {
+                self.causes.pop();
+                self.truncated.push("a cause".to_owned());
+            } else if self.chain.len() > 4 {
+                self.chain.remove(self.chain.len() / 2);
+            } else if !self.timeline.is_empty() {
+                rows += 1;
+                self.timeline.pop();
+            } else if self.evidence.len() > 1 {
+                proofs += 1;
+                self.evidence.pop();
+            } else {
+                break;
+            }
+        }
+        if rows > 0 {
+            self.truncated.push(format!("{rows} lines of the timeline"));
+        }
+        if proofs > 0 {
+            self.truncated.push(format!("{proofs} evidence spans"));
+        }
+    }
+}

@@ -1,0 +1,228 @@
+//! The verdict in a sentence.
+
+use super::cause::{Analysis, Finding};
+use super::symptom::Kind;
+use super::tree::Tree;
+use super::{gaps, knowledge, slow, view};
+use crate::export::console::human::text::duration;
+use crate::trace::model::{Span, SpanKind, Value};
+
+/// About a cause.
+pub fn of_cause(tree: &Tree<'_>, finding: &Finding<'_>) -> String {
+    let span = finding.span(tree);
+    let mut text = match finding.kind {
+        Kind::HttpError => http(tree, finding, span),
+        Kind::BusinessError => business(tree, finding, span),
+        Kind::GatewayError => gateway(span),
+        Kind::WorkerBusy => busy(tree, finding),
+        Kind::WorkerLost => {
+            format!("{} was lost while it had work: {}", whom(tree, finding, span), told(tree, finding, span))
+        }
+        Kind::Stuck if view::is_operation(span) => stuck(span),
+        _ => told(tree, finding, span),
+    };
+    if finding.spans.len() > 1 && finding.kind != Kind::WorkerBusy {
+        let (first, last) = (tree.spans[finding.spans[0]], tree.spans[finding.last()]);
+        let over = last.end_wall_ns().saturating_sub(first.start_wall_ns());
+        text.push_str(&format!(" ({} attempts in {})", finding.spans.len(), duration(over)));
+    }
+    if let Some(m) = finding.meanwhile {
+        let call = tree.spans[m];
+        let peer = view::peer(call).unwrap_or_else(|| "a peer".to_owned());
+        text.push_str(&format!(
+            "; meanwhile {} was waiting for {peer} ({}, {} in all)",
+            call.resource.service,
+            view::what(call),
+            duration(view::duration(call))
+        ));
+    }
+    text
+}
+
+/// The agent's own sentence on the span, without the number of the attempt where attempts are counted.
+fn told(tree: &Tree<'_>, finding: &Finding<'_>, span: &Span) -> String {
+    match view::message(span) {
+        Some(message) => match message.rsplit_once(" (attempt ") {
+            Some((before, rest)) if rest.ends_with(')') && finding.spans.len() > 1 => before.to_owned(),
+            _ => message.to_owned(),
+        },
+        None => {
+            let error = view::text(span, "error.type").unwrap_or("no reason given").replace('_', " ");
+            let whom = whom(tree, finding, span);
+            format!("{}: {} to {whom} failed: {error}", span.resource.service, view::what(span))
+        }
+    }
+}
+
+/// Who owed the answer, with its port where that is known.
+fn whom(tree: &Tree<'_>, finding: &Finding<'_>, span: &Span) -> String {
+    let server = finding.beyond.is_none().then(|| tree.server_end(finding.last())).flatten();
+    match (span.kind, server) {
+        (_, Some(server)) => tree.spans[server].resource.service.clone(),
+        (SpanKind::Client, None) => view::peer(span).unwrap_or_else(|| "its peer".to_owned()),
+        _ => span.resource.service.clone(),
+    }
+}
+
+/// Who asked: the client's end of a call seen from the server.
+fn asker(tree: &Tree<'_>, i: usize) -> Option<String> {
+    let client = if tree.spans[i].kind == SpanKind::Client { Some(i) } else { tree.client_end(i) };
+    client.map(|c| tree.spans[c].resource.service.clone())
+}
+
+/// `GET /api/v1/operations/op_1`: the path itself, which says more here than the span's name.
+fn request(span: &Span) -> String {
+    match (view::text(span, "http.request.method"), view::path(span)) {
+        (Some(method), Some(path)) => format!("{method} {}", super::hints::shorten(path, 120)),
+        _ => span.name.clone(),
+    }
+}
+
+fn http(tree: &Tree<'_>, finding: &Finding<'_>, span: &Span) -> String {
+    let code = view::code(span).or_else(|| view::int(span, "error.type")).unwrap_or_default();
+    let asker = asker(tree, finding.last()).map(|a| format!(" from {a}")).unwrap_or_default();
+    let mut text = format!(
+        "{} answered {code} ({}) to {}{asker} after {}",
+        whom(tree, finding, span),
+        knowledge::reason(code),
+        request(span),
+        duration(view::duration(span))
+    );
+    if let Some(message) = view::message(span) {
+        text.push_str(&format!(": {message}"));
+    } else if code >= 500 {
+        text.push_str("; none of its own calls failed");
+    }
+    text
+}
+
+fn business(tree: &Tree<'_>, finding: &Finding<'_>, span: &Span) -> String {
+    let message = view::message(span)
+        .or_else(|| view::text(span, "ktrdr.business_error.message"))
+        .or_else(|| view::text(span, "operation.error"))
+        .unwrap_or("no message given");
+    if view::is_operation(span) {
+        let kind = view::text(span, "operation.type").unwrap_or("an");
+        return format!("the {kind} operation failed: {message}; none of the calls seen failed");
+    }
+    let code = view::code(span).unwrap_or(200);
+    format!(
+        "{} reported a failure inside its {code} answer to {}: {message}",
+        whom(tree, finding, span),
+        request(span)
+    )
+}
+
+fn stuck(span: &Span) -> String {
+    let kind = view::text(span, "operation.type").unwrap_or_default();
+    let still =
+        view::int(span, "ktrdr.operation.last_progress_ms_before_end").unwrap_or_default().unsigned_abs();
+    let at = match span.attributes.get("progress.percentage") {
+        Some(Value::Float(p)) => format!("stands at {p} %"),
+        Some(Value::Int(p)) => format!("stands at {p} %"),
+        _ => "stands still".to_owned(),
+    };
+    let still = duration(still.saturating_mul(1_000_000));
+    let disagreement =
+        view::text(span, "ktrdr.operation.disagreement").map(|d| format!("; {d}")).unwrap_or_default();
+    format!("the {kind} operation {at}: no progress in the last {still}{disagreement}")
+}
+
+fn gateway(span: &Span) -> String {
+    let what = view::what(span);
+    let Some(code) = view::int(span, "ib.error.code") else {
+        return view::message(span).unwrap_or("the IB gateway reported an error").to_owned();
+    };
+    let text = view::text(span, "ib.error.message")
+        .or_else(|| view::text(span, "ib.error.text"))
+        .or_else(|| view::message(span))
+        .unwrap_or("no text");
+    let meaning = knowledge::gateway_code(code).map(|m| format!(" ({m})")).unwrap_or_default();
+    format!(
+        "the IB gateway answered {what} from {} with error {code}: {text}{meaning}",
+        span.resource.service
+    )
+}
+
+/// All that were asked, in order, each once.
+fn busy(tree: &Tree<'_>, finding: &Finding<'_>) -> String {
+    let mut names: Vec<String> = Vec::new();
+    for i in &finding.spans {
+        let name = whom(tree, finding, tree.spans[*i]);
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    let span = finding.span(tree);
+    format!("{} answered 503 (busy) to {}, and no other worker took the job", names.join(", "), request(span))
+}
+
+/// When nothing failed: the kind and the sentence.
+pub fn of_success(tree: &Tree<'_>, analysis: &Analysis<'_>) -> (Kind, String) {
+    if let Some(text) = cancelled(tree, analysis) {
+        return (Kind::Cancelled, text);
+    }
+    let Some(top) = slow::longest(tree) else {
+        return (Kind::MissingData, "no span of it is here".to_owned());
+    };
+    let span = tree.spans[top];
+    let lost = view::text(span, "ktrdr.incomplete").filter(|why| gaps::unseen(why));
+    if let (Some(why), None) = (lost, view::code(span)) {
+        let why = why.replace('_', " ");
+        return (
+            Kind::MissingData,
+            format!("how {} ended was not seen by the agent ({why})", describe(span)),
+        );
+    }
+    let took = view::duration(span);
+    let shares = slow::shares(tree, top);
+    let most = shares.first().map(|s| {
+        let part = (s.own_ns as f64 / took.max(1) as f64 * 100.0).round();
+        format!("{} of it ({part:.0} %) {}", duration(s.own_ns), slow::say(tree, s))
+    });
+    let most = most.map(|m| format!(", {m}")).unwrap_or_default();
+    let made_good = analysis.recovery.recovered.iter().filter(|r| **r).count();
+    let survived: usize = analysis.survived.iter().map(|f| f.spans.len()).sum();
+    let disagreement = analysis
+        .operation
+        .and_then(|i| view::text(tree.spans[i], "ktrdr.operation.disagreement"))
+        .map(|d| format!("; {d}"))
+        .unwrap_or_default();
+    let retried = match made_good + survived {
+        0 => disagreement,
+        1 => format!("; 1 call failed on the way and was made good{disagreement}"),
+        n => format!("; {n} calls failed on the way and were made good{disagreement}"),
+    };
+    if took >= slow::SLOW_NS {
+        return (
+            Kind::Slow,
+            format!("nothing failed, but {} took {}{most}{retried}", describe(span), duration(took)),
+        );
+    }
+    (Kind::Ok, format!("nothing failed: {} took {}{most}{retried}", describe(span), duration(took)))
+}
+
+/// Who cancelled the operation, if it was.
+fn cancelled(tree: &Tree<'_>, analysis: &Analysis<'_>) -> Option<String> {
+    let operation = tree.spans[analysis.operation?];
+    if view::text(operation, "operation.status") != Some("cancelled") {
+        return None;
+    }
+    let kind = view::text(operation, "operation.type").unwrap_or("");
+    let is_delete = |s: &&&Span| view::text(s, "http.request.method") == Some("DELETE");
+    // The first that asked for it, not the ones who passed it on.
+    let by = tree.spans.iter().find(is_delete);
+    let by = by.map(|s| format!(" by {} ({})", s.resource.service, request(s))).unwrap_or_default();
+    let after = duration(view::duration(operation));
+    Some(format!("the {kind} operation was cancelled{by} after {after}"))
+}
+
+/// `ktrdr-cli's POST /x to ktrdr-api:8000`.
+fn describe(span: &Span) -> String {
+    let what = request(span);
+    match (span.kind, view::peer(span)) {
+        (SpanKind::Client, Some(peer)) => format!("{}'s {what} to {peer}", span.resource.service),
+        (SpanKind::Server, _) => format!("{what} at {}", span.resource.service),
+        _ => format!("{what} of {}", span.resource.service),
+    }
+}

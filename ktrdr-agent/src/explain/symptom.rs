@@ -1,0 +1,173 @@
+//! What is wrong with one span, seen alone.
+
+use serde::{Deserialize, Serialize};
+
+use super::view;
+use crate::trace::model::{Span, SpanKind, Status};
+
+/// What went wrong; the `kind` of a verdict.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// Nothing.
+    Ok,
+    /// Nothing failed, and it took long.
+    Slow,
+    /// The peer's host answered that nothing accepts connections there.
+    Refused,
+    /// No way to the peer's host.
+    Unreachable,
+    /// The connect failed for a reason on the client's own host.
+    ConnectFailed,
+    /// The caller gave up waiting.
+    TimedOut,
+    /// The connection was reset.
+    Reset,
+    /// The connection was closed before an answer.
+    NoResponse,
+    /// An answer with an HTTP error status.
+    HttpError,
+    /// A failure inside an answer that says 200.
+    BusinessError,
+    /// An error of the IB gateway.
+    GatewayError,
+    /// A worker said that it is busy.
+    WorkerBusy,
+    /// A worker went away while it had work.
+    WorkerLost,
+    /// No progress.
+    Stuck,
+    /// Somebody asked for the end of it.
+    Cancelled,
+    /// Another failure, named by `error.type`.
+    Failed,
+    /// The agent did not see enough to say.
+    MissingData,
+    /// A kind that a newer agent knows.
+    #[serde(other)]
+    Other,
+}
+
+impl Kind {
+    /// As in a timeline.
+    pub const fn outcome(self) -> &'static str {
+        match self {
+            Kind::Ok => "ok",
+            Kind::Slow => "slow",
+            Kind::Refused => "refused",
+            Kind::Unreachable => "unreachable",
+            Kind::ConnectFailed => "connect failed",
+            Kind::TimedOut => "timed out",
+            Kind::Reset => "reset",
+            Kind::NoResponse => "no response",
+            Kind::HttpError => "http error",
+            Kind::BusinessError => "failed",
+            Kind::GatewayError => "gateway error",
+            Kind::WorkerBusy => "busy",
+            Kind::WorkerLost => "worker lost",
+            Kind::Stuck => "stuck",
+            Kind::Cancelled => "cancelled",
+            Kind::Failed | Kind::Other => "failed",
+            Kind::MissingData => "incomplete",
+        }
+    }
+
+    /// Whether something failed.
+    pub const fn is_failure(self) -> bool {
+        !matches!(self, Kind::Ok | Kind::Slow | Kind::Cancelled | Kind::MissingData)
+    }
+
+    /// Of two causes side by side, the one with the lower rank is named first: facts about who is not there before
+    /// waits, waits before answers, answers before "try another".
+    pub const fn rank(self) -> u8 {
+        match self {
+            Kind::WorkerLost => 0,
+            Kind::Refused | Kind::Unreachable | Kind::ConnectFailed | Kind::GatewayError => 1,
+            Kind::Reset | Kind::NoResponse => 2,
+            Kind::TimedOut | Kind::Stuck => 3,
+            Kind::BusinessError | Kind::Failed | Kind::Other => 4,
+            Kind::HttpError => 5,
+            Kind::WorkerBusy => 6,
+            Kind::MissingData => 7,
+            Kind::Cancelled => 8,
+            Kind::Slow => 9,
+            Kind::Ok => 10,
+        }
+    }
+}
+
+/// The symptom of a span, if it has one.
+pub fn kind_of(span: &Span) -> Option<Kind> {
+    let failed = matches!(span.status, Status::Error(_));
+    if !failed {
+        return if view::is_operation(span) { operation(span) } else { None };
+    }
+    if view::int(span, "ib.error.code").is_some() {
+        return Some(Kind::GatewayError);
+    }
+    let Some(error) = view::text(span, "error.type") else {
+        return Some(if view::is_operation(span) { Kind::BusinessError } else { Kind::Failed });
+    };
+    Some(match error {
+        "connection_refused" => Kind::Refused,
+        "host_unreachable" | "network_unreachable" => Kind::Unreachable,
+        "address_not_available"
+        | "permission_denied"
+        | "invalid_argument"
+        | "connect_error"
+        | "address_family_not_supported" => Kind::ConnectFailed,
+        "timeout" | "connection_timeout" => Kind::TimedOut,
+        "connection_reset" | "connection_aborted" => Kind::Reset,
+        "peer_closed" | "connection_closed" => Kind::NoResponse,
+        "business_error" | "operation_failed" => Kind::BusinessError,
+        "gateway_error" => Kind::GatewayError,
+        "operation_stuck" | "stuck" => Kind::Stuck,
+        "worker_lost" => Kind::WorkerLost,
+        "worker_busy" => Kind::WorkerBusy,
+        other if other.len() == 3 && other.bytes().all(|b| b.is_ascii_digit()) => http(span),
+        _ if view::code(span).is_some_and(|c| c >= 400) => http(span),
+        _ => Kind::Failed,
+    })
+}
+
+/// An operation without progress for so long is stuck, in milliseconds: KTRDR's slowest step without any is an epoch
+/// of a large model, a minute or so.
+const STUCK_MS: i64 = 120_000;
+
+/// An operation that failed says so in its status, whoever set it; one that was not seen to end may be stuck.
+fn operation(span: &Span) -> Option<Kind> {
+    match view::text(span, "operation.status") {
+        Some("failed") => Some(Kind::BusinessError),
+        Some("completed" | "cancelled") => None,
+        _ => {
+            let still = view::int(span, "ktrdr.operation.last_progress_ms_before_end");
+            still.is_some_and(|ms| ms >= STUCK_MS).then_some(Kind::Stuck)
+        }
+    }
+}
+
+/// 503 from a worker is KTRDR's way to say "busy, ask another".
+fn http(span: &Span) -> Kind {
+    let server = match span.kind {
+        SpanKind::Client => view::peer_name(span),
+        _ => Some(span.resource.service.as_str()),
+    };
+    let busy = view::code(span) == Some(503)
+        && (server.is_some_and(view::is_worker) || view::path(span).is_some_and(starts_work));
+    if busy { Kind::WorkerBusy } else { Kind::HttpError }
+}
+
+/// Whether a path hands work to a worker (the API's routes to its workers).
+pub fn starts_work(path: &str) -> bool {
+    matches!(path.trim_end_matches('/'), "/training/start" | "/backtests/start")
+}
+
+/// Whether a symptom means that there was no answer.
+pub fn unanswered(kind: Kind) -> bool {
+    matches!(kind, Kind::TimedOut | Kind::Reset | Kind::NoResponse)
+}
+
+/// An answer that blames the request: the caller may have asked just to find out.
+pub fn is_soft(span: &Span) -> bool {
+    kind_of(span) == Some(Kind::HttpError) && view::code(span).is_some_and(|c| (400..500).contains(&c))
+}

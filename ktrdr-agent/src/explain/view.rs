@@ -1,0 +1,118 @@
+//! What the other parts ask of a span.
+
+use crate::trace::model::{Span, SpanKind, Status, Value};
+
+/// A text attribute.
+pub fn text<'a>(span: &'a Span, key: &str) -> Option<&'a str> {
+    span.attributes.get(key)?.as_str()
+}
+
+/// An integer attribute; numbers written as text count too, as `error.type` holds them so.
+pub fn int(span: &Span, key: &str) -> Option<i64> {
+    match span.attributes.get(key)? {
+        Value::Int(n) => Some(*n),
+        Value::Str(s) => s.parse().ok(),
+        Value::Static(s) => s.parse().ok(),
+        _ => None,
+    }
+}
+
+/// Duration in nanoseconds.
+pub fn duration(span: &Span) -> u64 {
+    span.end.saturating_sub(span.start)
+}
+
+/// HTTP status.
+pub fn code(span: &Span) -> Option<i64> {
+    int(span, "http.response.status_code")
+}
+
+/// The sentence of a failed span, if there is one.
+pub fn message(span: &Span) -> Option<&str> {
+    match &span.status {
+        Status::Error(text) if !text.trim().is_empty() => Some(text.trim()),
+        _ => None,
+    }
+}
+
+/// Port of the server, for both ends.
+pub fn port(span: &Span) -> Option<i64> {
+    int(span, "server.port").or_else(|| int(span, "network.peer.port"))
+}
+
+/// Path of the request.
+pub fn path(span: &Span) -> Option<&str> {
+    if let Some(path) = text(span, "url.path") {
+        return Some(path);
+    }
+    let url = text(span, "url.full")?;
+    let after = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let at = after.find('/')?;
+    Some(after[at..].split(['?', '#']).next().unwrap_or_default())
+}
+
+/// The service called, without its port: its name if it is known, else its address.
+pub fn peer_name(span: &Span) -> Option<&str> {
+    (span.kind == SpanKind::Client)
+        .then(|| {
+            text(span, "peer.service")
+                .or_else(|| text(span, "server.address"))
+                .or_else(|| text(span, "network.peer.address"))
+        })
+        .flatten()
+}
+
+/// The service called, with its port: `ktrdr-ib-host-service:5001`.
+pub fn peer(span: &Span) -> Option<String> {
+    let name = peer_name(span)?;
+    // An IPv6 address needs brackets before a port.
+    let name = if name.contains(':') { format!("[{name}]") } else { name.to_owned() };
+    Some(port(span).map_or(name.clone(), |port| format!("{name}:{port}")))
+}
+
+/// Whether the span is a connect that never became a call.
+pub fn is_connect(span: &Span) -> bool {
+    span.kind == SpanKind::Client && span.attributes.get("ktrdr.connect.attempt").is_some()
+        || span.name.starts_with("connect ")
+}
+
+/// What was done, without what stands beside it anyway.
+pub fn what(span: &Span) -> &str {
+    if is_connect(span) { "connect" } else { &span.name }
+}
+
+/// Whether the span stands for a whole operation.
+pub fn is_operation(span: &Span) -> bool {
+    span.kind == SpanKind::Internal && span.attributes.get("operation.id").is_some()
+}
+
+/// The outcome in a word: `200`, `refused`, `timed out`.
+pub fn outcome(span: &Span) -> String {
+    if let Some(code) = code(span) {
+        return match super::symptom::kind_of(span) {
+            Some(super::Kind::BusinessError) => format!("{code}, failed inside"),
+            Some(super::Kind::Reset) => format!("{code}, then reset"),
+            _ => code.to_string(),
+        };
+    }
+    match super::symptom::kind_of(span) {
+        Some(kind) => kind.outcome().to_owned(),
+        None if is_operation(span) => text(span, "operation.status").unwrap_or_default().to_owned(),
+        None if span.kind == SpanKind::Internal => String::new(),
+        None => "no answer seen".to_owned(),
+    }
+}
+
+/// A service's name without the number of its instance: `ktrdr-training-worker-2` → `ktrdr-training-worker`. The
+/// instances of a kind stand in for each other.
+pub fn family(service: &str) -> &str {
+    match service.rsplit_once('-') {
+        Some((stem, last)) if !stem.is_empty() && last.chars().any(|c| c.is_ascii_digit()) => stem,
+        _ => service,
+    }
+}
+
+/// Whether a service is one of KTRDR's workers.
+pub fn is_worker(service: &str) -> bool {
+    service.contains("worker")
+}

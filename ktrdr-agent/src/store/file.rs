@@ -1,0 +1,87 @@
+//! A store filled from a file: lines of spans, or a recording.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use flate2::read::GzDecoder;
+
+use super::{Limits, Store};
+use crate::explain::parse::Parser;
+use crate::settings::Settings;
+
+/// Longest line: a span has a bounded number of bounded texts, and a file may be anything.
+const MAX_LINE: u64 = 4 << 20;
+
+/// Why there is nothing to explain.
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    /// The file cannot be read.
+    #[error("cannot read {0}: {1}")]
+    Io(PathBuf, #[source] io::Error),
+    /// There is no span in it.
+    #[error(
+        "{0} holds no spans (line 1: {1}): give a file from `--spans-out`, or a recording from `ktrdr-agent record`"
+    )]
+    NoSpans(PathBuf, String),
+    /// The recording cannot be read.
+    #[error("{0:#}")]
+    Recording(anyhow::Error),
+}
+
+/// Reads all of it. Lines that are no spans are counted, and said.
+pub fn from_file(path: &Path, settings: &Settings) -> Result<Store, FileError> {
+    let failed = |e: io::Error| FileError::Io(path.to_owned(), e);
+    let store = Store::new(Limits::FILE);
+    let mut input = open(path).map_err(failed)?;
+    if input.fill_buf().map_err(failed)?.starts_with(crate::event::file::MAGIC) {
+        drop(input);
+        let counts = crate::pipeline::replay::spans(settings, path, |span| store.add(&Arc::new(span)))
+            .map_err(FileError::Recording)?;
+        let lost: Vec<(String, u64)> =
+            counts.lost.into_iter().map(|(name, n)| (name.to_string(), n)).collect();
+        store.lost_throughout(lost);
+        return Ok(store);
+    }
+    let (mut parser, mut first_error, mut bad, mut good) = (Parser::default(), None, 0u64, 0u64);
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        if input.by_ref().take(MAX_LINE).read_until(b'\n', &mut line).map_err(failed)? == 0 {
+            break;
+        }
+        let text = String::from_utf8_lossy(&line);
+        if text.trim().is_empty() {
+            continue;
+        }
+        match parser.line(text.trim()) {
+            Ok(span) => {
+                good += 1;
+                store.add(&Arc::new(span));
+            }
+            Err(e) => {
+                bad += 1;
+                first_error.get_or_insert(e.to_string());
+            }
+        }
+    }
+    match first_error {
+        _ if good == 0 => {
+            Err(FileError::NoSpans(path.to_owned(), first_error.unwrap_or_else(|| "empty".to_owned())))
+        }
+        Some(e) => {
+            tracing::warn!("{bad} lines of {} are no spans (the first: {e})", path.display());
+            Ok(store)
+        }
+        None => Ok(store),
+    }
+}
+
+fn open(path: &Path) -> io::Result<Box<dyn BufRead>> {
+    let file = BufReader::with_capacity(1 << 16, File::open(path)?);
+    Ok(match path.extension() {
+        Some(e) if e == "gz" => Box::new(BufReader::new(GzDecoder::new(file))),
+        _ => Box::new(file),
+    })
+}

@@ -1,0 +1,257 @@
+//! From a question to the spans it is about.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::traces::Class;
+use super::{Answers, Inner, NotFound, Store};
+use crate::explain::{self, Case, ListRow, Listing, Report, parse};
+use crate::export::Item;
+use crate::trace::model::{SpanKind, TraceId, Value};
+
+/// Failures without an origin that are looked at.
+const MAX_NEARBY: usize = 256;
+/// Rows of a listing at most.
+pub const MAX_ROWS: usize = 50;
+/// Traces looked at for the last error: most of those kept as errors are some.
+const MAX_TRIES: usize = 64;
+/// Shortest beginning of a trace id that is understood.
+const MIN_PREFIX: usize = 6;
+/// Suggestions at most.
+const MAX_SUGGESTIONS: usize = 5;
+
+/// What a case is about.
+enum Subject {
+    Operation(String),
+    Traces(Vec<TraceId>),
+}
+
+impl Answers for Store {
+    fn explain(&self, query: &str) -> Result<Report, NotFound> {
+        let query = query.trim();
+        if matches!(query.to_ascii_lowercase().replace(['-', '_'], " ").as_str(), "last error" | "last") {
+            return self.last_error(query);
+        }
+        let case = {
+            let inner = self.lock();
+            let subject = inner.subject(query)?;
+            inner.case(query, &subject)
+        };
+        Ok(explain::explain(&case))
+    }
+
+    fn list(&self, limit: usize) -> Listing {
+        let limit = limit.clamp(1, MAX_ROWS);
+        let (traces, spans) = self.size();
+        let subjects = self.lock().recent(limit);
+        let mut reports: Vec<Report> = subjects
+            .iter()
+            // The lock is taken for one at a time: spans keep arriving.
+            .map(|subject| self.lock().case("", subject))
+            .filter(|case| !case.spans.is_empty())
+            .map(|case| explain::explain(&case))
+            .filter(|r| r.operation.is_some() || r.verdict.kind.is_failure())
+            .collect();
+        reports.sort_by(|a, b| b.start_time.cmp(&a.start_time));
+        reports.truncate(limit);
+        Listing {
+            schema: explain::LIST_SCHEMA.to_owned(),
+            rows: reports.iter().map(ListRow::new).collect(),
+            traces,
+            spans,
+        }
+    }
+}
+
+impl Store {
+    fn last_error(&self, query: &str) -> Result<Report, NotFound> {
+        let newest: Vec<TraceId> =
+            self.lock().traces.newest(Class::Error).map(|(id, _)| id).take(MAX_TRIES).collect();
+        for id in newest {
+            let case = {
+                let inner = self.lock();
+                // The whole operation tells more than one of its traces.
+                let subject = match inner.operation_of(id) {
+                    Some(operation) => Subject::Operation(operation),
+                    None => Subject::Traces(vec![id]),
+                };
+                inner.case(query, &subject)
+            };
+            let report = explain::explain(&case);
+            if report.verdict.kind.is_failure() {
+                return Ok(report);
+            }
+        }
+        let (traces, spans) = self.size();
+        let message = format!("no error among the {spans} spans of {traces} traces kept");
+        Err(NotFound { message, suggestions: Vec::new() })
+    }
+}
+
+impl Inner {
+    fn subject(&self, query: &str) -> Result<Subject, NotFound> {
+        if query.is_empty() {
+            return Err(self.not_found("nothing was asked for".to_owned(), query));
+        }
+        if self.operations.get(query).is_some() {
+            return Ok(Subject::Operation(query.to_owned()));
+        }
+        let hex = query.to_ascii_lowercase();
+        if hex.len() <= 32 && hex.bytes().all(|b| b.is_ascii_hexdigit()) {
+            match parse::trace_id(&hex) {
+                Ok(id) if self.traces.get(id).is_some() => return Ok(Subject::Traces(vec![id])),
+                Ok(_) => return Err(self.not_found(format!("no trace {hex} is kept"), query)),
+                Err(_) if hex.len() >= MIN_PREFIX => {
+                    let same = |(id, _): &(TraceId, _)| id.to_string().starts_with(&hex);
+                    let ids: Vec<TraceId> = self.traces.all().filter(same).map(|(id, _)| id).collect();
+                    match ids.as_slice() {
+                        [] => {}
+                        [one] => return Ok(Subject::Traces(vec![*one])),
+                        many => return Err(ambiguous(query, many.iter().map(ToString::to_string).collect())),
+                    }
+                }
+                Err(_) => {}
+            }
+        }
+        let part: Vec<String> = self
+            .operations
+            .newest()
+            .map(|(id, _)| id)
+            .filter(|id| id.contains(query))
+            .map(str::to_owned)
+            .collect();
+        match part.as_slice() {
+            [] => {}
+            [one] => return Ok(Subject::Operation(one.clone())),
+            _ if query.len() < MIN_PREFIX => {}
+            _ => return Err(ambiguous(query, part)),
+        }
+        let traces: Vec<TraceId> = self
+            .traces
+            .all()
+            .filter(|(_, t)| t.spans.iter().any(|s| mentions(s, query)))
+            .map(|(id, _)| id)
+            .take(128)
+            .collect();
+        if traces.is_empty() {
+            return Err(self.not_found(format!("nothing is known about `{}`", clip(query)), query));
+        }
+        Ok(Subject::Traces(traces))
+    }
+
+    fn not_found(&self, message: String, query: &str) -> NotFound {
+        let mut known: Vec<(bool, usize, String)> = self
+            .operations
+            .newest()
+            .take(256)
+            .map(|(id, _)| (strsim::damerau_levenshtein(clip(query), id) > 8, id))
+            .enumerate()
+            .map(|(age, (far, id))| (far, age, id.to_owned()))
+            .collect();
+        known.sort();
+        let suggestions = known.into_iter().map(|(_, _, id)| id).take(MAX_SUGGESTIONS).collect();
+        NotFound { message, suggestions }
+    }
+
+    /// The operation that a trace belongs to.
+    fn operation_of(&self, trace: TraceId) -> Option<String> {
+        let trace = self.traces.get(trace)?;
+        trace.spans.iter().find_map(|s| super::operations::ids_of(s).into_iter().next())
+    }
+
+    /// Operations and traces with errors, newest first.
+    fn recent(&self, limit: usize) -> Vec<Subject> {
+        let operations =
+            self.operations.newest().take(limit).map(|(id, _)| Subject::Operation(id.to_owned()));
+        let mut all: Vec<Subject> = operations.collect();
+        let alone = self.traces.newest(Class::Error).filter(|(id, _)| self.operation_of(*id).is_none());
+        all.extend(alone.take(limit).map(|(id, _)| Subject::Traces(vec![id])));
+        all
+    }
+
+    fn case(&self, query: &str, subject: &Subject) -> Case {
+        let (operation, ids, mut dropped) = match subject {
+            Subject::Operation(id) => {
+                let traces = self.operations.get(id);
+                let ids = traces.map(|t| t.ids.iter().copied().collect()).unwrap_or_default();
+                // A trace of polls is two spans.
+                (Some(id.clone()), ids, traces.map_or(0, |t| t.dropped * 2))
+            }
+            Subject::Traces(ids) => (None, ids.clone(), 0),
+        };
+        let mut spans: Vec<Item> = Vec::new();
+        for id in &ids {
+            if let Some(trace) = self.traces.get(*id) {
+                spans.extend(trace.spans.iter().cloned());
+                dropped += trace.dropped;
+            }
+        }
+        let operation = operation.or_else(|| match ids.as_slice() {
+            [one] => self.operation_of(*one),
+            _ => None,
+        });
+        let nearby = self.nearby(&spans);
+        let lost = self.losses(&spans);
+        Case { query: query.to_owned(), operation, spans, nearby, lost, dropped }
+    }
+
+    /// Failed calls without a caller, by the same services at the same time, in other traces.
+    fn nearby(&self, spans: &[Item]) -> Vec<Item> {
+        let ids: BTreeSet<TraceId> = spans.iter().map(|s| s.trace_id).collect();
+        let mut services: BTreeSet<&str> = spans.iter().map(|s| s.resource.service.as_str()).collect();
+        services
+            .extend(spans.iter().filter_map(|s| s.attributes.get("peer.service").and_then(Value::as_str)));
+        let from = spans.iter().map(|s| s.start_wall_ns()).min().unwrap_or_default();
+        let to = spans.iter().map(|s| s.end_wall_ns()).max().unwrap_or_default();
+        let mut found: Vec<Item> = self
+            .traces
+            .newest(Class::Error)
+            .filter(|(id, _)| !ids.contains(id))
+            .flat_map(|(_, t)| t.spans.iter())
+            .filter(|s| s.kind == SpanKind::Client && s.parent_span_id.is_none() && s.links.is_empty())
+            .filter(|s| (from..=to).contains(&s.start_wall_ns()))
+            .filter(|s| services.contains(s.resource.service.as_str()))
+            .filter(|s| explain::kind_of(s).is_some())
+            .take(MAX_NEARBY)
+            .map(Arc::clone)
+            .collect();
+        found.sort_by_key(|s| (s.start_wall_ns(), s.span_id));
+        found
+    }
+
+    /// What was lost while the spans were made; counters are read once a second.
+    fn losses(&self, spans: &[Item]) -> Vec<(String, u64)> {
+        const SECOND: u64 = 1_000_000_000;
+        let from = spans.iter().map(|s| s.start_wall_ns()).min().unwrap_or_default();
+        let to = spans.iter().map(|s| s.end_wall_ns()).max().unwrap_or_default().saturating_add(SECOND);
+        let mut sums = self.lost_throughout.clone();
+        for (_, name, n) in self.losses.iter().filter(|(at, _, _)| (from..=to).contains(at)) {
+            match sums.iter_mut().find(|(known, _)| known == name) {
+                Some((_, sum)) => *sum += n,
+                None => sums.push((name.clone(), *n)),
+            }
+        }
+        sums
+    }
+}
+
+/// Whether a path or an id of the span has this part.
+fn mentions(span: &Item, query: &str) -> bool {
+    let part = |text: &str| text.split(['/', '?', '&', '=', '#']).any(|p| p == query);
+    span.span_id.to_string() == query
+        || ["url.path", "url.full", "url.query", "session.id", "worker.id"]
+            .iter()
+            .filter_map(|k| span.attributes.get(k).and_then(Value::as_str))
+            .any(part)
+}
+
+fn ambiguous(query: &str, mut all: Vec<String>) -> NotFound {
+    let message = format!("`{}` fits {} of those kept", clip(query), all.len());
+    all.truncate(MAX_SUGGESTIONS);
+    NotFound { message, suggestions: all }
+}
+
+/// The beginning of a question: it may be anything.
+fn clip(query: &str) -> &str {
+    query.char_indices().nth(100).map_or(query, |(at, _)| &query[..at])
+}
