@@ -1,9 +1,8 @@
 //! A running agent, for the demo and the benchmark.
 
-use std::ffi::OsStr;
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{ChildStdout, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -23,13 +22,17 @@ pub struct Agent {
 }
 
 impl Agent {
-    /// Starts `binary` with `arguments` and returns once it observes. Its own log goes into `log`.
-    pub fn start(binary: &Path, arguments: &[impl AsRef<OsStr>], stdout: Stdio, log: &Path) -> Result<Self> {
+    /// Starts `binary` with `arguments`, its output to nobody, and returns once it observes.
+    pub fn start(binary: &Path, arguments: &[&str], log: &Path) -> Result<Self> {
         let mut command = Command::new(binary);
-        command.args(arguments).stdout(stdout);
+        Self::start_command(command.args(arguments).stdout(Stdio::null()), log)
+    }
+
+    /// Starts `command` and returns once it observes. Its own log goes into `log`.
+    pub fn start_command(command: &mut Command, log: &Path) -> Result<Self> {
         command.stderr(File::create(log).with_context(|| format!("cannot write {}", log.display()))?);
         let begin = Instant::now();
-        let child = Child::spawn_as_is("ktrdr-agent", &mut command)?;
+        let child = Child::spawn_as_is("ktrdr-agent", command)?;
         let mut agent = Self { child, log: log.to_owned(), attached_in: Duration::ZERO };
         let ready =
             wait::until(READY_DEADLINE, || (agent.ended().is_some() || agent.is_ready()).then_some(()));
@@ -37,6 +40,11 @@ impl Agent {
         agent.still_runs()?;
         ready.with_context(|| format!("the agent does not observe after {} s", READY_DEADLINE.as_secs()))?;
         Ok(agent)
+    }
+
+    /// The reading end of its standard output, if that is a pipe and was not taken yet.
+    pub fn stdout(&mut self) -> Option<ChildStdout> {
+        self.child.stdout()
     }
 
     /// From its start to its being attached.

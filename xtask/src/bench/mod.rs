@@ -4,7 +4,6 @@
 //! rounds' ratios: the absolute figures belong to the machine, and it drifts.
 
 use std::path::PathBuf;
-use std::process::Stdio;
 
 use anyhow::{Context, Result};
 
@@ -41,7 +40,7 @@ impl Bench {
 
     fn agent_with(&self, options: &[&str]) -> Result<Agent> {
         let arguments = [&["run", "--console", "off"], options].concat();
-        Agent::start(&self.binary, &arguments, Stdio::null(), &self.directory.join("agent.log"))
+        Agent::start(&self.binary, &arguments, &self.directory.join("agent.log"))
     }
 }
 

@@ -41,7 +41,7 @@ pub fn measure(bench: &Bench, load: &Load) -> Result<Replayed> {
 fn record(bench: &Bench, load: &Load, file: &Path) -> Result<()> {
     let arguments = ["record", "--out", &file.to_string_lossy()];
     let log = bench.directory.join("record.log");
-    let mut recorder = Agent::start(&bench.binary, &arguments, Stdio::null(), &log)?;
+    let mut recorder = Agent::start(&bench.binary, &arguments, &log)?;
     Load { url: load.url.clone(), seconds: 1, ..*load }.run()?;
     recorder.still_runs()?;
     recorder.stop();

@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 
 mod scenario;
+mod screen;
 mod spans;
 mod story;
 
@@ -15,7 +16,9 @@ use crate::agent::Agent;
 use crate::stack::Stack;
 use crate::{build, cmd, host, setup, stack, wait};
 use scenario::Scenario;
+use screen::Screen;
 use spans::SpanFile;
+use story::Story;
 
 const API: &str = "ktrdr-api";
 const IB_HOST: &str = "ktrdr-ib-host-service";
@@ -37,11 +40,13 @@ pub fn run(keep: bool) -> Result<()> {
     let spans_file = directory.join("spans.jsonl");
     // What an earlier demo saw is not this one's.
     File::create(&spans_file).with_context(|| format!("cannot write {}", spans_file.display()))?;
-    let mut arguments: Vec<String> = ["run", "--console", "human", "--spans-out"].map(str::to_owned).into();
-    arguments.push(spans_file.to_string_lossy().into_owned());
+    let mut run = Command::new(&binary);
+    run.args(["run", "--console", "human", "--spans-out"]).arg(&spans_file);
     // Without these it would show whatever else this host is doing, in between.
-    arguments.extend(stack.ports().flat_map(|port| ["--port".to_owned(), port.to_string()]));
-    let mut agent = Agent::start(&binary, &arguments, Stdio::inherit(), &directory.join("agent.log"))?;
+    run.args(stack.ports().flat_map(|port| ["--port".to_owned(), port.to_string()]));
+    run.envs(screen::environment()).stdout(Stdio::piped());
+    let mut agent = Agent::start_command(&mut run, &directory.join("agent.log"))?;
+    let screen = agent.stdout().map(Screen::relay).context("the agent's output is no pipe")?;
     let mut spans = SpanFile::open(&spans_file);
     say("starting the demo stack: an API, an IB host service, three workers");
     for name in stack.names() {
@@ -58,7 +63,11 @@ pub fn run(keep: bool) -> Result<()> {
             false => stack.stop(IB_HOST)?,
             true => {}
         }
-        told.push((scenario, play(&scenario, &stack, &mut spans, &mut agent)));
+        let story = play(&scenario, &stack, &mut spans, &mut agent);
+        if let Ok(story) = &story {
+            screen.wait_for(&story.trace_id);
+        }
+        told.push((scenario, story));
     }
 
     if !keep {
@@ -97,7 +106,7 @@ fn workers_registered(spans: &mut SpanFile, agent: &mut Agent) -> Result<()> {
 }
 
 /// Runs a scenario's command and waits until the agent has shown what came of it; gives the sentence.
-fn play(scenario: &Scenario, stack: &Stack, spans: &mut SpanFile, agent: &mut Agent) -> Result<String> {
+fn play(scenario: &Scenario, stack: &Stack, spans: &mut SpanFile, agent: &mut Agent) -> Result<Story> {
     spans.refresh();
     let begin = spans.len();
     let mut ktrdr = ktrdr(scenario.arguments);
@@ -109,12 +118,12 @@ fn play(scenario: &Scenario, stack: &Stack, spans: &mut SpanFile, agent: &mut Ag
         scenario.arguments.join(" "),
         String::from_utf8_lossy(&said.stdout).trim_end()
     );
-    let sentence = wait::until(SPANS_DEADLINE, || {
+    let story = wait::until(SPANS_DEADLINE, || {
         spans.refresh();
         story::of(spans.since(begin), scenario)
     });
     agent.still_runs()?;
-    sentence.with_context(|| {
+    story.with_context(|| {
         format!("the agent did not show {} within {} s", scenario.expected, SPANS_DEADLINE.as_secs())
     })
 }
@@ -129,12 +138,12 @@ fn by_hand(arguments: &[&str]) -> String {
     cmd::shown(&ktrdr(arguments))
 }
 
-fn tell(told: &[(Scenario, Result<String>)], spans: &Path) -> Result<()> {
+fn tell(told: &[(Scenario, Result<Story>)], spans: &Path) -> Result<()> {
     println!("\nWhat happened, from the spans in {}:", spans.display());
     let mut missing = 0;
     for (scenario, sentence) in told {
         match sentence {
-            Ok(sentence) => println!("- {}: {sentence}", scenario.title),
+            Ok(story) => println!("- {}: {}", scenario.title, story.sentence),
             Err(error) => {
                 missing += 1;
                 println!("- {}: {error:#}", scenario.title);

@@ -4,8 +4,14 @@ use super::API;
 use super::scenario::Scenario;
 use super::spans::Span;
 
+pub struct Story {
+    /// Of the API's request that it is about.
+    pub trace_id: String,
+    pub sentence: String,
+}
+
 /// What happened in `scenario` according to `spans`; none while they do not yet show it.
-pub fn of(spans: &[Span], scenario: &Scenario) -> Option<String> {
+pub fn of(spans: &[Span], scenario: &Scenario) -> Option<Story> {
     let request = spans.iter().find(|span| span.is_server_of(API) && span.path() == scenario.request)?;
     let below = descendants(spans, request);
     let expected = |call: &&&Span| {
@@ -23,7 +29,8 @@ pub fn of(spans: &[Span], scenario: &Scenario) -> Option<String> {
         let whys: Vec<String> = causes.iter().map(|cause| why(cause)).collect();
         format!("the cause: {}", whys.join("; "))
     };
-    Some(format!("{}{}; {outcome}", asked(spans, request), answered(request)))
+    let sentence = format!("{}{}; {outcome}", asked(spans, request), answered(request));
+    Some(Story { trace_id: request.trace_id.clone(), sentence })
 }
 
 /// Every span below `top`, nearest first.
@@ -113,7 +120,7 @@ mod tests {
 
     #[test]
     fn a_refused_call_is_told_with_its_cause() {
-        let sentence = of(&download(&[refused(Some("2"))]), &scenario::ALL[0]).unwrap();
+        let sentence = of(&download(&[refused(Some("2"))]), &scenario::ALL[0]).unwrap().sentence;
         let expected = "ktrdr-cli asked ktrdr-api for POST /d, which answered 200 after 40 ms; the cause: connection \
                         refused, nothing listens";
         assert_eq!(sentence, expected);
@@ -123,15 +130,16 @@ mod tests {
     fn a_failed_operation_is_no_cause_beside_a_failed_call() {
         let operation = serde_json::json!({"trace_id":"t","span_id":"4","parent_span_id":"2","name":"operation",
             "kind":"internal","service":"ktrdr-api","status":"error","status_message":"the operation failed"});
-        let sentence = of(&download(&[operation.clone(), refused(Some("2"))]), &scenario::ALL[0]).unwrap();
+        let sentence =
+            of(&download(&[operation.clone(), refused(Some("2"))]), &scenario::ALL[0]).unwrap().sentence;
         assert!(!sentence.contains("operation failed"), "{sentence}");
         assert_eq!(causes(&[&spans(&[operation])[0]]).len(), 1);
     }
 
     #[test]
     fn a_refused_call_that_is_no_child_does_not_count() {
-        assert_eq!(of(&download(&[refused(None)]), &scenario::ALL[0]), None);
-        assert_eq!(of(&download(&[refused(Some("2"))]), &scenario::ALL[1]), None);
+        assert!(of(&download(&[refused(None)]), &scenario::ALL[0]).is_none());
+        assert!(of(&download(&[refused(Some("2"))]), &scenario::ALL[1]).is_none());
     }
 
     #[test]
@@ -144,7 +152,9 @@ mod tests {
         let served = serde_json::json!({"trace_id":"t","span_id":"9","parent_span_id":"3","name":"x","kind":"SERVER",
             "service":"ktrdr-ib-host-service"});
         let sentence =
-            of(&download(&[call("3", "POST /a"), call("4", "POST /b"), served]), &scenario::ALL[1]).unwrap();
+            of(&download(&[call("3", "POST /a"), call("4", "POST /b"), served]), &scenario::ALL[1])
+                .unwrap()
+                .sentence;
         let told = "ktrdr-ib-host-service on port 5001 with POST /a (200, 3 ms), then a service on port 5001 with POST /b";
         assert!(sentence.contains(told), "{sentence}");
     }
