@@ -1,0 +1,184 @@
+"""Runs the servers under the agent and compares every call's parent with the truth.
+
+usage: run.py --agent PATH [--only SERVER/CASE] [--in-flight 1,10,100,500] [--total 400] [--record FILE] [--keep DIR]
+
+Prints a table: for each server, case and number of requests in flight how many calls have the right parent, a wrong
+one or none, and beside them what "the last request read on this thread" would have given on the same recording.
+Exits with 1 if any edge is wrong, or if fewer than 99.9 % are right where a context exists.
+"""
+
+import argparse
+import bisect
+import collections
+import json
+import pathlib
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+
+HERE = pathlib.Path(__file__).parent
+APP_PORT, BACKEND_PORT = 7100, 7001
+FASTAPI = ["async", "gather", "own-client", "aiohttp", "sync", "to-thread", "executor", "background", "detached", "stream"]
+SERVERS = [
+    ("fastapi", "asyncio", FASTAPI),
+    ("fastapi", "uvloop", FASTAPI),
+    ("aiohttp", "asyncio", ["async", "gather"]),
+    ("aiohttp", "uvloop", ["async", "gather"]),
+    ("threads", "none", ["threads"]),
+]
+# Nothing in the process says which request such a call belongs to.
+NO_CONTEXT = {"executor"}
+CALL = re.compile(r"/x/([a-z-]+)/([a-z0-9-]+)/(\d+)$")
+DEADLINE_S = 60
+
+
+def wait_until(condition, what):
+    end = time.monotonic() + DEADLINE_S
+    while not condition():
+        if time.monotonic() > end:
+            sys.exit(f"causality: gave up waiting for {what}")
+        time.sleep(0.02)
+
+
+def listening(port):
+    with socket.socket() as s:
+        return s.connect_ex(("127.0.0.1", port)) == 0
+
+
+def stop(process, how=signal.SIGTERM):
+    if process.poll() is None:
+        process.send_signal(how)
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def spawn(*args, **kw):
+    return subprocess.Popen([sys.executable, *map(str, args)], **kw)
+
+
+def observe(args, kind, loop, cases, directory):
+    """Runs one server with all its cases under the agent; its spans."""
+    spans = directory / f"{kind}-{loop}.jsonl"
+    log = directory / f"{kind}-{loop}.log"
+    ports = ["--port", str(APP_PORT), "--port", str(BACKEND_PORT)]
+    command = [args.agent, "run", "--console", "off", "--spans-out", str(spans), *ports]
+    if args.record:
+        command = [args.agent, "record", "--out", f"{args.record}-{kind}-{loop}.ktrdr", *ports]
+        spans = None
+    started = []
+    app_command = (args.python or sys.executable, HERE / "app.py", kind, loop, APP_PORT, BACKEND_PORT)
+
+    def app():
+        started.append(subprocess.Popen([str(a) for a in app_command]))
+        wait_until(lambda: listening(APP_PORT), "the server")
+
+    def agent():
+        started.append(subprocess.Popen(command, stderr=log.open("wb")))
+        wait_until(lambda: b"ready" in log.read_bytes(), "the agent")
+
+    try:
+        started.append(spawn(HERE / "backend.py", BACKEND_PORT))
+        wait_until(lambda: listening(BACKEND_PORT), "the backend")
+        if args.attach_late:
+            app()
+            agent()
+        else:
+            agent()
+            app()
+        for case in cases:
+            for n in args.in_flight:
+                total = max(args.total, 2 * n)
+                subprocess.run([sys.executable, HERE / "load.py", str(APP_PORT), case, str(n), str(total)], check=True)
+        # The background work of the last requests.
+        time.sleep(0.5)
+    finally:
+        # The agent last but one: it has to see the end of what it observes, and nothing may outlive us.
+        for process in reversed(started):
+            stop(process, signal.SIGINT if "ktrdr-agent" in str(process.args[0]) else signal.SIGTERM)
+    print("\n".join("  " + l for l in log.read_text().splitlines() if "python causality" in l), file=sys.stderr)
+    return [] if spans is None else [json.loads(line) for line in spans.open()]
+
+
+def score(spans):
+    """(case, in flight) → counts."""
+    servers = [s for s in spans if s["kind"] == "server" and not s["attributes"]["url.path"].startswith("/x/")]
+    by_path = {s["attributes"]["url.path"]: s for s in servers}
+    case_of = {s["span_id"]: path for path, s in by_path.items()}
+    threads = collections.defaultdict(list)
+    for s in sorted(servers, key=lambda s: s["start_time"]):
+        threads[s["attributes"]["thread.id"]].append((s["start_time"], s["attributes"]["url.path"]))
+    pids = {s["resource"]["process.pid"] for s in servers}
+    results = collections.defaultdict(collections.Counter)
+    for c in spans:
+        if c["kind"] != "client" or c["resource"].get("process.pid") not in pids:
+            continue
+        found = CALL.search(c["attributes"].get("url.full", ""))
+        if not found:
+            continue
+        case, request, _ = found.groups()
+        truth = None if request == "none" else f"/{case}/{request}"
+        key = (case, request.split("-")[0] if truth else "-")
+        result = results[key]
+        result["calls"] += 1
+        named = case_of.get(c.get("parent_span_id")) or next(
+            (case_of[l["span_id"]] for l in c["links"] if l["span_id"] in case_of), None
+        )
+        if c["attributes"].get("ktrdr.link.certainty") == "inferred":
+            result["inferred"] += 1
+        if named == truth:
+            result["right"] += 1
+        elif named is None:
+            result["unlinked"] += 1
+        else:
+            result["wrong"] += 1
+        reads = threads.get(c["attributes"]["thread.id"], [])
+        at = bisect.bisect_right(reads, (c["start_time"], "~")) - 1
+        result["thread rule"] += (reads[at][1] if at >= 0 else None) == truth
+    return results
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--agent", required=True)
+    parser.add_argument("--only", default="")
+    parser.add_argument("--in-flight", default="1,10,100,500", type=lambda s: [int(n) for n in s.split(",")])
+    parser.add_argument("--total", type=int, default=400)
+    parser.add_argument("--record")
+    parser.add_argument("--keep")
+    parser.add_argument("--again", action="store_true", help="judge what --keep kept, without running anything")
+    parser.add_argument("--python", help="interpreter of the observed server")
+    parser.add_argument("--attach-late", action="store_true", help="start the agent after the server")
+    args = parser.parse_args()
+    failed = False
+    print(f"{'server':18}{'case':13}{'in flight':>9}{'calls':>8}{'right':>9}{'wrong':>7}{'none':>7}{'thread rule':>13}")
+    with tempfile.TemporaryDirectory() as scratch:
+        directory = pathlib.Path(args.keep or scratch)
+        directory.mkdir(exist_ok=True)
+        for kind, loop, cases in SERVERS:
+            cases = [c for c in cases if args.only in f"{kind}/{loop}/{c}"]
+            if not cases:
+                continue
+            old = directory / f"{kind}-{loop}.jsonl"
+            spans = [json.loads(l) for l in old.open()] if args.again else observe(args, kind, loop, cases, directory)
+            results = score(spans)
+            for (case, n), r in results.items():
+                calls = r["calls"]
+                right = r["right"] / calls
+                bad = r["wrong"] > 0 or (case not in NO_CONTEXT and right < 0.999)
+                failed |= bad
+                print(
+                    f"{kind + '/' + loop:18}{case:13}{n:>9}{calls:>8}{right:>9.2%}{r['wrong']:>7}{r['unlinked']:>7}"
+                    f"{r['thread rule'] / calls:>13.2%}{'  ✗' if bad else ''}",
+                    flush=True,
+                )
+    sys.exit(failed)
+
+
+main()
