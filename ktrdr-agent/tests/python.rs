@@ -12,7 +12,7 @@ use ktrdr_agent::python::PythonProcess;
 use ktrdr_agent::python::image::Image;
 use ktrdr_agent::python::process::PythonError;
 
-/// Four threads, each inside a context of its own whose address it prints with its native thread id.
+/// Four threads, each inside a context whose address it prints with its native thread id, and one in its own.
 const THREADS: &str = r#"
 import contextvars, sys, threading
 go = threading.Event()
@@ -26,6 +26,13 @@ def work():
     ctx.run(inside, ctx)
 for _ in range(3):
     threading.Thread(target=work, daemon=True).start()
+def own():
+    var = contextvars.ContextVar("v")
+    var.set(1)
+    with lock:
+        print(threading.get_native_id(), 0, flush=True)
+    go.wait()
+threading.Thread(target=own, daemon=True).start()
 ctx = contextvars.copy_context()
 def main(ctx):
     with lock:
@@ -102,11 +109,17 @@ fn every_interpreter_here_is_followed_thread_by_thread() {
             continue;
         }
         let mut python = Python::start(&exe, THREADS);
-        let truth = python.threads(4);
+        let truth = python.threads(5);
         let process = open(python.child.id()).unwrap_or_else(|e| panic!("{}: {e}", exe.display()));
         assert_eq!(process.version.minor, minor, "{}", exe.display());
         let threads = process.threads().unwrap_or_else(|e| panic!("{}: {e}", exe.display()));
-        let found: BTreeMap<u32, u64> = threads.iter().map(|(tid, s)| (*tid, s.context)).collect();
+        let found: BTreeMap<u32, u64> = threads
+            .iter()
+            .map(|(tid, s)| {
+                let entered = process.entered(s.context).expect("a context");
+                (*tid, if entered { s.context } else { 0 })
+            })
+            .collect();
         assert_eq!(found, truth, "{}", exe.display());
         if cfg!(target_arch = "x86_64") {
             let tls = process

@@ -45,7 +45,9 @@ pub struct PyThread {
     /// Address of the thread's `PyThreadState` in the process.
     pub tstate: u64,
     /// Offset of `context` in it.
-    pub context_offset: u32,
+    pub context_offset: u16,
+    /// Offset of `ctx_entered` in a context.
+    pub entered_offset: u16,
     /// Process the thread belongs to: an entry of a reused tid must not be believed.
     pub tgid: u32,
 }
@@ -57,7 +59,9 @@ pub struct PyProcess {
     /// Offset from the thread pointer of the word that holds the address of the `PyThreadState`.
     pub tls_offset: u32,
     /// Offset of `context` in it.
-    pub context_offset: u32,
+    pub context_offset: u16,
+    /// Offset of `ctx_entered` in a context.
+    pub entered_offset: u16,
 }
 
 /// Names of the constants (read-only globals) that the agent sets at load time. `u32` unless said otherwise.

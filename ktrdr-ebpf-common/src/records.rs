@@ -44,6 +44,9 @@ pub const RECV: u8 = 0;
 /// `DataBody::direction`: bytes the process sent.
 pub const SEND: u8 = 1;
 
+/// Set in the address of a Python context that is its thread's own: made by the interpreter, never entered.
+pub const THREADS_OWN_CONTEXT: u64 = 1;
+
 /// Starts every record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
@@ -88,7 +91,8 @@ pub struct ConnTuple {
 pub struct DataBody {
     /// Identity of the socket: its cookie, or where a kernel offers none its address (top bit set).
     pub conn: u64,
-    /// Address of the Python context current on the thread; 0 = not a known Python thread.
+    /// Address of the Python context current on the thread, with [`THREADS_OWN_CONTEXT`]; 0 = not a known Python
+    /// thread, or none yet.
     pub py_context: u64,
     /// TCP sequence number of the byte after the last one moved (`copied_seq` or `write_seq`).
     pub seq_end: u32,

@@ -4,6 +4,7 @@ use aya_ebpf::{helpers::bpf_probe_read_user, macros::map, maps::HashMap};
 use ktrdr_ebpf_common::{
     limits::{MAX_PY_PROCESSES, MAX_PY_THREADS},
     maps::{PyProcess, PyThread},
+    records::THREADS_OWN_CONTEXT,
 };
 
 use crate::{
@@ -18,7 +19,7 @@ static PY_PROCESSES: HashMap<u32, PyProcess> = HashMap::with_max_entries(MAX_PY_
 #[map]
 static PY_THREADS: HashMap<u32, PyThread> = HashMap::with_max_entries(MAX_PY_THREADS, 0);
 
-/// Address of the context current on a thread; 0 for a thread of a process the agent has not named or where nothing
+/// Address of the context current on a thread, with [`THREADS_OWN_CONTEXT`]; 0 for a thread of a process the agent has not named or where nothing
 /// can be read. Only for the current task: it reads its memory.
 #[inline(always)]
 pub fn current_context(tgid: u32, tid: u32) -> u64 {
@@ -29,11 +30,11 @@ pub fn current_context(tgid: u32, tid: u32) -> u64 {
     let Some(thread) = PY_THREADS.get_ptr(tid) else { return 0 };
     // SAFETY: a valid map value; a concurrent update of the entry can at worst give an address that reads as 0 or as
     // a pointer that the agent does not know.
-    let PyThread { tstate, context_offset, tgid: owner } = unsafe { *thread };
+    let PyThread { tstate, context_offset, entered_offset, tgid: owner } = unsafe { *thread };
     if owner != tgid {
         return 0;
     }
-    user(tstate.wrapping_add(context_offset.into()))
+    context(tstate, context_offset, entered_offset)
 }
 
 /// The thread's own state is a thread-specific value of the C library, so a new thread needs no announcement.
@@ -46,7 +47,19 @@ fn own_context(process: PyProcess) -> u64 {
         // Not a Python thread, or not yet.
         return 0;
     }
-    user(tstate.wrapping_add(process.context_offset.into()))
+    context(tstate, process.context_offset, process.entered_offset)
+}
+
+/// A context that is current without having been entered is the thread's own: the interpreter made it when the
+/// first context variable was used, and nobody copied it, so its address says nothing. It is marked by bit 0.
+#[inline(always)]
+fn context(tstate: u64, context_offset: u16, entered_offset: u16) -> u64 {
+    let context = user(tstate.wrapping_add(context_offset.into()));
+    if context == 0 {
+        return 0;
+    }
+    let entered = user(context.wrapping_add(entered_offset.into())) as u32;
+    if entered == 0 { context | THREADS_OWN_CONTEXT } else { context }
 }
 
 #[inline(always)]

@@ -51,7 +51,9 @@ pub struct Tls {
     /// Bytes from the thread pointer.
     pub offset: u32,
     /// Offset of `context` in the thread state.
-    pub context: u32,
+    pub context: u16,
+    /// Offset of `ctx_entered` in a context.
+    pub entered: u16,
 }
 
 /// A process whose interpreter was found.
@@ -168,7 +170,12 @@ impl PythonProcess {
     }
 
     fn kernel_thread(&self, state: &ThreadState) -> PyThread {
-        PyThread { tstate: state.addr, context_offset: self.offsets.context as u32, tgid: self.tgid }
+        PyThread {
+            tstate: state.addr,
+            context_offset: self.offsets.context as u16,
+            entered_offset: self.entered_offset(),
+            tgid: self.tgid,
+        }
     }
 
     /// Where each thread, also one that does not exist yet, finds its thread state; `None` where that is not known
@@ -193,7 +200,23 @@ impl PythonProcess {
             });
         }
         let offset = u32::try_from(*common?.first()?).ok()?;
-        Some(Tls { offset, context: self.offsets.context as u32 })
+        Some(Tls { offset, context: self.offsets.context as u16, entered: self.entered_offset() })
+    }
+
+    /// `PyContextObject`: the object's head, then `ctx_prev`, `ctx_vars`, `ctx_weakreflist`, `ctx_entered`, in this
+    /// order from 3.7 to 3.14. The head ends behind the type.
+    fn entered_offset(&self) -> u16 {
+        self.object_type as u16 + 8 + 3 * 8
+    }
+
+    /// Whether the context has been entered, i.e. is not a thread's own.
+    ///
+    /// # Errors
+    /// The memory cannot be read.
+    pub fn entered(&self, context: u64) -> io::Result<bool> {
+        let mut entered = [0; 4];
+        self.memory.read(context.wrapping_add(self.entered_offset().into()), &mut entered)?;
+        Ok(u32::from_ne_bytes(entered) != 0)
     }
 }
 

@@ -226,7 +226,11 @@ impl Watcher {
         };
         self.status(status, actions);
         if let Some(tls) = process.tls(threads) {
-            let value = PyProcess { tls_offset: tls.offset, context_offset: tls.context };
+            let value = PyProcess {
+                tls_offset: tls.offset,
+                context_offset: tls.context,
+                entered_offset: tls.entered,
+            };
             actions.push(Action::Process(process.tgid, value));
             return State::ByProcess;
         }

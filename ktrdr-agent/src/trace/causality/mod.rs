@@ -123,7 +123,7 @@ impl Causality {
         let node = self.node_of(task);
         let unshared = node.is_some_and(|n| self.tree.read(n, conn, ts));
         self.begin_request(task, node, conn, span, ts);
-        self.note_read_context(task, node);
+        self.note_read_context(task);
         let t = self.thread(task.tgid, task.tid);
         // A second head in the same bytes (pipelining): which of them a copy is made for is not known.
         t.pending = match t.pending {
@@ -135,7 +135,7 @@ impl Causality {
     /// The first bytes of the response to that request were written.
     pub fn response_written(&mut self, task: Task, span: SpanRef, ts: Ns) {
         let node = self.node_of(task);
-        self.note_context(task, node);
+        self.note_context(task);
         self.respond(task, node, span, ts);
     }
 
@@ -148,7 +148,7 @@ impl Causality {
     pub fn call(&mut self, task: Task, ts: Ns) -> CallRef {
         self.expire(ts);
         let node = self.node_of(task);
-        self.note_context(task, node);
+        self.note_context(task);
         self.open_call(task, node, ts)
     }
 

@@ -2,7 +2,7 @@
 
 use super::SpanRef;
 use super::state::{Causality, Via};
-use super::tree::{Claim, Found, NodeId, Style};
+use super::tree::{Claim, Found, NodeId, Place, Style};
 use crate::event::{Ns, PyCopy, Task};
 
 impl Causality {
@@ -12,7 +12,7 @@ impl Causality {
             return None;
         }
         let epoch = self.process(task.tgid).epoch;
-        Some(self.tree.node(epoch, task.py_context))
+        Some(self.tree.node(Place::new(epoch, task.py_context, task.tid)))
     }
 
     pub(super) fn copied(&mut self, tgid: u32, tid: u32, copy: PyCopy, ts: Ns) {
@@ -23,11 +23,11 @@ impl Causality {
         let epoch = self.process(tgid).epoch;
         if copy.parent == 0 {
             // The thread is not known to the kernel programs yet: whatever was at this address is no more.
-            self.tree.unknown_copy(epoch, copy.child);
+            self.tree.unknown_copy(Place::new(epoch, copy.child, tid));
             return;
         }
-        let parent = self.tree.node(epoch, copy.parent);
-        let child = self.tree.copy(epoch, parent, copy.child, ts);
+        let parent = self.tree.node(Place::new(epoch, copy.parent, tid));
+        let child = self.tree.copy(Place::new(epoch, copy.child, tid), parent, ts);
         if let Some(span) = self.bind_pending(tgid, tid, parent, ts) {
             self.tree.bind(child, span);
         }
@@ -131,6 +131,10 @@ impl Causality {
         else {
             return false;
         };
+        // What a thread does outside its tasks is known by the thread only.
+        if self.tree.own(node) {
+            return false;
+        }
         // A loop's own context serves everybody, and so does a server's that is known to copy for its requests.
         let p = self.process(tgid);
         let server = !p.mixed && p.via.contains_key(&node);

@@ -161,10 +161,12 @@ impl Causality {
                 Found::After(span) => return self.judge_after(c, span, mixed, phase),
                 // Copied from what serves no request: nothing but a response under it (or an ancestor) could tell
                 // more, and the thread least of all.
-                Found::Nothing if !self.tree.reader(node) && !self.tree.unknown(node) => {
+                Found::Nothing
+                    if !self.tree.reader(node) && !self.tree.unknown(node) && !self.tree.own(node) =>
+                {
                     return if phase < Phase::Horizon { Wait } else { Final(None) };
                 }
-                Found::Nothing => may_claim = true,
+                Found::Nothing => may_claim = !self.tree.own(node),
             }
         }
         if let Some(span) = c.serving {

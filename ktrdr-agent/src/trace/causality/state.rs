@@ -108,10 +108,8 @@ pub(super) struct Thread {
     pub serving: Option<SpanRef>,
     /// A request was read while another of this thread was open: an event loop.
     pub is_loop: bool,
-    /// Context current at request reads, if any (0 = none).
+    /// Context current at request reads, if any (0 = none, or the thread's own).
     pub read_context: Option<u64>,
-    /// Root context that appeared on a thread that had none (created by the first use of a context variable).
-    pub base_context: Option<u64>,
     /// Transfers happened under other contexts than that of the reads: tasks share this thread.
     pub many_contexts: bool,
     /// Created while its creator served a request.

@@ -1,8 +1,9 @@
 //! What threads say: one request at a time, contexts that share a thread, creation.
 
+use ktrdr_ebpf_common::THREADS_OWN_CONTEXT;
+
 use super::SpanRef;
 use super::state::{Causality, MAX_GUARDS, OpenCall};
-use super::tree::NodeId;
 use crate::event::Task;
 
 /// Requests that a process of an unknown runtime must have served thread by thread, while others were open on its
@@ -10,36 +11,27 @@ use crate::event::Task;
 /// (Go, tokio) betray themselves within as many.
 const SYNC_PROOFS: u32 = 3;
 
+/// The task's context, 0 for none or the thread's own: those are the thread's, not a task's.
+fn shared_by_tasks(task: Task) -> u64 {
+    if task.py_context & THREADS_OWN_CONTEXT == 0 { task.py_context } else { 0 }
+}
+
 impl Causality {
     /// The context current at a read of a request.
-    pub(super) fn note_read_context(&mut self, task: Task, node: Option<NodeId>) {
-        let unknown = node.is_none_or(|n| self.tree.unknown(n) || self.tree.reader(n));
+    pub(super) fn note_read_context(&mut self, task: Task) {
+        let context = shared_by_tasks(task);
         let t = self.thread(task.tgid, task.tid);
-        match t.read_context {
-            Some(c) if c == task.py_context => {}
-            None => t.read_context = Some(task.py_context),
-            // A synchronous server's thread gets its one context with the first use of a context variable.
-            Some(0) if unknown => t.read_context = Some(task.py_context),
-            // Each connection has its own: an event loop.
-            Some(_) => t.many_contexts = true,
-        }
+        // Each connection has its own: an event loop.
+        t.many_contexts |= t.read_context.replace(context).is_some_and(|before| before != context);
         // It serves by itself: what it was created for is over.
         t.clone = None;
     }
 
     /// The context current at a call or a response.
-    pub(super) fn note_context(&mut self, task: Task, node: Option<NodeId>) {
-        let Some(node) = node else { return };
-        let root = self.tree.unknown(node);
+    pub(super) fn note_context(&mut self, task: Task) {
+        let context = shared_by_tasks(task);
         let t = self.thread(task.tgid, task.tid);
-        match t.read_context {
-            None => {}
-            Some(c) if c == task.py_context => {}
-            Some(0) if root && t.base_context.is_none_or(|b| b == task.py_context) => {
-                t.base_context = Some(task.py_context);
-            }
-            Some(_) => t.many_contexts = true,
-        }
+        t.many_contexts |= t.read_context.is_some_and(|read| read != context);
     }
 
     /// What must stay true for a task created now to work for its creator's request only; `None` if it may

@@ -1,5 +1,6 @@
 //! The tree of copied contexts, with generations: an address that is copied to again is a new node.
 
+use ktrdr_ebpf_common::THREADS_OWN_CONTEXT;
 use smallvec::SmallVec;
 
 use super::state::{Lru, MAX_WAITING, Request, lru};
@@ -31,6 +32,21 @@ pub(super) struct Claim {
     pub void: bool,
 }
 
+/// Where a context is: its process, its address, and for a thread's own context the thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Place {
+    pub epoch: u32,
+    pub addr: u64,
+    pub thread: Option<u32>,
+}
+
+impl Place {
+    /// From an address as records carry it.
+    pub fn new(epoch: u32, addr: u64, tid: u32) -> Self {
+        Self { epoch, addr, thread: (addr & THREADS_OWN_CONTEXT != 0).then_some(tid) }
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Node {
     /// The context it was copied from, while it says something about the origin.
@@ -41,6 +57,8 @@ pub(super) struct Node {
     pub claims: SmallVec<[Claim; 1]>,
     /// Connection whose requests are read under it.
     reader: Option<ConnId>,
+    /// A thread's own context: not a task's.
+    own: bool,
     /// Requests of several connections are read under it.
     shared: bool,
     /// When a request was last read under it.
@@ -94,7 +112,7 @@ impl Style {
 
 #[derive(Debug)]
 pub(super) struct Tree {
-    current: Lru<(u32, u64), NodeId>,
+    current: Lru<Place, NodeId>,
     nodes: Lru<NodeId, Node>,
     next: u64,
 }
@@ -106,7 +124,7 @@ impl Default for Tree {
 }
 
 impl Tree {
-    fn insert(&mut self, epoch: u32, addr: u64, parent: Option<NodeId>, made: Option<Ns>) -> NodeId {
+    fn insert(&mut self, place: Place, parent: Option<NodeId>, made: Option<Ns>) -> NodeId {
         self.next += 1;
         let id = NodeId(self.next);
         let node = Node {
@@ -115,31 +133,33 @@ impl Tree {
             bound: None,
             claims: SmallVec::new(),
             reader: None,
+            own: place.thread.is_some(),
             shared: false,
             read: None,
             waiting: Vec::new(),
         };
         self.nodes.insert(id, node);
-        self.current.insert((epoch, addr), id);
+        self.current.insert(place, id);
         id
     }
 
     /// The context now at this address, made known if it is not.
-    pub fn node(&mut self, epoch: u32, addr: u64) -> NodeId {
-        match self.current.get(&(epoch, addr)).copied() {
+    pub fn node(&mut self, place: Place) -> NodeId {
+        match self.current.get(&place).copied() {
             Some(id) if self.nodes.get(&id).is_some() => id,
-            _ => self.insert(epoch, addr, None, None),
+            // A thread's own context is no copy of anything.
+            _ => self.insert(place, None, place.thread.map(|_| 0)),
         }
     }
 
     /// A copy: a new node, whatever was at its address before.
-    pub fn copy(&mut self, epoch: u32, parent: NodeId, addr: u64, ts: Ns) -> NodeId {
-        self.insert(epoch, addr, Some(parent), Some(ts))
+    pub fn copy(&mut self, place: Place, parent: NodeId, ts: Ns) -> NodeId {
+        self.insert(place, Some(parent), Some(ts))
     }
 
     /// A copy of an unknown context.
-    pub fn unknown_copy(&mut self, epoch: u32, addr: u64) {
-        self.insert(epoch, addr, None, None);
+    pub fn unknown_copy(&mut self, place: Place) {
+        self.insert(place, None, None);
     }
 
     pub fn get(&self, id: NodeId) -> Option<&Node> {
@@ -172,6 +192,11 @@ impl Tree {
 
     pub fn reader(&self, id: NodeId) -> bool {
         self.get(id).is_some_and(|n| n.reader.is_some())
+    }
+
+    /// A thread's own: what runs under it is known by the thread only.
+    pub fn own(&self, id: NodeId) -> bool {
+        self.get(id).is_some_and(|n| n.own)
     }
 
     /// No copy to this address was seen, and no read under it.

@@ -1,5 +1,7 @@
 //! A small language for scenarios, and the rules one by one.
 
+use ktrdr_ebpf_common::THREADS_OWN_CONTEXT;
+
 use super::super::*;
 use crate::event::{ConnId, Fork, MS, Ns, PyCopy, Task};
 
@@ -12,7 +14,17 @@ pub struct World {
 
 /// Thread and context of a step; context 0 = none.
 pub fn at(tid: u32, ctx: u64) -> Task {
-    Task { tgid: 1, tid, py_context: ctx }
+    Task { tgid: 1, tid, py_context: addr(ctx) }
+}
+
+/// Thread in its own context, which the interpreter made at this address.
+pub fn own(tid: u32, ctx: u64) -> Task {
+    Task { tgid: 1, tid, py_context: addr(ctx) | THREADS_OWN_CONTEXT }
+}
+
+/// Objects are aligned.
+fn addr(ctx: u64) -> u64 {
+    ctx * 16
 }
 
 impl World {
@@ -45,7 +57,7 @@ impl World {
     }
     pub fn copy(&mut self, tid: u32, parent: u64, child: u64) {
         let ts = self.tick();
-        self.c.py_copy(1, tid, PyCopy { parent, child }, ts);
+        self.c.py_copy(1, tid, PyCopy { parent: addr(parent), child: addr(child) }, ts);
     }
     pub fn call(&mut self, t: Task) -> CallRef {
         let ts = self.tick();

@@ -1,7 +1,7 @@
 //! Python servers as they behave on the wire and in their contexts (recorded from live ones).
 
 use super::super::*;
-use super::scenario::{NONE, World, at, is};
+use super::scenario::{NONE, World, at, is, own};
 
 /// uvicorn on asyncio: connection `c` is read under its own context, the task is a copy of it.
 fn asyncio(w: &mut World, conn: u64, task: u64) -> SpanRef {
@@ -181,14 +181,28 @@ fn a_startup_task_has_no_origin_even_when_one_request_is_open() {
 fn a_synchronous_python_server_is_exact_by_thread() {
     let mut w = World::python();
     // http.server, gunicorn sync: the thread's one context, or none, for every connection.
-    for (conn, ctx) in [(1, 0), (2, 0), (3, 900), (4, 900)] {
-        let a = w.read(at(1, ctx), conn);
+    for (conn, task) in [(1, at(1, 0)), (2, at(1, 0)), (3, own(1, 900)), (4, own(1, 900))] {
+        let a = w.read(task, conn);
         let other = w.read(at(2, 0), conn + 100);
-        let call = w.call(at(1, ctx));
-        w.finish(at(1, ctx), a);
+        // The first use of a context variable gives the thread one.
+        let call = w.call(own(1, 900));
+        w.finish(own(1, 900), a);
         w.finish(at(2, 0), other);
         assert_eq!(w.late(call).map(|o| o.span), Some(a));
     }
+}
+
+#[test]
+fn a_pool_threads_own_context_at_the_address_of_a_finished_copy_is_not_taken_for_it() {
+    let mut w = World::python();
+    prove(&mut w, asyncio);
+    let a = asyncio(&mut w, 1, 50);
+    w.copy(1, 50, 60);
+    w.finish(at(1, 50), a);
+    // 60 is freed; the interpreter makes a pool thread's own context there.
+    let (_b, _c) = (asyncio(&mut w, 2, 51), asyncio(&mut w, 3, 52));
+    let call = w.call(own(20, 60));
+    assert_eq!(w.origin(call), NONE);
 }
 
 #[test]
