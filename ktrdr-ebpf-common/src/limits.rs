@@ -27,9 +27,9 @@ pub const MAX_PY_PROCESSES: u32 = 4_096;
 /// Python threads whose thread state is known to the kernel programs.
 pub const MAX_PY_THREADS: u32 = 65_536;
 
-/// Default size of the event ring in bytes: 16 MiB holds about 40,000 requests with 300-byte heads, i.e. more
+/// Default size of the event ring in bytes, mapped twice: 8 MiB holds about 20,000 requests with 300-byte heads, i.e. more
 /// than a second of the highest rate measured while the agent is descheduled. A power of two and page multiple.
-pub const RING_BYTES: u32 = 16 * 1024 * 1024;
+pub const RING_BYTES: u32 = 8 * 1024 * 1024;
 
 /// Unread ring bytes from which a record wakes the reader; below, the reader's own timer finds it.
 /// A wake-up costs about 1.4 µs, a quiet submit 25 ns.

@@ -43,7 +43,9 @@ pub fn submit(record: &[u8], wake: Wake) -> Result<Tally, Error> {
     let flags = match wake {
         Wake::Now => BPF_RB_FORCE_WAKEUP,
         // Either way the flag is explicit: the default wakes whenever the reader has caught up, at 1.4 µs each.
-        Wake::IfFull if filled_another_step(EVENTS.query(BPF_RB_AVAIL_DATA.into())) => BPF_RB_FORCE_WAKEUP,
+        Wake::IfFull if fills_another_step(EVENTS.query(BPF_RB_AVAIL_DATA.into()), record.len()) => {
+            BPF_RB_FORCE_WAKEUP
+        }
         Wake::IfFull => BPF_RB_NO_WAKEUP,
     };
     EVENTS.output::<[u8]>(record, flags.into()).map_err(|_| Error::RingFull)?;
@@ -52,13 +54,15 @@ pub fn submit(record: &[u8], wake: Wake) -> Result<Tally, Error> {
     Ok(tally)
 }
 
-/// Whether the unread bytes have just reached the wake-up level or a multiple of it. Not whenever they are above it:
-/// a reader that is busy catching up needs no wake-up per record (5 µs each in a VM). "Just" is a 32nd of the level, and
-/// not a single point, because several processors may pass it together.
+/// Whether this record lifts the unread bytes over the wake-up level or a multiple of it. Not whenever they are above:
+/// a reader that is busy catching up needs no wake-up per record (5 µs each in a VM). Should processors that submit at
+/// once both miss a step, the next step or the reader's timer makes up for it.
 #[inline(always)]
-fn filled_another_step(unread: u64) -> bool {
+fn fills_another_step(unread: u64, len: usize) -> bool {
     let step = WAKE_BYTES.get();
-    unread >= step && unread & (step - 1) < step / 32
+    // The ring puts 8 bytes before each record and aligns it to 8.
+    let taken = (len as u64 + 15) & !7;
+    (unread & (step - 1)) + taken >= step
 }
 
 /// Submits a record of fixed shape: header and body, without padding between them.

@@ -16,7 +16,7 @@ use conn::{Conn, ConnSettings, Connected, Effects};
 
 /// Connections followed at once; the least recently used is given up and counted. 64 Ki sockets at about 600 bytes
 /// each bound the table at 40 MB, and equal the kernel's policy table.
-const MAX_CONNS: usize = ktrdr_ebpf_common::limits::MAX_POLICIES as usize;
+pub const MAX_CONNS: usize = ktrdr_ebpf_common::limits::MAX_POLICIES as usize;
 
 /// What the engine counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -39,6 +39,7 @@ pub struct Engine {
     /// Connections with transfers that wait for an earlier one.
     holding: BTreeSet<ConnId>,
     settings: ConnSettings,
+    max_conns: usize,
     next_span: u64,
     /// Counters.
     pub counts: EngineCounts,
@@ -53,12 +54,14 @@ pub struct Outcome<'a> {
 }
 
 impl Engine {
-    /// An engine without connections.
-    pub fn new(settings: ConnSettings) -> Self {
+    /// An engine without connections that follows at most `max_conns` (1 to 64 Ki) at once.
+    pub fn new(settings: ConnSettings, max_conns: usize) -> Self {
+        let max_conns = max_conns.clamp(1, MAX_CONNS);
         Self {
-            conns: LruCache::with_hasher(MAX_CONNS, foldhash::fast::FixedState::default()),
+            conns: LruCache::with_hasher(max_conns, foldhash::fast::FixedState::default()),
             holding: BTreeSet::new(),
             settings,
+            max_conns,
             next_span: 0,
             counts: EngineCounts::default(),
         }
@@ -93,7 +96,7 @@ impl Engine {
             if other || !self.conns.contains_key(&id) {
                 if let Some(old) = self.conns.remove(&id) {
                     self.retire(&old);
-                } else if self.conns.len() >= MAX_CONNS
+                } else if self.conns.len() >= self.max_conns
                     && let Some((_, old)) = self.conns.remove_lru()
                 {
                     self.counts.conns_evicted += 1;

@@ -162,6 +162,7 @@ mod tests {
             Reader::new(bytes.as_slice()).unwrap().next_record(),
             Err(FileError::Truncated { offset: 16 })
         ));
+        bytes.push(0);
         bytes[16 + 16] = 3;
         assert!(matches!(
             Reader::new(bytes.as_slice()).unwrap().next_record(),

@@ -4,6 +4,7 @@
 //! an absent receiver not the terminal, and neither the engine.
 
 pub mod console;
+mod drops;
 #[cfg(test)]
 pub mod fixture;
 pub mod otlp;
@@ -28,6 +29,12 @@ pub trait SpanSink: Send {
     fn name(&self) -> &'static str;
     /// Takes a span, or drops and counts it.
     fn submit(&self, span: &Item);
+    /// Waits up to `patience` until a span would not be dropped for lack of room.
+    fn wait_for_room(&self, patience: Duration);
+    /// Whether it takes nothing any more, because what it wrote to is gone.
+    fn gone(&self) -> bool {
+        false
+    }
     /// What became of the spans so far.
     fn books(&self) -> Books;
     /// No more spans will come: deliver what is there, by `deadline` at the latest.
@@ -73,6 +80,19 @@ impl Exporters {
     pub fn submit(&self, span: Span) {
         let span = Arc::new(span);
         self.sinks.iter().for_each(|sink| sink.submit(&span));
+    }
+
+    /// Gives a span to every sink, after waiting for room where there is none: for a replay, which is faster than
+    /// any sink. A sink that makes no room for some seconds is not waited for again until it does.
+    pub fn submit_waiting(&self, span: Span) {
+        const PATIENCE: Duration = Duration::from_secs(5);
+        self.sinks.iter().for_each(|sink| sink.wait_for_room(PATIENCE));
+        self.submit(span);
+    }
+
+    /// Whether there were sinks and none is left (`ktrdr-agent run | head`): there is nothing to run for then.
+    pub fn gone(&self) -> bool {
+        !self.sinks.is_empty() && self.sinks.iter().all(|sink| sink.gone())
     }
 
     /// What became of the spans, by sink.

@@ -42,6 +42,7 @@ pub struct Queue<T> {
     state: Mutex<State<T>>,
     thread: Condvar,
     task: Notify,
+    room: Condvar,
     capacity: usize,
     batch: usize,
 }
@@ -51,6 +52,8 @@ struct State<T> {
     items: VecDeque<T>,
     books: Books,
     closed: bool,
+    /// Somebody waited in vain for room; until there is some, nobody waits again.
+    stalled: bool,
 }
 
 impl<T> Queue<T> {
@@ -58,11 +61,12 @@ impl<T> Queue<T> {
     /// each item.
     pub fn new(capacity: usize, batch: usize) -> Self {
         let (capacity, batch) = (capacity.max(1), batch.max(1));
-        let state = State { items: VecDeque::new(), books: Books::default(), closed: false };
+        let state = State { items: VecDeque::new(), books: Books::default(), closed: false, stalled: false };
         Self {
             state: Mutex::new(state),
             thread: Condvar::new(),
             task: Notify::new(),
+            room: Condvar::new(),
             capacity,
             batch: batch.min(capacity),
         }
@@ -91,6 +95,18 @@ impl<T> Queue<T> {
         drop(state);
         if wake {
             self.wake();
+        }
+    }
+
+    /// Waits up to `patience` until an item would not be dropped for lack of room; only the first of several waits
+    /// in vain takes that long. For feeders that can wait (a replay), never for the engine of a running host.
+    pub fn wait_for_room(&self, patience: Duration) {
+        let deadline = Instant::now() + patience;
+        let mut state = self.lock();
+        while state.items.len() >= self.capacity && !state.closed && !state.stalled {
+            let left = deadline.saturating_duration_since(Instant::now());
+            state.stalled = left.is_zero();
+            state = self.room.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
@@ -147,7 +163,11 @@ impl<T> Queue<T> {
     fn take(&self) -> Vec<T> {
         let mut state = self.lock();
         let n = state.items.len().min(self.batch);
-        state.items.drain(..n).collect()
+        state.stalled &= n == 0;
+        let batch = state.items.drain(..n).collect();
+        drop(state);
+        self.room.notify_all();
+        batch
     }
 
     /// Writes the end of `exported + rejected` taken items into the books.
@@ -169,6 +189,8 @@ impl<T> Queue<T> {
         state.closed = true;
         state.items.clear();
         state.books.dropped_stop += std::mem::take(&mut state.books.waiting);
+        drop(state);
+        self.room.notify_all();
     }
 }
 
@@ -202,6 +224,35 @@ mod tests {
             retried: 0,
         };
         assert_eq!(books, want);
+    }
+
+    #[test]
+    fn a_feeder_that_can_wait_loses_nothing_and_is_not_held_up_by_a_dead_sink() {
+        let queue = std::sync::Arc::new(Queue::new(2, 2));
+        let long = Duration::from_secs(600);
+        let consumer = std::thread::spawn({
+            let queue = queue.clone();
+            move || {
+                let mut taken = 0;
+                while taken < 100 {
+                    let n = queue.next_batch_blocking(long).map_or(0, |b| b.len() as u64);
+                    queue.settle(n, 0);
+                    taken += n;
+                }
+            }
+        });
+        for i in 0..100 {
+            queue.wait_for_room(long);
+            queue.submit(i);
+        }
+        consumer.join().unwrap();
+        assert_eq!(queue.books().exported, 100);
+        // Nobody takes anything now.
+        (0..2).for_each(|i| queue.submit(i));
+        queue.wait_for_room(Duration::from_millis(1));
+        let begin = Instant::now();
+        (0..100).for_each(|_| queue.wait_for_room(long));
+        assert!(begin.elapsed() < long);
     }
 
     #[test]

@@ -82,7 +82,10 @@ pub fn run(settings: &Settings, run: &RunOptions) -> anyhow::Result<()> {
     let ready = started.elapsed();
     live.announce(ready);
     let mut next_housekeeping = Instant::now() + HOUSEKEEPING;
-    while !stop.load(Ordering::Relaxed) && run.duration.is_none_or(|d| started.elapsed() < d) {
+    while !stop.load(Ordering::Relaxed)
+        && !live.exporters.gone()
+        && run.duration.is_none_or(|d| started.elapsed() < d)
+    {
         live.turn(FLUSH_INTERVAL)?;
         if Instant::now() >= next_housekeeping {
             next_housekeeping += HOUSEKEEPING;

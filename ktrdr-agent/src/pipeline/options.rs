@@ -12,6 +12,8 @@ pub fn core(s: &Settings, port_names: Vec<(u16, String)>) -> CoreConfig {
     CoreConfig {
         capture: s.capture.capture_bytes,
         max_head: s.http.max_head,
+        connections: s.limits.connections,
+        connect_grace: u64::try_from(s.connect_grace.as_nanos()).unwrap_or(u64::MAX),
         semconv_dup: s.http.old_names,
         port_names,
         ports: s.include.ports.clone(),

@@ -3,17 +3,20 @@
 use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use flate2::read::GzDecoder;
 
-use super::{FLUSH, options};
+use super::options;
 use crate::core::{Core, Output};
 use crate::event::file::Reader;
 use crate::event::shell::ShellEvent;
 use crate::export::Exporters;
 use crate::settings::Settings;
+
+/// How long the sinks may take for what is left in their queues: nobody waits for Ctrl-C here.
+const REPLAY_FLUSH: Duration = Duration::from_secs(10);
 
 /// Replays `path`, `repeat` times from the start, to the exporters that the settings name.
 pub fn run(settings: &Settings, path: &Path, spans_out: Option<&Path>, repeat: u32) -> anyhow::Result<()> {
@@ -31,7 +34,7 @@ pub fn run(settings: &Settings, path: &Path, spans_out: Option<&Path>, repeat: u
             while let Some(output) = core.next_output() {
                 if let Output::Span(span) = output {
                     spans += 1;
-                    exporters.submit(*span);
+                    exporters.submit_waiting(*span);
                 }
             }
         }
@@ -39,13 +42,13 @@ pub fn run(settings: &Settings, path: &Path, spans_out: Option<&Path>, repeat: u
         while let Some(output) = core.next_output() {
             if let Output::Span(span) = output {
                 spans += 1;
-                exporters.submit(*span);
+                exporters.submit_waiting(*span);
             }
         }
         last = Some(core.counts());
     }
     let took = started.elapsed();
-    exporters.flush_and_stop(FLUSH);
+    exporters.flush_and_stop(REPLAY_FLUSH);
     if repeat > 1 {
         let per_second = |n: u64| (n as f64 / took.as_secs_f64()).round();
         eprintln!(

@@ -70,8 +70,6 @@ pub struct Capture {
 pub struct Http {
     /// Longest head in bytes.
     pub max_head: usize,
-    /// Replace identifiers in span names.
-    pub url_template: bool,
     /// Give the attribute names from before the stable ones, too.
     pub old_names: bool,
 }
@@ -155,7 +153,7 @@ impl Settings {
             otlp: Otlp::resolve(&said.otlp)?,
             console: said.console.clone(),
             explain: Explain::resolve(&said.explain)?,
-            limits: at_least_one(&said.limits)?,
+            limits: check_limits(&said.limits)?,
             host: said.host.clone(),
         })
     }
@@ -184,7 +182,7 @@ impl Http {
         // Below, ordinary heads would not fit; above, one connection could hold too much memory.
         let max_head = usize::try_from(said.max_head.0).ok().filter(|n| (1024..=1 << 20).contains(n));
         let max_head = max_head.ok_or_else(|| Bad::new("http.max_head", "must be from 1KiB to 1MiB"))?;
-        Ok(Self { max_head, url_template: said.url_template, old_names: said.semconv == Semconv::Dup })
+        Ok(Self { max_head, old_names: said.semconv == Semconv::Dup })
     }
 }
 
@@ -198,11 +196,15 @@ impl Explain {
     }
 }
 
-fn at_least_one(limits: &said::Limits) -> Result<said::Limits, Bad> {
+fn check_limits(limits: &said::Limits) -> Result<said::Limits, Bad> {
     for (key, value) in [("processes", limits.processes), ("connections", limits.connections)] {
         if value == 0 {
             return Err(Bad::new(format!("limits.{key}"), "must be at least 1"));
         }
+    }
+    let most = crate::engine::MAX_CONNS;
+    if limits.connections > most {
+        return Err(Bad::new("limits.connections", format!("must be at most {most}")));
     }
     Ok(limits.clone())
 }

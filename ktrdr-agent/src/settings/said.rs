@@ -105,17 +105,15 @@ settings! {
     pub struct Http {
         /// Longest request or response head that is read; a longer one marks its call as incomplete.
         max_head: Size = Size(64 * 1024),
-        /// Replace identifiers in paths for span names ("GET /operations/{id}"). The path itself stays in url.path.
-        url_template: bool = true,
         /// Attribute names: "http" (stable) or "http/dup" (the ones from before, too).
         semconv: Semconv = Semconv::Stable,
     }
 
     /// Refused and failed connects.
     pub struct Connect {
-        /// How long a failed connect waits for another address of the same name to succeed (::1 refused,
-        /// 127.0.0.1 accepted) before it is reported.
-        grace: Period = Period::millis(100),
+        /// How long a failed connect to an IPv6 address waits for another address of the same name to succeed (::1
+        /// refused, 127.0.0.1 accepted) before it is reported. Clients try the next one after 250 ms at the latest.
+        grace: Period = Period(std::time::Duration::from_nanos(crate::trace::connects::FALLBACK_NS)),
     }
 
     /// Sending to an OpenTelemetry receiver.
@@ -194,8 +192,8 @@ settings! {
         /// Processes known at once; the one unused for longest is forgotten and read again when seen again.
         /// About 1 KiB each.
         processes: usize = 8_192,
-        /// Connections followed at once; the one unused for longest is given up.
-        connections: usize = 65_536,
+        /// Connections followed at once, at most 65536; the one unused for longest is given up. About 600 bytes each.
+        connections: usize = crate::engine::MAX_CONNS,
     }
 
     /// Where the host's files are, for an agent that runs in a container.

@@ -73,8 +73,8 @@ fn a_misspelt_key_is_named_with_its_line_and_the_nearest_one() {
 fn a_bad_value_is_named_with_its_line_and_key() {
     for (text, want) in [
         (
-            "[http]\nurl_template = 3",
-            "agent.toml:2: bad value for `http.url_template`: invalid type: integer `3`, expected a boolean",
+            "[services]\nktrdr = 3",
+            "agent.toml:2: bad value for `services.ktrdr`: invalid type: integer `3`, expected a boolean",
         ),
         (
             "[capture]\n\nhook = 'tcp'",
@@ -91,6 +91,10 @@ fn a_bad_value_is_named_with_its_line_and_key() {
         (
             "[capture]\nring_bytes = '3MiB'",
             "agent.toml:2: bad value for `capture.ring_bytes`: must be a power of two from 64KiB to 2GiB (16MiB, 32MiB, 64MiB, …)",
+        ),
+        (
+            "[limits]\nconnections = 70000",
+            "agent.toml:2: bad value for `limits.connections`: must be at most 65536",
         ),
         (
             "[otlp]\nendpoint = 'ftp://x'",

@@ -16,7 +16,7 @@ mod traces;
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::explain::{Listing, Report};
 use crate::export::{Books, Item, SpanSink};
@@ -144,6 +144,8 @@ impl SpanSink for StoreSink {
     fn submit(&self, span: &Arc<Span>) {
         self.0.add(span);
     }
+    /// There is always room: the oldest makes way.
+    fn wait_for_room(&self, _: Duration) {}
     /// A span kept for a while has arrived: the store is not lossy, it forgets.
     fn books(&self) -> Books {
         let submitted = self.0.lock().submitted;

@@ -15,7 +15,7 @@ use crate::event::{ConnId, MS, Ns, Task};
 const MAX_PENDING: usize = 16 * 1024;
 /// RFC 8305 §5: the next address is tried at the latest after 250 ms ("Connection Attempt Delay"). IPv6 is tried
 /// first, as a rule, so its failure is the one that waits this long.
-const FALLBACK_NS: Ns = 300 * MS;
+pub const FALLBACK_NS: Ns = 300 * MS;
 /// After a failure on an IPv4 address the next one follows at once or not at all.
 const NEXT_NS: Ns = 40 * MS;
 /// A retry follows its failure within a minute or is a new attempt; KTRDR retries within seconds.
@@ -70,6 +70,8 @@ pub struct Connects {
     pending: LruCache<ConnId, Connecting, foldhash::fast::FixedState>,
     attempts: LruCache<(u32, SocketAddr), (u32, Ns), foldhash::fast::FixedState>,
     held: Vec<(Ns, Failed)>,
+    /// How long the failure of a first address waits, see [`FALLBACK_NS`].
+    fallback: Ns,
     /// Failures that another address made good.
     pub recovered: u64,
     /// Connecting sockets that were closed early.
@@ -82,6 +84,7 @@ impl Default for Connects {
             pending: LruCache::with_hasher(MAX_PENDING, foldhash::fast::FixedState::default()),
             attempts: LruCache::with_hasher(MAX_PENDING, foldhash::fast::FixedState::default()),
             held: Vec::new(),
+            fallback: FALLBACK_NS,
             recovered: 0,
             abandoned: 0,
         }
@@ -89,6 +92,11 @@ impl Default for Connects {
 }
 
 impl Connects {
+    /// As the default, with another wait for the next address.
+    pub fn with_fallback(fallback: Ns) -> Self {
+        Self { fallback, ..Self::default() }
+    }
+
     /// A SYN left.
     pub fn started(&mut self, conn: ConnId, connecting: Connecting) {
         self.pending.insert(conn, connecting);
@@ -145,7 +153,7 @@ impl Connects {
             !same
         });
         let alone = earlier.is_empty() && connect.remote.is_ipv6();
-        let due = now.saturating_add(if alone { FALLBACK_NS } else { NEXT_NS });
+        let due = now.saturating_add(if alone { self.fallback } else { NEXT_NS.min(self.fallback) });
         self.held.push((due, Failed { span, connect, end: now, failure, attempt, earlier }));
     }
 

@@ -152,9 +152,16 @@ fn python_context_copies_name_parent_and_child() {
     let (start, ret) = function("ktrdr_test_copy_current");
     for (offset, as_return) in [(start, true), (ret, false)] {
         let Some(mut observer) = Observer::start(&options(Hook::Auto)) else { return };
-        // A thread state whose context is at offset 16.
-        let state: [u64; 3] = [0, 0, 0xC0FFEE];
-        let thread = PyThread { tstate: state.as_ptr() as u64, context_offset: 16, tgid: std::process::id() };
+        // A thread state whose context is at offset 16, and a context that says at offset 40 that it was entered.
+        let entered: [u64; 6] = [0, 0, 0, 0, 0, 1];
+        let context = entered.as_ptr() as u64;
+        let state: [u64; 3] = [0, 0, context];
+        let thread = PyThread {
+            tstate: state.as_ptr() as u64,
+            context_offset: 16,
+            entered_offset: 40,
+            tgid: std::process::id(),
+        };
         observer.kernel.attach_py_copy(Path::new("/proc/self/exe"), offset, as_return).unwrap();
 
         ktrdr_test_copy_current(1);
@@ -179,12 +186,12 @@ fn python_context_copies_name_parent_and_child() {
                 _ => None,
             })
             .collect();
-        assert_eq!(copies, [(0, 1), (0xC0FFEE, 2), (0, 3)]);
+        assert_eq!(copies, [(0, 1), (context, 2), (0, 3)]);
         assert_eq!(observer.counter(Counter::PyContextCopies), 3);
         let (client_port, server_port) = pair.ports();
         let conn = conn_of(&observer.records, client_port, server_port).unwrap();
-        assert_eq!(observer.stream(conn, SEND)[0].body.py_context, 0xC0FFEE);
-        assert_eq!(observer.states(conn)[0].1.py_context, 0xC0FFEE);
+        assert_eq!(observer.stream(conn, SEND)[0].body.py_context, context);
+        assert_eq!(observer.states(conn)[0].1.py_context, context);
     }
 }
 

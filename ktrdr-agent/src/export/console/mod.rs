@@ -7,9 +7,11 @@ pub mod terminal;
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
+use super::drops::Drops;
 use super::otlp::StartError;
 use super::queue::{Books, Queue};
 use super::{Item, SpanSink};
@@ -68,6 +70,7 @@ pub enum Color {
 pub struct ConsoleSink {
     queue: Arc<Queue<Item>>,
     ended: mpsc::Receiver<()>,
+    gone: Arc<AtomicBool>,
     name: &'static str,
 }
 
@@ -89,25 +92,27 @@ impl ConsoleSink {
         };
         let queue = Arc::new(Queue::new(QUEUE, BATCH));
         let (end, ended) = mpsc::sync_channel(1);
-        let consumer = queue.clone();
+        let gone = Arc::new(AtomicBool::new(false));
+        let (consumer, leaving) = (queue.clone(), gone.clone());
         std::thread::Builder::new()
             .name(name.into())
             .spawn(move || {
                 let result = match options.format {
-                    Format::Json => write_json(&consumer, writer),
+                    Format::Json => write_json(&consumer, writer, name),
                     Format::Human => write_human(&consumer, writer, &options),
                 };
-                if let Err(error) = result
-                    && error.kind() != io::ErrorKind::BrokenPipe
-                {
+                if let Err(error) = result {
                     // A reader that has seen enough (`| head`) is no error.
-                    tracing::error!("cannot write spans any more: {error}");
+                    if error.kind() != io::ErrorKind::BrokenPipe {
+                        tracing::error!("{name}: cannot write spans any more: {error}");
+                    }
+                    leaving.store(true, Ordering::Relaxed);
                 }
                 consumer.abandon();
                 let _ = end.send(());
             })
             .map_err(|e| StartError::Thread(e.to_string()))?;
-        Ok(Self { queue, ended, name })
+        Ok(Self { queue, ended, gone, name })
     }
 }
 
@@ -117,6 +122,12 @@ impl SpanSink for ConsoleSink {
     }
     fn submit(&self, span: &Item) {
         self.queue.submit(span.clone());
+    }
+    fn wait_for_room(&self, patience: Duration) {
+        self.queue.wait_for_room(patience);
+    }
+    fn gone(&self) -> bool {
+        self.gone.load(Ordering::Relaxed)
     }
     fn books(&self) -> Books {
         self.queue.books()
@@ -132,14 +143,15 @@ impl SpanSink for ConsoleSink {
     }
 }
 
-fn write_json(queue: &Queue<Item>, mut writer: impl Write) -> io::Result<()> {
-    let mut lines = Vec::new();
+fn write_json(queue: &Queue<Item>, mut writer: impl Write, name: &str) -> io::Result<()> {
+    let (mut lines, mut drops) = (Vec::new(), Drops::default());
     while let Some(batch) = queue.next_batch_blocking(Duration::from_secs(3600)) {
         lines.clear();
         batch.iter().for_each(|span| json::line(span, &mut lines));
         writer.write_all(&lines)?;
         writer.flush()?;
         queue.settle(batch.len() as u64, 0);
+        drops.look(name, &queue.books(), "they come faster than they can be written", Instant::now());
     }
     Ok(())
 }
@@ -225,7 +237,7 @@ mod tests {
         let queue = Queue::new(4, 4);
         queue.submit(fixture::download()[0].clone());
         queue.close();
-        assert_eq!(write_json(&queue, Gone).unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+        assert_eq!(write_json(&queue, Gone, "test").unwrap_err().kind(), io::ErrorKind::BrokenPipe);
         assert_eq!(queue.books().exported, 0);
     }
 }

@@ -65,6 +65,9 @@ impl SpanSink for OtlpSink {
     fn submit(&self, span: &Item) {
         self.queue.submit(span.clone());
     }
+    fn wait_for_room(&self, patience: Duration) {
+        self.queue.wait_for_room(patience);
+    }
     fn books(&self) -> Books {
         self.queue.books()
     }

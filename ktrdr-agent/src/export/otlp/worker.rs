@@ -15,11 +15,16 @@ use super::health::Health;
 use super::options::{OtlpOptions, Protocol};
 use super::retry::{Backoff, Failure, Next, PATIENCE};
 use crate::export::Item;
+use crate::export::drops::Drops;
 use crate::export::queue::Queue;
 
 /// Largest request that is sent, before compression. gRPC servers take 4 MiB unless told otherwise; a batch of
 /// ordinary spans is below 2 MiB.
 const MAX_REQUEST: usize = 3 * 1024 * 1024;
+
+/// What can be done about a full queue.
+const REMEDY: &str =
+    "the receiver is away or slower than the spans come (otlp.queue_size says how many may wait)";
 
 /// The exporter's only task.
 pub struct Worker {
@@ -28,6 +33,7 @@ pub struct Worker {
     protocol: Protocol,
     linger: Duration,
     health: Health,
+    drops: Drops,
     rng: SmallRng,
     stop: watch::Receiver<Option<Instant>>,
 }
@@ -46,6 +52,7 @@ impl Worker {
             protocol: options.protocol,
             linger: options.batch_delay,
             health: Health::new(&options.url, options.protocol),
+            drops: Drops::default(),
             rng: SmallRng::from_os_rng(),
             stop,
         }
@@ -97,14 +104,17 @@ impl Worker {
                     if !accepted.message.is_empty() || rejected > 0 {
                         tracing::warn!(rejected, "the OTLP receiver says: {}", accepted.message);
                     }
-                    self.health.accepted(Instant::now()).into_iter().for_each(|line| line.log());
+                    let now = Instant::now();
+                    self.drops.look("otlp", &self.queue.books(), REMEDY, now);
+                    self.health.accepted(now).into_iter().for_each(|line| line.log());
                     return true;
                 }
                 Err(failure) => failure,
             };
             let now = Instant::now();
-            let waiting = self.queue.books().waiting;
-            self.health.failed(&failure, waiting, now).into_iter().for_each(|line| line.log());
+            let books = self.queue.books();
+            self.drops.look("otlp", &books, REMEDY, now);
+            self.health.failed(&failure, books.waiting, now).into_iter().for_each(|line| line.log());
             let asked = match failure.next {
                 Next::Refused => None,
                 Next::Unreachable => Some(None),

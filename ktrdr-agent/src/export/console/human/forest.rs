@@ -26,6 +26,19 @@ pub struct Line {
     pub sentence: Option<String>,
     /// What is not as one would expect.
     pub notes: Vec<String>,
+    /// It stands for several like it.
+    pub repeat: Option<Repeat>,
+}
+
+/// Several calls in a row that differ in their times only, as polling makes them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Repeat {
+    /// How many.
+    pub count: usize,
+    /// When the last one began, nanoseconds since the Unix epoch.
+    pub last_ns: u64,
+    /// The longest of them, nanoseconds.
+    pub slowest_ns: u64,
 }
 
 /// The lines of a trace.
@@ -41,6 +54,8 @@ pub struct Forest {
 
 /// Depth beyond which lines are not indented further: 40 columns of blanks help nobody.
 const MAX_DEPTH: usize = 20;
+/// So many calls in a row become one line.
+const REPEATS: usize = 3;
 /// A server's time is worth a word if the network and the queues took this part of the caller's time...
 const APART: f64 = 0.2;
 /// ... and at least so long, in nanoseconds.
@@ -85,7 +100,44 @@ pub fn build(spans: &[Item], known: &[(SpanId, String)]) -> Forest {
     let mut rest: Vec<&Span> = children.into_values().flatten().collect();
     rest.sort_by_key(|s| (s.start_wall_ns(), s.span_id));
     forest.lines.extend(rest.into_iter().map(single));
+    forest.lines = folded(forest.lines);
     forest
+}
+
+/// Folds runs of like lines that have nothing below them and nothing to say. Neighbours of one depth have one
+/// parent: a line of another parent would stand between them.
+fn folded(lines: Vec<Line>) -> Vec<Line> {
+    let mut out: Vec<Line> = Vec::with_capacity(lines.len());
+    let mut rest = lines.into_iter().peekable();
+    while let Some(first) = rest.next() {
+        let mut run = vec![first];
+        while let Some(next) = rest.next_if(|next| run[0].like(next)) {
+            run.push(next);
+        }
+        // The last one may have something below it.
+        let parent = rest.peek().is_some_and(|next| next.depth > run[0].depth).then(|| run.pop()).flatten();
+        if run.len() >= REPEATS {
+            let last_ns = run[run.len() - 1].start_ns;
+            let slowest_ns = run.iter().map(|l| l.duration_ns).max().unwrap_or(0);
+            run[0].repeat = Some(Repeat { count: run.len(), last_ns, slowest_ns });
+            run.truncate(1);
+        }
+        out.extend(run);
+        out.extend(parent);
+    }
+    out
+}
+
+impl Line {
+    fn like(&self, other: &Line) -> bool {
+        let silent = |l: &Line| l.sentence.is_none() && l.notes.is_empty();
+        self.depth == other.depth
+            && self.who == other.who
+            && self.what == other.what
+            && self.outcome == other.outcome
+            && silent(self)
+            && silent(other)
+    }
 }
 
 /// The other end of a call, if it is to share the line: the one server span below the client's, and they agree.
@@ -114,6 +166,7 @@ fn single(span: &Span) -> Line {
         duration_ns: span.end.saturating_sub(span.start),
         sentence: describe::sentence(span),
         notes: describe::notes(span),
+        repeat: None,
     }
 }
 

@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use super::describe::Mood;
-use super::forest::{Forest, Line};
+use super::forest::{Forest, Line, Repeat};
 use super::text::{duration, fit, width, wrap};
 use crate::export::time::Utc;
 use crate::trace::model::TraceId;
@@ -23,13 +23,15 @@ pub struct Style {
 /// `12:31:04.512`.
 const TIME: usize = 12;
 /// `✗ no route`, the longest common outcome; a longer one is cut.
-const OUTCOME: usize = 12;
+const OUTCOME: usize = 10;
 /// `2 m 05 s`, `34.1 ms`.
 const DURATION: usize = 8;
 /// Blanks between columns.
 const GAP: usize = 2;
 /// A narrower screen is treated as this wide: the columns need it.
 const MIN_WIDTH: usize = 72;
+/// Where less than this is left for who and what together, what goes below who rather than be cut.
+const NARROW: usize = 68;
 /// Least widths of who and what, so that short traces stand in the same columns as most others.
 const USUAL: (usize, usize) = (34, 36);
 
@@ -51,9 +53,9 @@ pub fn trace(id: TraceId, forest: &Forest, late: Option<Duration>, style: &Style
         painter.put(out, sgr::DIM, &text);
         out.push('\n');
     }
-    let (who, what) = columns(&forest.lines, style.width);
+    let columns = columns(&forest.lines, style.width);
     for line in &forest.lines {
-        painter.line(line, who, what, out);
+        painter.line(line, &columns, out);
     }
     // The id is what `explain` and the backend are asked with; a lone good call needs none.
     if late.is_none() && (forest.lines.len() > 1 || forest.failed > 0) {
@@ -70,20 +72,31 @@ pub fn trace(id: TraceId, forest: &Forest, late: Option<Duration>, style: &Style
     out.push('\n');
 }
 
+/// Widths of two columns.
+struct Columns {
+    who: usize,
+    /// `None`: below who.
+    what: Option<usize>,
+}
+
 /// Widths of who and what: as wide as their longest text, as far as the screen allows.
-fn columns(lines: &[Line], screen: usize) -> (usize, usize) {
+fn columns(lines: &[Line], screen: usize) -> Columns {
     let fixed = TIME + OUTCOME + DURATION + 4 * GAP;
     let room = screen.max(MIN_WIDTH) - fixed;
     let longest = |f: fn(&Line) -> usize| lines.iter().map(f).max().unwrap_or(0);
-    let who = longest(|l| indent(l.depth) + width(&l.who)).max(USUAL.0);
-    let what = longest(|l| width(&l.what)).max(USUAL.1);
+    let who = longest(|l| indent(l.depth) + width(&l.who));
+    let what = longest(|l| width(&l.what));
     if who + what <= room {
-        return (who, what);
+        let who = who.max(USUAL.0).min(room - what);
+        return Columns { who, what: Some(what.max(USUAL.1).min(room - who)) };
+    }
+    if room < NARROW {
+        return Columns { who: room + GAP, what: None };
     }
     // Too wide: each may keep half, and what the other does not need.
     let half = room / 2;
     let who = who.min(half.max(room.saturating_sub(what)));
-    (who, room - who)
+    Columns { who, what: Some(room - who) }
 }
 
 /// Columns taken by the tree's lines: `└ ` from depth 1 on.
@@ -111,7 +124,8 @@ impl Painter<'_> {
         out.extend(std::iter::repeat_n(' ', columns.saturating_sub(width(&text))));
     }
 
-    fn line(&self, line: &Line, who: usize, what: usize, out: &mut String) {
+    fn line(&self, line: &Line, columns: &Columns, out: &mut String) {
+        let who = columns.who;
         let gap = " ".repeat(GAP);
         self.put(out, sgr::DIM, &self.time(line.start_ns));
         out.push_str(&gap);
@@ -122,8 +136,10 @@ impl Painter<'_> {
         }
         self.cell(out, sgr::BOLD, &line.who, who - indent);
         out.push_str(&gap);
-        self.cell(out, "", &line.what, what);
-        out.push_str(&gap);
+        if let Some(what) = columns.what {
+            self.cell(out, "", &line.what, what);
+            out.push_str(&gap);
+        }
         let (color, mark) = match line.outcome.mood {
             Mood::Plain => ("", ""),
             Mood::Good => (sgr::GREEN, ""),
@@ -134,8 +150,16 @@ impl Painter<'_> {
         out.push_str(&gap);
         let _ = writeln!(out, "{:>DURATION$}", duration(line.duration_ns));
         let left = TIME + GAP + indent + if line.depth > 0 { 0 } else { 2 };
+        if columns.what.is_none() {
+            self.below("", &line.what, left, out);
+        }
         if let Some(sentence) = &line.sentence {
             self.below(sgr::RED, sentence, left, out);
+        }
+        if let Some(Repeat { count, last_ns, slowest_ns }) = line.repeat {
+            let (last, slowest) = (self.time(last_ns), duration(slowest_ns));
+            let text = format!("{count} times, the last at {last}, the slowest {slowest}");
+            self.below(sgr::DIM, &text, left, out);
         }
         if !line.notes.is_empty() {
             self.below(sgr::DIM, &line.notes.join("; "), left, out);

@@ -23,8 +23,8 @@ fn items(spans: impl IntoIterator<Item = Span>) -> Vec<Item> {
 #[test]
 fn the_refused_call_stands_below_the_request_that_made_it() {
     insta::assert_snapshot!(all(download(), &style(120)), @r"
-12:15:06.512  ktrdr-cli → ktrdr-api                     POST /api/v1/data/acquire/download    ✗ 502          34.0 ms
-12:15:06.520  └ ktrdr-api → ktrdr-ib-host-service:5001  connect                               ✗ refused      0.10 ms
+12:15:06.512  ktrdr-cli → ktrdr-api                     POST /api/v1/data/acquire/download    ✗ 502        34.0 ms
+12:15:06.520  └ ktrdr-api → ktrdr-ib-host-service:5001  connect                               ✗ refused    0.10 ms
                 ktrdr-api could not connect to ktrdr-ib-host-service at 127.0.0.1:5001: connection refused, nothing is
                 listening on port 5001 (pid 4711 `python main.py` listened until 12 s ago and exited with status 1)
               trace 01010101010101010101010101010101, 3 spans, 2 errors
@@ -36,8 +36,10 @@ fn a_narrow_screen_is_never_overrun() {
     let text = all(download(), &style(80));
     assert!(text.lines().all(|l| text::width(l) <= 80), "{text}");
     insta::assert_snapshot!(text, @r"
-12:15:06.512  ktrdr-cli → ktrdr-a…  POST /api/v1/data/a…  ✗ 502          34.0 ms
-12:15:06.520  └ ktrdr-api → ktrdr…  connect               ✗ refused      0.10 ms
+12:15:06.512  ktrdr-cli → ktrdr-api                         ✗ 502        34.0 ms
+                POST /api/v1/data/acquire/download
+12:15:06.520  └ ktrdr-api → ktrdr-ib-host-service:5001      ✗ refused    0.10 ms
+                connect
                 ktrdr-api could not connect to ktrdr-ib-host-service at
                 127.0.0.1:5001: connection refused, nothing is listening on port
                 5001 (pid 4711 `python main.py` listened until 12 s ago and
@@ -80,18 +82,37 @@ fn a_dispatch_with_odd_things_in_it() {
     let mut again = refused(2, 8, 6, &w2);
     again.attributes.set("ktrdr.connect.attempt", 3_i64);
     insta::assert_snapshot!(all(items([client, server, c1, s1, c2, s2, broken, again]), &style(130)), @r"
-12:15:06.000  ktrdr-cli → ktrdr-api                               POST /api/v1/trainings                200             950 ms
-12:15:06.010  └ ktrdr-api → training-worker-1                     POST /training/start                  ✗ 503          10.0 ms
+12:15:06.000  ktrdr-cli → ktrdr-api                               POST /api/v1/trainings                200           950 ms
+12:15:06.010  └ ktrdr-api → training-worker-1                     POST /training/start                  ✗ 503        10.0 ms
                 training-worker-1 answered 503 Service Unavailable: busy
-12:15:06.030  └ ktrdr-api → training-worker-2                     POST /training/start                  200             870 ms
+12:15:06.030  └ ktrdr-api → training-worker-2                     POST /training/start                  200           870 ms
                 parent inferred (single-in-flight); 300 ms in training-worker-2
-12:15:06.040    └ training-worker-2 → [::1]:9000                  GET                                   404            20.0 ms
+12:15:06.040    └ training-worker-2 → [::1]:9000                  GET                                   404          20.0 ms
                   incomplete: eof in body
-12:15:06.520    └ training-worker-2 → ktrdr-ib-host-service:5001  connect                               ✗ refused      0.10 ms
+12:15:06.520    └ training-worker-2 → ktrdr-ib-host-service:5001  connect                               ✗ refused    0.10 ms
                   ktrdr-api could not connect to ktrdr-ib-host-service at 127.0.0.1:5001: connection refused, nothing is listening
                   on port 5001 (pid 4711 `python main.py` listened until 12 s ago and exited with status 1)
                   attempt 3
               trace 02020202020202020202020202020202, 8 spans, 2 errors
+");
+}
+
+#[test]
+fn polling_is_folded_into_one_line() {
+    let (cli, api) = (service("ktrdr-cli"), service("ktrdr-api"));
+    let root = span(6, 1, 0, &cli, SpanKind::Internal, "ktrdr train", (0, 9_000));
+    let name = "GET /api/v1/operations/{id}";
+    let polls = (0..20).flat_map(|n: u8| {
+        let start = 100 + 300 * u64::from(n);
+        call(6, 10 + 2 * n, 1, &cli, &api, name, (start, start + 10 + u64::from(n)), 200)
+    });
+    let failed = call(6, 200, 1, &cli, &api, name, (7_000, 7_010), 500);
+    insta::assert_snapshot!(all(items([root].into_iter().chain(polls).chain(failed)), &style(120)), @r"
+12:15:06.000  ktrdr-cli                           ktrdr train                                         9.00 s
+12:15:06.100  └ ktrdr-cli → ktrdr-api             GET /api/v1/operations/{id}           200          10.0 ms
+                20 times, the last at 12:15:11.800, the slowest 29.0 ms
+12:15:13.000  └ ktrdr-cli → ktrdr-api             GET /api/v1/operations/{id}           ✗ 500        10.0 ms
+              trace 06060606060606060606060606060606, 43 spans, 1 error
 ");
 }
 
@@ -102,10 +123,10 @@ fn an_orphan_says_so() {
     let mut remote = span(4, 2, 1, &api, SpanKind::Server, "GET /health", (5, 6));
     remote.attributes.set("ktrdr.link.method", "traceparent");
     insta::assert_snapshot!(all(items([orphan, remote]), &style(110)), @r"
-12:15:06.000  ktrdr-api                           GET /health                           -              1.00 ms
+12:15:06.000  ktrdr-api                           GET /health                           -            1.00 ms
                 its caller, span 0101010101010101, is not finished or was not seen
 
-12:15:06.005  ktrdr-api                           GET /health                           -              1.00 ms
+12:15:06.005  ktrdr-api                           GET /health                           -            1.00 ms
                 called from elsewhere (traceparent), span 0101010101010101
 ");
 }
@@ -136,7 +157,7 @@ fn an_open_root_does_not_hide_a_failure_for_long_and_the_rest_follows() {
     human.push(Arc::new(span(1, 9, 2, &api, SpanKind::Client, "GET /late", (600, 700))), MS(6000));
     assert_eq!(human.poll(MS(6100), &style, &mut out), 1);
     insta::assert_snapshot!(out, @r"
-12:15:06.520  ktrdr-api → ktrdr-ib-host-service:…  connect                              ✗ refused      0.10 ms
+12:15:06.520  ktrdr-api → ktrdr-ib-host-service:5001  connect                             ✗ refused    0.10 ms
                 ktrdr-api could not connect to ktrdr-ib-host-service at 127.0.0.1:5001: connection refused,
                 nothing is listening on port 5001 (pid 4711 `python main.py` listened until 12 s ago and
                 exited with status 1)
@@ -144,10 +165,10 @@ fn an_open_root_does_not_hide_a_failure_for_long_and_the_rest_follows() {
               trace 01010101010101010101010101010101, 1 span, 1 error
 
 later in trace 01010101010101010101010101010101, printed 3.10 s ago:
-12:15:06.512  ktrdr-cli → ktrdr-api               POST /api/v1/data/acquire/download    ✗ 502          34.0 ms
+12:15:06.512  ktrdr-cli → ktrdr-api               POST /api/v1/data/acquire/download    ✗ 502        34.0 ms
 
 later in trace 01010101010101010101010101010101, printed 1.00 s ago:
-12:15:06.600  ktrdr-api                           GET /late                             -               100 ms
+12:15:06.600  ktrdr-api                           GET /late                             -             100 ms
                 below ktrdr-api POST /api/v1/data/acquire/download
 ");
 }
@@ -185,7 +206,7 @@ fn memory_is_bounded_and_nothing_is_lost() {
 #[test]
 fn spans_that_are_each_others_parents_are_shown() {
     let api = service("ktrdr-api");
-    let pair = |a, b| span(5, a, b, &api, SpanKind::Internal, "loop", (0, 1));
+    let pair = |a, b| span(5, a, b, &api, SpanKind::Internal, &format!("loop {a}"), (0, 1));
     let text = all(items([pair(1, 2), pair(2, 1), pair(3, 3)]), &style(110));
     assert_eq!(text.matches("loop").count(), 3, "{text}");
 }

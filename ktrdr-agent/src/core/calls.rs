@@ -1,0 +1,175 @@
+//! From transfers to calls, and from calls to spans and operations.
+
+use super::{Core, Output, facts};
+use crate::engine::Outcome;
+use crate::engine::pairing::{Began, Exchange, Paired};
+use crate::event::{ConnId, Data, Direction, Ns, Task, Tuple};
+use crate::protocol::Role;
+use crate::trace::assembly::NewSpan;
+use crate::trace::causality::SpanRef;
+use crate::trace::ids::{self, ExchangeId};
+use crate::trace::model::Span;
+use crate::trace::operations::{self, Operations};
+use crate::trace::spans::{self, OnConn};
+
+impl Core {
+    pub(super) fn data(&mut self, ts: Ns, task: Task, d: &Data<'_>) {
+        if let Some(t) = &d.tuple
+            && (!self.wanted(t) || self.own.contains(&(t.remote, t.local)))
+        {
+            self.out.push_back(Output::Capture(d.conn, 0));
+            return;
+        }
+        if d.direction == Direction::Recv {
+            self.causality.received(task, d.conn, ts);
+        }
+        let listeners = &self.listeners;
+        let role = |t: &Tuple| listeners.any(t.netns, t.local.port()).then_some(Role::Server);
+        let Some(outcome) = self.engine.data(ts, task, d, &role) else {
+            self.counts.unknown_conn += 1;
+            return;
+        };
+        let capture = match (outcome.effects.opaque, outcome.effects.recognised) {
+            (true, _) => Some(0),
+            (false, true) => Some(self.config.capture),
+            (false, false) => None,
+        };
+        let (on, paired) = digest(outcome);
+        if let Some(bytes) = capture {
+            self.out.push_back(Output::Capture(d.conn, bytes));
+        }
+        self.paired(d.conn, on, paired);
+    }
+
+    /// Whether the configuration lets this connection be looked at.
+    pub(super) fn wanted(&self, t: &Tuple) -> bool {
+        let either = |ports: &[u16]| ports.contains(&t.local.port()) || ports.contains(&t.remote.port());
+        (self.config.ports.is_empty() || either(&self.config.ports)) && !either(&self.config.excluded_ports)
+    }
+
+    pub(super) fn paired(&mut self, id: ConnId, on: Option<OnConn>, paired: Vec<Paired>) {
+        let Some(mut on) = on else { return };
+        for p in paired {
+            match p {
+                Paired::Began(b) => self.began(id, &on, b),
+                Paired::Read(span) => self.early_operation(id, span),
+                Paired::Answered(span, mark) => {
+                    if on.role == Role::Server {
+                        self.causality.response_written(mark.task, span, mark.ts);
+                    }
+                }
+                Paired::Done(x) => {
+                    self.done(*x, &on);
+                    // The connect belongs to the first call on the connection only.
+                    on.connected = None;
+                    self.engine.connect_told(id);
+                }
+            }
+        }
+    }
+
+    fn exchange_id(&self, on: &OnConn, seq: u32) -> ExchangeId {
+        let (client, server) = match on.role {
+            Role::Client => (on.tuple.local, on.tuple.remote),
+            Role::Server => (on.tuple.remote, on.tuple.local),
+        };
+        ExchangeId::new(self.assembler.id_seed(), client, server, on.tuple.netns, seq)
+    }
+
+    fn began(&mut self, conn: ConnId, on: &OnConn, b: Began) {
+        let call = match on.role {
+            Role::Client => Some(self.causality.call(b.start.task, b.start.ts)),
+            Role::Server => {
+                self.causality.request_read(b.head.task, conn, b.span, b.head.ts);
+                None
+            }
+        };
+        let exchange = self.exchange_id(on, b.start.seq);
+        self.assembler.begin(NewSpan {
+            span: b.span,
+            role: on.role,
+            exchange,
+            start: b.start.ts,
+            call,
+            context: b.context,
+        });
+        self.early_operation(conn, b.span);
+    }
+
+    /// Learns the operation of a request while it is being served, for the calls made meanwhile.
+    fn early_operation(&mut self, conn: ConnId, span: SpanRef) {
+        let Some(x) = self.engine.get(conn).and_then(|c| c.pairing.get(span)) else { return };
+        let url = ["url.path", "url.full"].iter().find_map(|k| x.request.attributes.get(k)?.as_str());
+        let body = x.request_body.as_deref().unwrap_or_default();
+        if let Some(id) = Operations::early(url.unwrap_or_default(), body) {
+            self.assembler.operation(span, id);
+        }
+    }
+
+    fn done(&mut self, mut x: Exchange, on: &OnConn) {
+        let (span, end, tgid) = (x.span, x.end, x.start.task.tgid);
+        if on.role == Role::Server {
+            self.causality.request_done(span, end);
+        }
+        let id = self.exchange_id(on, x.start.seq);
+        let excluded = self.processes.get(tgid).is_some_and(|p| p.meta.excluded);
+        let (request, response) = (x.request_body.take(), x.response_body.take());
+        let mut facts = facts!(self);
+        let mut draft = spans::exchange(x, id, on, &mut facts);
+        if excluded {
+            return;
+        }
+        self.operation(
+            span,
+            id,
+            on.role,
+            &request.unwrap_or_default(),
+            &response.unwrap_or_default(),
+            &mut draft,
+        );
+        self.assembler.finish(span, draft, &mut self.spans);
+    }
+
+    /// Looks for an operation in a finished call.
+    fn operation(
+        &mut self,
+        span: SpanRef,
+        exchange: ExchangeId,
+        role: Role,
+        request: &[u8],
+        response: &[u8],
+        draft: &mut Span,
+    ) {
+        let peer = draft.attributes.get("peer.service").and_then(|v| v.as_str()).map(str::to_owned);
+        let call = operations::Call { span, role, exchange, request, response, peer: peer.as_deref() };
+        if let Some(op) = self.operations.observe(&call, draft) {
+            if let Some(by) = self.operations.created_by(&op) {
+                self.assembler.operation_created(op.clone(), by);
+            }
+            self.assembler.operation(span, op);
+        }
+    }
+
+    /// Emits the spans of operations that ended long enough ago for their creator to have its place.
+    pub(super) fn finish_operations(&mut self, ended: Vec<(operations::Operation, Ns)>) {
+        for (op, end) in ended {
+            let (mut trace_id, span_id) = ids::operation(self.assembler.id_seed(), &op.id);
+            let mut span = op.span(end, self.wall_offset_ns);
+            if let Some((trace, parent)) = op.created_by.and_then(|(by, ..)| self.assembler.placed(by)) {
+                trace_id = trace;
+                span.parent_span_id = Some(parent);
+            }
+            span.trace_id = trace_id;
+            span.span_id = span_id;
+            self.out.push_back(Output::Span(Box::new(span)));
+        }
+    }
+}
+
+/// Takes what an outcome says, so that the engine is free again.
+pub(super) fn digest(outcome: Outcome<'_>) -> (Option<OnConn>, Vec<Paired>) {
+    if outcome.effects.paired.is_empty() {
+        return (None, Vec::new());
+    }
+    (OnConn::of(outcome.conn), outcome.effects.paired)
+}

@@ -1,0 +1,78 @@
+//! What the core is told, what it produces and what it counts.
+
+use std::collections::BTreeMap;
+
+use ktrdr_ebpf_common::limits;
+
+use crate::engine::EngineCounts;
+use crate::event::{ConnId, DecodeError, Ns};
+use crate::trace::assembly::AssemblyCounts;
+use crate::trace::model::Span;
+
+/// Settings of the core.
+#[derive(Clone, Debug)]
+pub struct CoreConfig {
+    /// Payload bytes captured per transfer on a connection whose protocol is known.
+    pub capture: u32,
+    /// Longest head waited for, in bytes.
+    pub max_head: usize,
+    /// Give old HTTP attribute names too.
+    pub semconv_dup: bool,
+    /// Names of services by port, for peers nobody is seen to be.
+    pub port_names: Vec<(u16, String)>,
+    /// Only connections with one of these ports at either end; empty = all.
+    pub ports: Vec<u16>,
+    /// No connections with one of these ports at either end.
+    pub excluded_ports: Vec<u16>,
+    /// Connections followed at once; the least recently used is given up.
+    pub connections: usize,
+    /// How long a failed connect waits for another address of the same name.
+    pub connect_grace: Ns,
+}
+
+impl Default for CoreConfig {
+    fn default() -> Self {
+        Self {
+            capture: limits::DEFAULT_CAPTURE,
+            max_head: 64 * 1024,
+            semconv_dup: false,
+            port_names: Vec::new(),
+            ports: Vec::new(),
+            excluded_ports: Vec::new(),
+            connections: crate::engine::MAX_CONNS,
+            connect_grace: crate::trace::connects::FALLBACK_NS,
+        }
+    }
+}
+
+/// What the core produces.
+#[derive(Debug)]
+pub enum Output {
+    /// A finished span.
+    Span(Box<Span>),
+    /// Capture this many bytes per transfer of the connection from now on; 0 = none at all.
+    Capture(ConnId, u32),
+    /// The connection is over.
+    Forget(ConnId),
+}
+
+/// What the core counted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CoreCounts {
+    /// Records decoded.
+    pub decoded: u64,
+    /// Records refused by the decoder, by reason.
+    pub undecoded: BTreeMap<DecodeError, u64>,
+    /// Transfers on connections whose addresses nobody told.
+    pub unknown_conn: u64,
+    /// Losses that the shell reported, by counter name.
+    pub lost: BTreeMap<String, u64>,
+    /// Failed connects made good by another address.
+    pub connects_recovered: u64,
+    /// Connecting sockets closed early.
+    pub connects_abandoned: u64,
+    /// Of the engine.
+    pub engine: EngineCounts,
+    /// Of the assembler.
+    pub assembly: AssemblyCounts,
+}

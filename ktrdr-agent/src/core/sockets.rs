@@ -1,0 +1,109 @@
+//! The life of sockets: connects, failures, listeners, ends.
+
+use std::net::{Ipv6Addr, SocketAddr};
+
+use super::calls::digest;
+use super::{Core, Output, facts};
+use crate::event::{ConnectError, Ns, State, Task, Tuple, tcp};
+use crate::protocol::Role;
+use crate::trace::assembly::NewSpan;
+use crate::trace::connects::{Connecting, Failed};
+use crate::trace::ids::ExchangeId;
+use crate::trace::spans;
+
+/// Connections of the agent itself that are remembered, so that the collector's end of them is left alone.
+const MAX_OWN: usize = 64;
+
+impl Core {
+    pub(super) fn state(&mut self, ts: Ns, task: Task, s: &State) {
+        match (s.old, s.new) {
+            (tcp::CLOSE, tcp::SYN_SENT) => {
+                if task.tgid == self.agent_tgid {
+                    while self.own_connecting.len() >= MAX_OWN {
+                        self.own_connecting.pop_first();
+                    }
+                    self.own_connecting.insert(s.conn);
+                }
+                if !self.wanted(&s.tuple) || task.tgid == self.agent_tgid {
+                    return;
+                }
+                let call = self.causality.call(task, ts);
+                let connecting =
+                    Connecting { task, call, start: ts, remote: s.tuple.remote, netns: s.tuple.netns };
+                self.connects.started(s.conn, connecting);
+            }
+            (tcp::SYN_SENT, tcp::CLOSE) => {
+                let engine = &mut self.engine;
+                self.connects.failed(s.conn, s.error, ts, || engine.next_span());
+            }
+            (tcp::SYN_SENT | tcp::SYN_RECV, tcp::ESTABLISHED) => {
+                let connecting = self.connects.succeeded(s.conn);
+                if self.own_connecting.remove(&s.conn) {
+                    self.remember_own(&s.tuple);
+                } else if self.wanted(&s.tuple) {
+                    let owner = connecting.map_or(0, |c| c.task.tgid);
+                    self.engine.established(ts, s, owner, connecting.map(|c| c.start));
+                }
+            }
+            (_, tcp::LISTEN) => self.listeners.up(s.tuple.netns, s.tuple.local, task.tgid),
+            (tcp::LISTEN, _) => self.listeners.down(s.tuple.netns, s.tuple.local, task.tgid, ts),
+            (_, tcp::CLOSE) => {
+                let why = match s.error {
+                    104 | 32 => "connection_reset",
+                    110 => "connection_timeout",
+                    _ => "connection_closed",
+                };
+                if let Some(outcome) = self.engine.closed(ts, s.conn, why) {
+                    let (on, paired) = digest(outcome);
+                    self.paired(s.conn, on, paired);
+                }
+                self.engine.forget(s.conn);
+                self.own.remove(&(s.tuple.local, s.tuple.remote));
+                self.out.push_back(Output::Forget(s.conn));
+            }
+            _ => {}
+        }
+    }
+
+    fn remember_own(&mut self, t: &Tuple) {
+        while self.own.len() >= MAX_OWN {
+            self.own.pop_first();
+        }
+        self.own.insert((t.local, t.remote));
+    }
+
+    pub(super) fn connect_error(&mut self, ts: Ns, task: Task, c: &ConnectError) {
+        let call = self.causality.call(task, ts);
+        let connecting = Connecting { task, call, start: ts, remote: c.remote, netns: c.netns };
+        let span = self.engine.next_span();
+        self.connects.failed_at_once(connecting, c.error, ts, span);
+    }
+
+    pub(super) fn failed(&mut self, f: &Failed) {
+        let c = f.connect;
+        if self.processes.get(c.task.tgid).is_some_and(|p| p.meta.excluded) {
+            return;
+        }
+        // A failed connect has no sequence number; its process, thread and time name it.
+        let client = SocketAddr::new(Ipv6Addr::from(u128::from(c.start)).into(), 0);
+        let exchange = ExchangeId::new(
+            self.assembler.id_seed() ^ u64::from(c.task.tgid),
+            client,
+            c.remote,
+            c.netns,
+            c.task.tid,
+        );
+        let call = Some(c.call);
+        self.assembler.begin(NewSpan {
+            span: f.span,
+            role: Role::Client,
+            exchange,
+            start: c.start,
+            call,
+            context: None,
+        });
+        let mut facts = facts!(self);
+        let draft = spans::failed_connect(f, &mut facts);
+        self.assembler.finish(f.span, draft, &mut self.spans);
+    }
+}
