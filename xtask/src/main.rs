@@ -6,6 +6,7 @@ use clap::{Parser, Subcommand};
 mod agent;
 mod bench;
 mod build;
+mod causality;
 mod cmd;
 mod demo;
 mod host;
@@ -46,6 +47,19 @@ enum Task {
         /// Seconds of load per round
         #[arg(long, default_value_t = 4)]
         seconds: u64,
+        /// Something else than the cost
+        #[command(subcommand)]
+        what: Option<BenchOf>,
+    },
+}
+
+#[derive(Subcommand)]
+enum BenchOf {
+    /// Whether every call has its true parent, on real servers under load (as root)
+    Causality {
+        /// Options of tests/causality/run.py, e.g. `--in-flight 1,100 --only fastapi/uvloop`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        options: Vec<String>,
     },
 }
 
@@ -56,7 +70,10 @@ fn main() -> std::process::ExitCode {
         Task::Test => host::as_root(test::run),
         Task::Demo { keep } => host::as_root(|| demo::run(keep)),
         Task::Tidy => tidy::run(),
-        Task::Bench { rounds, seconds } => host::as_root(|| bench::run(rounds, seconds)),
+        Task::Bench { what: Some(BenchOf::Causality { options }), .. } => {
+            host::as_root(|| causality::run(&options))
+        }
+        Task::Bench { rounds, seconds, what: None } => host::as_root(|| bench::run(rounds, seconds)),
     };
     match done {
         Ok(()) => std::process::ExitCode::SUCCESS,
