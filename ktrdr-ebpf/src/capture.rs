@@ -65,6 +65,9 @@ where
     let conn = sock.conn()?;
     let policy = filter::capture_limit(conn);
     let limit = match policy {
+        // On a Python thread a receive shows that the loop went on to other work: the causality of its other
+        // connections needs to know, not what was received.
+        Some(0) if transfer.direction == RECV && python::current_context(tgid, tid) != 0 => 0,
         Some(0) => {
             count(Counter::Ignored);
             return Ok(());
@@ -95,7 +98,7 @@ where
         flags |= flags::EOF;
     } else if matches!(buffer, Buffer::None) {
         flags |= flags::NO_BUFFER;
-    } else {
+    } else if limit > 0 {
         let copied = payload::copy(buffer, limit.min(len) as usize, scratch);
         captured = copied.bytes;
         fault = copied.fault;

@@ -64,7 +64,7 @@ pub fn parse_rfc3339(text: &str) -> Option<u64> {
     };
     let (time, fraction) = time.split_once('.').unwrap_or((time, "0"));
     let ((y, mo, d), (h, mi, s)) = (numbers(date, '-')?, numbers(time, ':')?);
-    if !(1970..=2553).contains(&y) || !(1..=12).contains(&mo) || !(1..=31).contains(&d) {
+    if !(1970..=2554).contains(&y) || !(1..=12).contains(&mo) || !(1..=31).contains(&d) {
         return None;
     }
     if h > 23 || mi > 59 || s > 60 || fraction.is_empty() || fraction.len() > 9 {
