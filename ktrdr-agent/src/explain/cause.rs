@@ -83,8 +83,8 @@ impl<'a> Analysis<'a> {
             let path = tree.path(i);
             let above = &path[..path.len() - 1];
             // Work done after the answer has nobody above it that could fail with it.
-            let own_part = above.iter().rposition(|a| tree.edge[*a] == Edge::After).unwrap_or(0);
-            let in_background = tree.edge[i] == Edge::After || above.is_empty();
+            let own_part = above.iter().rposition(|a| tree.edge[*a] != Edge::Child).unwrap_or(0);
+            let in_background = tree.edge[i] != Edge::Child;
             let matters = in_background
                 || symptoms[i].is_some_and(|_| above[own_part..].iter().any(|a| symptoms[*a].is_some()));
             let uncertain = |s: &Span| view::text(s, "ktrdr.link.certainty") == Some("inferred");

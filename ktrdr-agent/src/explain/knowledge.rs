@@ -89,7 +89,7 @@ pub const fn reason(code: i64) -> &'static str {
         502 => "bad gateway",
         503 => "not available",
         504 => "gateway timeout",
-        400..=499 => "the server blames the request",
+        _ if code < 500 => "the server blames the request",
         _ => "the server failed",
     }
 }

@@ -24,12 +24,15 @@ const ERRORS: [&str; 9] = [
     "odd\x1b[31m\u{202e}",
 ];
 
+/// Trace, parent, service, start and length in ms, error, kind, peer.
+type Raw = (u8, u8, u8, u16, u16, u8, u8, u8);
+
 /// Any span: parents may be missing, later, itself, or in a circle.
-fn span() -> impl Strategy<Value = (u8, u8, u8, u16, u16, u8, u8, u8)> {
+fn span() -> impl Strategy<Value = Raw> {
     (0..3u8, 0..12u8, 0..5u8, 0..2000u16, 0..40_000u16, 0..24u8, 0..3u8, 0..5u8)
 }
 
-fn make(raw: &[(u8, u8, u8, u16, u16, u8, u8, u8)]) -> Vec<Arc<Span>> {
+fn make(raw: &[Raw]) -> Vec<Arc<Span>> {
     let mut b = Build::default();
     for (trace, parent, service, start, length, error, kind, to) in raw {
         let kind = [SpanKind::Server, SpanKind::Client, SpanKind::Internal][usize::from(*kind)];

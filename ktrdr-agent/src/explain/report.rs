@@ -121,8 +121,8 @@ pub struct Step {
     pub outcome: String,
     /// How long.
     pub duration_ms: f64,
-    /// `calls`, `afterwards` (work done after the answer), `meanwhile` (what the callee waited for), `at that time`
-    /// (inferred from service and time).
+    /// `calls`, `afterwards` (work done after the answer), `about it` (a call that names the operation), `meanwhile`
+    /// (what the callee waited for), `at that time` (inferred from service and time).
     pub relation: String,
     /// Whether the place in the trace is certain.
     pub confidence: String,
@@ -330,7 +330,12 @@ fn chain(tree: &Tree<'_>, finding: &Finding<'_>) -> Vec<Step> {
         path.drain(MAX_CHAIN / 2..path.len() - MAX_CHAIN / 2);
     }
     for i in path {
-        steps.push(step(i, if tree.edge[i] == Edge::After { "afterwards" } else { "calls" }));
+        let relation = match tree.edge[i] {
+            Edge::Root | Edge::Child => "calls",
+            Edge::After => "afterwards",
+            Edge::About => "about it",
+        };
+        steps.push(step(i, relation));
     }
     steps.extend(finding.meanwhile.map(|m| step(m, "meanwhile")));
     if let Some(span) = finding.beyond {

@@ -176,7 +176,9 @@ pub fn of_success(tree: &Tree<'_>, analysis: &Analysis<'_>) -> (Kind, String) {
     }
     let took = view::duration(span);
     let shares = slow::shares(tree, top);
-    let most = shares.first().map(|s| {
+    // Of calls within a millisecond the time is noise.
+    let worth = |s: &&slow::Share| took >= 1_000_000 && s.own_ns > 0;
+    let most = shares.first().filter(worth).map(|s| {
         let part = (s.own_ns as f64 / took.max(1) as f64 * 100.0).round();
         format!("{} of it ({part:.0} %) {}", duration(s.own_ns), slow::say(tree, s))
     });

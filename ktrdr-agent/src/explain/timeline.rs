@@ -6,7 +6,7 @@ use super::cause::Analysis;
 use super::report::Row;
 use super::tree::{Edge, Tree};
 use super::view;
-use crate::trace::model::SpanKind;
+use crate::trace::model::{Span, SpanKind};
 
 /// So many equal calls side by side become one line.
 const MANY: usize = 3;
@@ -79,7 +79,40 @@ pub fn rows(tree: &Tree<'_>, analysis: &Analysis<'_>) -> (Vec<Row>, usize) {
         }
         push(tree, analysis, &mut stack, (depth + 1).min(MAX_DEPTH), &below);
     }
+    if let Some(span) = analysis.first().and_then(|f| f.beyond) {
+        beyond(span, zero, &mut rows);
+    }
     (rows, tree.len().saturating_sub(shown))
+}
+
+/// The failure elsewhere is the cause, not the one it explains.
+fn beyond(span: &Span, zero: u64, rows: &mut Vec<Row>) {
+    let at_ms = millis(span.start_wall_ns().saturating_sub(zero));
+    rows.iter_mut().for_each(|r| r.cause = false);
+    let after = rows.iter().rposition(|r| r.depth == 0 && r.at_ms <= at_ms);
+    let at = after.map_or(0, |first| {
+        let next = rows[first + 1..].iter().position(|r| r.at_ms > at_ms || r.depth == 0);
+        next.map_or(rows.len(), |n| first + 1 + n)
+    });
+    rows.insert(
+        at,
+        Row {
+            at_ms,
+            depth: 0,
+            service: span.resource.service.clone(),
+            to: view::peer(span),
+            what: view::what(span).to_owned(),
+            outcome: view::outcome(span),
+            duration_ms: millis(view::duration(span)),
+            count: 1,
+            until_ms: None,
+            mean_ms: None,
+            failed: true,
+            cause: true,
+            after: false,
+            span_id: span.span_id.to_string(),
+        },
+    );
 }
 
 /// Puts a caller's calls on the stack so that the earliest comes first.

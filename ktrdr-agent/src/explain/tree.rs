@@ -14,6 +14,8 @@ pub enum Edge {
     Child,
     /// It is its parent's work, done after the parent ended.
     After,
+    /// It asks about its parent, an operation.
+    About,
 }
 
 /// The forest. Spans are referred to by their place in [`Tree::spans`], which is ordered by start.
@@ -65,10 +67,10 @@ impl<'a> Tree<'a> {
                 };
                 span.links.iter().filter(of).find_map(|l| at.get(&(l.trace_id, l.span_id)).copied())
             };
-            let linked = || link(Some("work_after_response")).or_else(|| link(None));
-            let (parent, edge) = match named {
-                Some(Some(p)) => (Some(p), Edge::Child),
-                _ => (linked(), Edge::After),
+            let (parent, edge) = match (named, link(Some("work_after_response"))) {
+                (Some(Some(p)), _) => (Some(p), Edge::Child),
+                (_, Some(p)) => (Some(p), Edge::After),
+                _ => (link(None), Edge::About),
             };
             if named == Some(None) && parent.is_none() {
                 tree.missing_parents += 1;

@@ -52,6 +52,10 @@ impl Answers for Store {
             .map(|case| explain::explain(&case))
             .filter(|r| r.operation.is_some() || r.verdict.kind.is_failure())
             .collect();
+        // A failure that explains an operation needs no line of its own.
+        let within: BTreeSet<String> =
+            reports.iter().filter(|r| r.operation.is_some()).flat_map(|r| r.trace_ids.clone()).collect();
+        reports.retain(|r| r.operation.is_some() || r.trace_ids.first().is_none_or(|t| !within.contains(t)));
         reports.sort_by(|a, b| b.start_time.cmp(&a.start_time));
         reports.truncate(limit);
         Listing {

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use crate::explain::{Listing, Report};
 use crate::export::{Books, Item, SpanSink};
-use crate::trace::model::Span;
+use crate::trace::model::{Span, TraceId};
 pub use file::{FileError, from_file};
 use operations::Operations;
 use traces::Traces;
@@ -102,6 +102,10 @@ impl Store {
     pub fn add(&self, span: &Item) {
         let mut inner = self.lock();
         inner.submitted += 1;
+        if span.trace_id == TraceId::default() {
+            // Without a place in a trace there is nothing to ask for.
+            return;
+        }
         let ids = operations::ids_of(span);
         inner.traces.add(span, !ids.is_empty());
         for id in ids {

@@ -127,6 +127,9 @@ impl Page<'_> {
             self.out.push('\n');
         }
         let mut about = Vec::new();
+        if r.verdict.confidence == "inferred" {
+            about.push("inferred, see below".to_owned());
+        }
         if let Some(o) = &r.operation {
             let status = o.status.as_ref().map(|s| format!(", {s}")).unwrap_or_default();
             about.push(format!("operation {}{status}", o.id));
@@ -137,13 +140,7 @@ impl Page<'_> {
             [first, ..] => about.push(format!("trace {first} and others")),
         }
         about.push(format!("{} spans in {}", r.spans, ms(r.duration_ms)));
-        if r.verdict.confidence == "inferred" {
-            about.push("inferred: see below".to_owned());
-        }
-        self.out.extend(std::iter::repeat_n(' ', word.len() + 2));
-        let about = fit(&clean(&about.join(" · ")), self.width() - word.len() - 2);
-        self.put(sgr::DIM, &about);
-        self.out.push('\n');
+        self.paragraph(sgr::DIM, &about.join(" · "), word.len() + 2);
     }
 
     /// A chain of one call says no more than the verdict.
