@@ -43,6 +43,12 @@ fn for_cause(finding: &Finding<'_>, tree: &Tree<'_>, hints: &mut Vec<String>) {
                 hints.push(format!("look at the log of {service} at {}", time(span)));
             }
         }
+        Kind::HttpError if super::symptom::is_soft(span) => {
+            hints.push(
+                "the answer blames the request: compare its path and body with what the service expects"
+                    .into(),
+            );
+        }
         Kind::HttpError | Kind::BusinessError | Kind::Failed => {
             if let Some(service) = callee(tree, finding) {
                 hints.push(format!(

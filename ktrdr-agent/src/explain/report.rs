@@ -121,7 +121,7 @@ pub struct Step {
     pub outcome: String,
     /// How long.
     pub duration_ms: f64,
-    /// `calls`, `afterwards` (work done after the answer), `about it` (a call that names the operation), `meanwhile`
+    /// `calls`, `afterwards` (work done after the answer), `for it` (a call that names the operation), `meanwhile`
     /// (what the callee waited for), `at that time` (inferred from service and time).
     pub relation: String,
     /// Whether the place in the trace is certain.
@@ -192,11 +192,11 @@ pub struct Row {
     pub span_id: String,
 }
 
-fn one() -> u32 {
+pub fn one() -> u32 {
     1
 }
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
-fn is_one(n: &u32) -> bool {
+pub fn is_one(n: &u32) -> bool {
     *n == 1
 }
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
@@ -333,7 +333,7 @@ fn chain(tree: &Tree<'_>, finding: &Finding<'_>) -> Vec<Step> {
         let relation = match tree.edge[i] {
             Edge::Root | Edge::Child => "calls",
             Edge::After => "afterwards",
-            Edge::About => "about it",
+            Edge::About => "for it",
         };
         steps.push(step(i, relation));
     }

@@ -39,13 +39,10 @@ pub fn of_cause(tree: &Tree<'_>, finding: &Finding<'_>) -> String {
     text
 }
 
-/// The agent's own sentence on the span, without the number of the attempt where attempts are counted.
+/// The agent's own sentence on the span, without the number of the attempt: it counts over all operations.
 fn told(tree: &Tree<'_>, finding: &Finding<'_>, span: &Span) -> String {
     match view::message(span) {
-        Some(message) => match message.rsplit_once(" (attempt ") {
-            Some((before, rest)) if rest.ends_with(')') && finding.spans.len() > 1 => before.to_owned(),
-            _ => message.to_owned(),
-        },
+        Some(message) => message.rsplit_once(" (attempt ").map_or(message, |(before, _)| before).to_owned(),
         None => {
             let error = view::text(span, "error.type").unwrap_or("no reason given").replace('_', " ");
             let whom = whom(tree, finding, span);
@@ -195,7 +192,19 @@ pub fn of_success(tree: &Tree<'_>, analysis: &Analysis<'_>) -> (Kind, String) {
         1 => format!("; 1 call failed on the way and was made good{disagreement}"),
         n => format!("; {n} calls failed on the way and were made good{disagreement}"),
     };
-    if took >= slow::SLOW_NS {
+    let slow = took >= slow::SLOW_NS;
+    if let Some(operation) = analysis.operation.map(|i| tree.spans[i]) {
+        let kind = if slow { Kind::Slow } else { Kind::Ok };
+        let status = match view::text(operation, "operation.status") {
+            Some("completed") => format!("completed after {}", duration(view::duration(operation))),
+            Some(status) => format!("was {status} when last heard of"),
+            None => "was not seen to end".to_owned(),
+        };
+        let name = view::text(operation, "operation.type").unwrap_or_default();
+        let longest = format!("the longest call, {}, took {}{most}{retried}", describe(span), duration(took));
+        return (kind, format!("nothing failed: the {name} operation {status}; {longest}"));
+    }
+    if slow {
         return (
             Kind::Slow,
             format!("nothing failed, but {} took {}{most}{retried}", describe(span), duration(took)),

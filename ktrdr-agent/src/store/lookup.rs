@@ -57,13 +57,15 @@ impl Answers for Store {
             reports.iter().filter(|r| r.operation.is_some()).flat_map(|r| r.trace_ids.clone()).collect();
         reports.retain(|r| r.operation.is_some() || r.trace_ids.first().is_none_or(|t| !within.contains(t)));
         reports.sort_by(|a, b| b.start_time.cmp(&a.start_time));
-        reports.truncate(limit);
-        Listing {
-            schema: explain::LIST_SCHEMA.to_owned(),
-            rows: reports.iter().map(ListRow::new).collect(),
-            traces,
-            spans,
+        let mut rows: Vec<ListRow> = Vec::new();
+        for row in reports.iter().map(ListRow::new) {
+            match rows.iter_mut().find(|known| known.same_as(&row)) {
+                Some(known) => known.count += 1,
+                None => rows.push(row),
+            }
         }
+        rows.truncate(limit);
+        Listing { schema: explain::LIST_SCHEMA.to_owned(), rows, traces, spans }
     }
 }
 
@@ -150,6 +152,7 @@ impl Inner {
             .take(256)
             .map(|(id, _)| (strsim::damerau_levenshtein(clip(query), id) > 8, id))
             .enumerate()
+            .filter(|(_, (far, _))| !far)
             .map(|(age, (far, id))| (far, age, id.to_owned()))
             .collect();
         known.sort();
@@ -189,6 +192,13 @@ impl Inner {
                 spans.extend(trace.spans.iter().cloned());
                 dropped += trace.dropped;
             }
+        }
+        if let Some(id) = &operation {
+            // A trace can hold several operations (a list of them was asked for, a thread did one after the other).
+            spans.retain(|s| {
+                let ids = super::operations::ids_of(s);
+                ids.is_empty() || ids.contains(id)
+            });
         }
         let operation = operation.or_else(|| match ids.as_slice() {
             [one] => self.operation_of(*one),

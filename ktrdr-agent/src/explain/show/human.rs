@@ -51,9 +51,10 @@ pub fn listing(l: &Listing, style: &Style) -> String {
         p.put(sgr::DIM, &p.clock(&row.time));
         let (color, word) = mood(row.kind);
         p.out.push_str("  ");
-        p.put(color, &format!("{:<14}", word));
+        p.put(color, &format!("{:<16}", word));
         p.put(sgr::BOLD, &clean(&row.id));
-        let _ = writeln!(p.out, "  {}", ms(row.duration_ms));
+        let times = if row.count > 1 { format!(", the last of {}", row.count) } else { String::new() };
+        let _ = writeln!(p.out, "  {}{times}", ms(row.duration_ms));
         let room = p.width() - 10;
         for line in wrap(&clean(&row.sentence), room).into_iter().take(2) {
             let _ = writeln!(p.out, "{:10}{line}", "");
