@@ -90,6 +90,7 @@ impl Core {
             role: on.role,
             exchange,
             start: b.start.ts,
+            tgid: b.start.task.tgid,
             call,
             context: b.context,
         });

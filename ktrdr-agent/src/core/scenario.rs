@@ -23,6 +23,7 @@ pub struct Pipe {
 struct End {
     id: u64,
     pid: u32,
+    tid: u32,
     local: SocketAddr,
     remote: SocketAddr,
 }
@@ -96,30 +97,41 @@ impl Host {
 
     pub fn listen(&mut self, pid: u32, addr: &str) {
         let addr: SocketAddr = addr.parse().unwrap();
-        let end = End { id: 0, pid, local: addr, remote: "0.0.0.0:0".parse().unwrap() };
+        let end = End { id: 0, pid, tid: pid, local: addr, remote: "0.0.0.0:0".parse().unwrap() };
         self.state(&end, tcp::CLOSE, tcp::LISTEN, 0, [0, 0]);
     }
 
     pub fn unlisten(&mut self, pid: u32, addr: &str) {
         let addr: SocketAddr = addr.parse().unwrap();
-        let end = End { id: 0, pid, local: addr, remote: "0.0.0.0:0".parse().unwrap() };
+        let end = End { id: 0, pid, tid: pid, local: addr, remote: "0.0.0.0:0".parse().unwrap() };
         self.state(&end, tcp::LISTEN, tcp::CLOSE, 0, [0, 0]);
     }
 
     pub fn exit(&mut self, pid: u32, code: u32) {
         let body = ExitBody { code, ppid: 1, comm: [0; 16] };
-        self.record(kind::EXIT, 0, pid, body.as_bytes());
+        self.record(kind::EXIT, 0, (pid, pid), body.as_bytes());
     }
 
     /// A connect that the server accepts.
     pub fn connect(&mut self, client: u32, server: u32, addr: &str) -> Pipe {
-        let mut p = self.older(client, server, addr);
+        let p = self.older(client, server, addr);
+        self.handshake(p)
+    }
+
+    fn handshake(&mut self, mut p: Pipe) -> Pipe {
         let unbound = End { local: "127.0.0.1:0".parse().unwrap(), ..p.client };
         self.state(&unbound, tcp::CLOSE, tcp::SYN_SENT, 0, p.seq);
         self.state(&p.client, tcp::SYN_SENT, tcp::ESTABLISHED, 0, p.seq);
         self.state(&p.server, tcp::SYN_RECV, tcp::ESTABLISHED, 0, [p.seq[1], p.seq[0]]);
         p.seq = [1000, u32::MAX - 5];
         p
+    }
+
+    /// A connect by one thread of the client.
+    pub fn connect_from(&mut self, client: u32, tid: u32, server: u32, addr: &str) -> Pipe {
+        let mut p = self.older(client, server, addr);
+        p.client.tid = tid;
+        self.handshake(p)
     }
 
     /// A connection older than the agent.
@@ -129,8 +141,8 @@ impl Host {
         let remote: SocketAddr = addr.parse().unwrap();
         let local = SocketAddr::new(remote.ip(), 40000 + u16::try_from(id).unwrap());
         Pipe {
-            client: End { id, pid: client, local, remote },
-            server: End { id: id + 1, pid: server, local: remote, remote: local },
+            client: End { id, pid: client, tid: client, local, remote },
+            server: End { id: id + 1, pid: server, tid: server, local: remote, remote: local },
             seq: [1000, u32::MAX - 5],
         }
     }
@@ -187,7 +199,7 @@ impl Host {
         let mut b = body.as_bytes().to_vec();
         b.extend_from_slice(tuple(e).as_bytes());
         b.extend_from_slice(bytes);
-        self.record(kind::DATA, flags::TUPLE, e.pid, &b);
+        self.record(kind::DATA, flags::TUPLE, (e.pid, e.tid), &b);
     }
 
     fn state(&mut self, e: &End, old: u8, new: u8, error: u16, seq: [u32; 2]) {
@@ -201,13 +213,13 @@ impl Host {
             error,
             tuple: tuple(e),
         };
-        self.record(kind::STATE, 0, e.pid, body.as_bytes());
+        self.record(kind::STATE, 0, (e.pid, e.tid), body.as_bytes());
     }
 
-    fn record(&mut self, kind: u16, flags: u16, pid: u32, body: &[u8]) {
+    fn record(&mut self, kind: u16, flags: u16, (pid, tid): (u32, u32), body: &[u8]) {
         self.now += MS;
         let len = u32::try_from(size_of::<EventHeader>() + body.len()).unwrap();
-        let header = EventHeader { ts: self.now, tgid: pid, tid: pid, len, kind, flags };
+        let header = EventHeader { ts: self.now, tgid: pid, tid, len, kind, flags };
         let mut r = header.as_bytes().to_vec();
         r.extend_from_slice(body);
         self.feed(r);

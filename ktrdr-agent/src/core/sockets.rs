@@ -99,6 +99,7 @@ impl Core {
             role: Role::Client,
             exchange,
             start: c.start,
+            tgid: c.task.tgid,
             call,
             context: None,
         });

@@ -263,3 +263,49 @@ fn a_failure_inside_a_200_is_an_error() {
     assert_eq!(s.status, Status::Error("IB Gateway not connected".into()));
     assert_eq!(text(s, "error.type"), "business_error");
 }
+
+#[test]
+fn a_dispatch_from_a_pool_thread_belongs_to_the_operations_trace() {
+    const OP: &str = "op_training_20261122_141909_94615973";
+    const WORKER: u32 = 400;
+    let mut h = host();
+    h.process(WORKER, "ktrdr-training-worker-5005");
+    let mut p = h.connect(CLI, API, "127.0.0.1:8000");
+    let message = |head: &str, body: &str| {
+        format!(
+            "{head}\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        )
+        .into_bytes()
+    };
+    h.request(&mut p, &message("POST /api/v1/trainings/start HTTP/1.1", r#"{"strategy":"neuro"}"#));
+    h.response(
+        &mut p,
+        &message("HTTP/1.1 200 OK", &format!(r#"{{"success":true,"task_id":"{OP}","status":"started"}}"#)),
+    );
+    h.pass(200);
+    // The pool's thread is not the one that served the request, and nothing says who woke it.
+    let mut w = h.connect_from(API, 101, WORKER, "127.0.0.1:5005");
+    h.request(&mut w, &message("POST /training/start HTTP/1.1", &format!(r#"{{"task_id":"{OP}"}}"#)));
+    h.response(
+        &mut w,
+        &message(
+            "HTTP/1.1 200 OK",
+            &format!(r#"{{"success":true,"operation_id":"{OP}","status":"started"}}"#),
+        ),
+    );
+    let spans = h.spans();
+    let creator = spans
+        .iter()
+        .find(|s| s.name == "POST /api/v1/trainings/start" && s.kind == SpanKind::Server)
+        .unwrap();
+    let dispatch =
+        spans.iter().find(|s| s.name == "POST /training/start" && s.kind == SpanKind::Client).unwrap();
+    assert_eq!(dispatch.trace_id, creator.trace_id);
+    assert_eq!(dispatch.parent_span_id, None);
+    assert!(dispatch.links.iter().any(|l| l.span_id == creator.span_id));
+    assert_eq!(
+        (text(dispatch, "ktrdr.link.method"), text(dispatch, "ktrdr.link.certainty")),
+        ("operation-id", "inferred")
+    );
+}

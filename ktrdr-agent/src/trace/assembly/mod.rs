@@ -13,7 +13,7 @@ use hashlink::LruCache;
 use node::Nodes;
 pub use node::{Node, Place};
 
-use super::causality::{CallRef, Causality, Method, Settlement, SpanRef};
+use super::causality::{CallRef, Causality, Method, Origin, Settlement, SpanRef};
 use super::ids::{self, ExchangeId};
 use super::model::{Link, Span, SpanId, TraceId};
 use super::operations;
@@ -62,6 +62,8 @@ pub struct NewSpan {
     pub exchange: ExchangeId,
     /// Start.
     pub start: Ns,
+    /// Process.
+    pub tgid: u32,
     /// For calls: whose work they are.
     pub call: Option<CallRef>,
     /// A trace context on the wire.
@@ -111,6 +113,7 @@ impl Assembler {
                 exchange: new.exchange,
                 span_id,
                 start: new.start,
+                tgid: new.tgid,
                 end: None,
                 call: new.call,
                 context: new.context,
@@ -276,6 +279,7 @@ impl Assembler {
                         Some(Settlement::Settled(origin)) => origin,
                         None => None,
                     };
+                    let origin = origin.or_else(|| self.by_operation(span));
                     match origin.and_then(|o| self.nodes.get(o.span).map(|n| (o, n.span_id, n.end))) {
                         None => root(own_trace),
                         Some((o, parent, end)) => {
@@ -300,6 +304,15 @@ impl Assembler {
             node.above = above;
         }
         Placing::At(place)
+    }
+
+    /// The request of the same process that created the operation this call is for.
+    fn by_operation(&self, span: SpanRef) -> Option<Origin> {
+        let node = self.nodes.get(span)?;
+        let creator = *self.created.peek(node.operation.as_ref()?)?;
+        let created_by = self.nodes.get(creator)?;
+        let same = created_by.tgid == node.tgid && created_by.role == Role::Server && creator != span;
+        same.then_some(Origin { span: creator, method: Method::OperationId })
     }
 
     fn trace_of(&mut self, span: SpanRef, now: Ns, causality: &mut Causality, depth: u32) -> Option<TraceId> {

@@ -37,6 +37,8 @@ pub struct Node {
     pub exchange: ExchangeId,
     /// Its id.
     pub span_id: SpanId,
+    /// Process.
+    pub tgid: u32,
     /// Start.
     pub start: Ns,
     /// End, once it is over.

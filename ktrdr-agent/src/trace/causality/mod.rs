@@ -46,6 +46,8 @@ pub enum Method {
     Thread,
     /// The thread was created while serving the request.
     Clone,
+    /// The same operation id in the call and in the answer to the request of its process that created it.
+    OperationId,
     /// The only request in flight in that process.
     SingleInFlight,
 }
@@ -59,13 +61,14 @@ impl Method {
             Method::PythonContext => "python-context",
             Method::Thread => "thread",
             Method::Clone => "clone",
+            Method::OperationId => "operation-id",
             Method::SingleInFlight => "single-in-flight",
         }
     }
 
     /// Whether the evidence proves the edge; otherwise it is inferred and said so.
     pub const fn exact(self) -> bool {
-        !matches!(self, Method::SingleInFlight)
+        !matches!(self, Method::OperationId | Method::SingleInFlight)
     }
 }
 
