@@ -15,8 +15,8 @@ pub struct Finding<'a> {
     pub kind: Kind,
     /// The spans in which it did, by start; never empty.
     pub spans: Vec<usize>,
-    /// A failure elsewhere that explains it, by the callee and the time alone.
-    pub beyond: Option<&'a Span>,
+    /// Failures elsewhere that explain it, by the callee and the time alone.
+    pub beyond: Vec<&'a Span>,
     /// What the callee was doing while the caller waited: a call of its own.
     pub meanwhile: Option<usize>,
     /// Whether something that failed is explained by this, or it is itself what failed.
@@ -28,7 +28,7 @@ pub struct Finding<'a> {
 impl<'a> Finding<'a> {
     /// The span to show: the last attempt, which has the final state.
     pub fn span(&self, tree: &Tree<'a>) -> &'a Span {
-        self.beyond.unwrap_or_else(|| tree.spans[self.last()])
+        self.beyond.last().copied().unwrap_or_else(|| tree.spans[self.last()])
     }
 
     /// Its place in the tree.
@@ -73,8 +73,8 @@ impl<'a> Analysis<'a> {
             let span = tree.spans[i];
             let Some(own) = symptoms[i] else { continue };
             let beyond = place::beyond(case, tree, i, own);
-            let kind = beyond.and_then(symptom::kind_of).unwrap_or(own);
-            let shown = beyond.unwrap_or(span);
+            let kind = beyond.last().and_then(|s| symptom::kind_of(s)).unwrap_or(own);
+            let shown = beyond.last().copied().unwrap_or(span);
             let key: Key<'_> = match kind {
                 // Several workers that are busy are one shortage.
                 Kind::WorkerBusy => (kind, "", None, &shown.name),
@@ -88,7 +88,7 @@ impl<'a> Analysis<'a> {
             let matters = in_background
                 || symptoms[i].is_some_and(|_| above[own_part..].iter().any(|a| symptoms[*a].is_some()));
             let uncertain = |s: &Span| view::text(s, "ktrdr.link.certainty") == Some("inferred");
-            let inferred = beyond.is_some() || path.iter().any(|p| uncertain(tree.spans[*p]));
+            let inferred = !beyond.is_empty() || path.iter().any(|p| uncertain(tree.spans[*p]));
             let finding = groups.entry(key).or_insert_with(|| Finding {
                 kind,
                 spans: Vec::new(),

@@ -58,7 +58,8 @@ fn for_cause(finding: &Finding<'_>, tree: &Tree<'_>, hints: &mut Vec<String>) {
             }
         }
         Kind::WorkerBusy => {
-            let port = 8000;
+            let api = |s: &&&Span| view::text(s, "peer.service") == Some(&span.resource.service);
+            let port = tree.spans.iter().find(api).and_then(|s| view::port(s)).unwrap_or(8000);
             hints.push(format!("curl -s localhost:{port}/api/v1/workers   # who is busy with what"));
             hints.push("start another worker of this kind, or wait until one is free".to_owned());
         }
@@ -83,7 +84,10 @@ fn refused(span: &Span, port: Option<i64>, here: bool, hints: &mut Vec<String>) 
     if let (Some(command), true) =
         (view::text(span, "ktrdr.listener.command"), state == Some("listener_gone"))
     {
-        hints.push(format!("start it again: `{}`", shorten(command, 120)));
+        // A command line that was cut cannot be used.
+        let whole = !command.contains('…') && command.len() <= 200;
+        let command = if whole { format!(": `{command}`") } else { String::new() };
+        hints.push(format!("start {} again{command}", view::text(span, "peer.service").unwrap_or("it")));
     } else if let Some(service) = view::text(span, "peer.service").filter(|_| state != Some("listening")) {
         hints.push(format!("start {service}, or correct the address it is called at"));
     }
@@ -99,7 +103,7 @@ fn refused(span: &Span, port: Option<i64>, here: bool, hints: &mut Vec<String>) 
 }
 
 fn callee<'a>(tree: &Tree<'a>, finding: &Finding<'a>) -> Option<&'a str> {
-    if let Some(span) = finding.beyond {
+    if let Some(span) = finding.beyond.last() {
         return Some(&span.resource.service);
     }
     super::place::callee(tree, finding.last())

@@ -39,19 +39,20 @@ pub fn callee<'a>(tree: &Tree<'a>, i: usize) -> Option<&'a str> {
     }
 }
 
-/// A failed call of the callee at that time whose origin is not known, if all such calls went to one place: the
+/// Failed calls of the callee at that time whose origin is not known, if all of them went to services of one kind: the
 /// request was handed to another thread, and nothing shows to which.
-pub fn beyond<'a>(case: &'a Case, tree: &Tree<'a>, i: usize, kind: Kind) -> Option<&'a Span> {
+pub fn beyond<'a>(case: &'a Case, tree: &Tree<'a>, i: usize, kind: Kind) -> Vec<&'a Span> {
     let span = tree.spans[i];
     let waits = symptom::unanswered(kind) && !view::is_connect(span);
-    let told = matches!(kind, Kind::BusinessError) || view::code(span).is_some_and(|c| c >= 500);
-    if !waits && !told {
-        return None;
+    let told = kind == Kind::BusinessError && is_about_a_connection(span);
+    let broken = kind == Kind::HttpError && view::code(span).is_some_and(|c| c >= 500);
+    if !waits && !told && !broken {
+        return Vec::new();
     }
     let services: BTreeSet<&str> = if view::is_operation(span) {
         tree.spans.iter().map(|s| s.resource.service.as_str()).collect()
     } else {
-        [callee(tree, i)?].into()
+        callee(tree, i).into_iter().collect()
     };
     let (from, to) = (span.start_wall_ns(), span.end_wall_ns());
     let candidates: Vec<&Span> = case
@@ -61,10 +62,37 @@ pub fn beyond<'a>(case: &'a Case, tree: &Tree<'a>, i: usize, kind: Kind) -> Opti
         .filter(|s| services.contains(s.resource.service.as_str()) && s.kind == SpanKind::Client)
         .filter(|s| s.start_wall_ns() >= from && s.start_wall_ns() <= to)
         .filter(|s| symptom::kind_of(s).is_some_and(|k| k.rank() <= Kind::TimedOut.rank()))
+        .filter(|s| fits(span, s))
         .collect();
-    let last = *candidates.last()?;
-    let one_place = candidates.iter().all(|s| view::peer(s) == view::peer(last));
-    one_place.then_some(last)
+    let whom = |s: &'a Span| {
+        let name = view::peer_name(s).unwrap_or_default();
+        // Instances stand in for each other; an address is only itself.
+        if view::is_worker(name) { (view::family(name), None) } else { (name, view::port(s)) }
+    };
+    let mut places = candidates.iter().map(|s| whom(s));
+    let first = places.next();
+    if places.all(|p| Some(p) == first) { candidates } else { Vec::new() }
+}
+
+/// Whether a failure told in words may be that of a call: "All connection attempts failed", "no training worker is
+/// available", "[Errno 111] …".
+fn is_about_a_connection(span: &Span) -> bool {
+    let told = view::message(span).or_else(|| view::text(span, "operation.error")).unwrap_or_default();
+    let told = told.to_ascii_lowercase();
+    ["connect", "refused", "timeout", "timed out", "unreachable", "errno", "worker", "unavailable"]
+        .iter()
+        .any(|word| told.contains(word))
+}
+
+/// Training and backtests are done by workers, downloads are not: a failed health check of a worker at that time
+/// explains none.
+fn fits(operation: &Span, call: &Span) -> bool {
+    let worker = view::peer_name(call).is_some_and(view::is_worker);
+    match view::text(operation, "operation.type") {
+        Some("training" | "backtesting") => worker,
+        Some("data_load") => !worker,
+        _ => true,
+    }
 }
 
 /// The callee's own call that took up most of the time its caller waited in vain.

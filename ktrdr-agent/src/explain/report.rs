@@ -338,7 +338,7 @@ fn chain(tree: &Tree<'_>, finding: &Finding<'_>) -> Vec<Step> {
         steps.push(step(i, relation));
     }
     steps.extend(finding.meanwhile.map(|m| step(m, "meanwhile")));
-    if let Some(span) = finding.beyond {
+    if let Some(span) = finding.beyond.last() {
         steps.push(Step {
             service: span.resource.service.clone(),
             to: view::peer(span),
@@ -355,7 +355,7 @@ fn chain(tree: &Tree<'_>, finding: &Finding<'_>) -> Vec<Step> {
 
 /// The cause's attempts, the other end of the last one, what its callee waited for, and the calls above.
 fn evidence(tree: &Tree<'_>, finding: &Finding<'_>) -> Vec<Evidence> {
-    let mut spans: Vec<&Span> = finding.beyond.into_iter().collect();
+    let mut spans: Vec<&Span> = finding.beyond.iter().rev().take(4).copied().collect();
     let ends = [finding.spans.first(), finding.spans.last()];
     let mut indices: Vec<usize> = ends.into_iter().flatten().rev().copied().collect();
     indices.extend(tree.server_end(finding.last()));

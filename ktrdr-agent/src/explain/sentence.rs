@@ -26,6 +26,13 @@ pub fn of_cause(tree: &Tree<'_>, finding: &Finding<'_>) -> String {
         let over = last.end_wall_ns().saturating_sub(first.start_wall_ns());
         text.push_str(&format!(" ({} attempts in {})", finding.spans.len(), duration(over)));
     }
+    let mut others: Vec<String> = finding.beyond.iter().filter_map(|s| view::peer(s)).collect();
+    others.sort();
+    others.dedup();
+    others.retain(|peer| view::peer(span).as_ref() != Some(peer));
+    if !others.is_empty() {
+        text.push_str(&format!("; so did {}", others.join(", ")));
+    }
     if let Some(m) = finding.meanwhile {
         let call = tree.spans[m];
         let peer = view::peer(call).unwrap_or_else(|| "a peer".to_owned());
@@ -53,7 +60,7 @@ fn told(tree: &Tree<'_>, finding: &Finding<'_>, span: &Span) -> String {
 
 /// Who owed the answer, with its port where that is known.
 fn whom(tree: &Tree<'_>, finding: &Finding<'_>, span: &Span) -> String {
-    let server = finding.beyond.is_none().then(|| tree.server_end(finding.last())).flatten();
+    let server = finding.beyond.is_empty().then(|| tree.server_end(finding.last())).flatten();
     match (span.kind, server) {
         (_, Some(server)) => tree.spans[server].resource.service.clone(),
         (SpanKind::Client, None) => view::peer(span).unwrap_or_else(|| "its peer".to_owned()),
@@ -184,6 +191,7 @@ pub fn of_success(tree: &Tree<'_>, analysis: &Analysis<'_>) -> (Kind, String) {
     let survived: usize = analysis.survived.iter().map(|f| f.spans.len()).sum();
     let disagreement = analysis
         .operation
+        .filter(|i| asked_on(tree, *i))
         .and_then(|i| view::text(tree.spans[i], "ktrdr.operation.disagreement"))
         .map(|d| format!("; {d}"))
         .unwrap_or_default();
@@ -211,6 +219,14 @@ pub fn of_success(tree: &Tree<'_>, analysis: &Analysis<'_>) -> (Kind, String) {
         );
     }
     (Kind::Ok, format!("nothing failed: {} took {}{most}{retried}", describe(span), duration(took)))
+}
+
+/// Whether somebody still asked about the operation a while after it was said to have ended: before, services may
+/// disagree because one has not heard yet.
+fn asked_on(tree: &Tree<'_>, operation: usize) -> bool {
+    const A_WHILE: u64 = 2_000_000_000;
+    let end = tree.spans[operation].end_wall_ns().saturating_add(A_WHILE);
+    tree.spans.iter().any(|s| s.kind == SpanKind::Server && s.start_wall_ns() > end)
 }
 
 /// Who cancelled the operation, if it was.

@@ -52,7 +52,11 @@ fn a_refused_call_below_a_502() {
     );
     assert_eq!(words(&r), ["calls ktrdr-cli 502", "calls ktrdr-api refused"]);
     assert_eq!((r.verdict.confidence.as_str(), r.causes.len()), ("exact", 1));
-    assert!(r.hints.iter().any(|h| h.contains("start it again: `python main.py`")), "{:?}", r.hints);
+    assert!(
+        r.hints.iter().any(|h| h.contains("start ktrdr-ib-host-service again: `python main.py`")),
+        "{:?}",
+        r.hints
+    );
 }
 
 #[test]
@@ -257,15 +261,28 @@ fn stuck_and_failed_operations() {
     verdict(&r, Kind::BusinessError, op);
     says(&r, &["All connection attempts failed"]);
 
-    // A failure of the same service at that time, whose origin nobody saw.
+    // Failures of the same service at that time, whose origin nobody saw.
     let mut other = Build::default();
     other.next_trace().next_trace();
-    let far = other.refused(0, API.0, IB, 1000, 1);
+    other.refused(0, API.0, WORKER1, 900, 1);
+    let far = other.refused(0, API.0, WORKER2, 1000, 1);
     let case = Case { operation: Some(id.to_owned()), nearby: other.arcs(), ..b.case() };
     let r = explain(&case);
     verdict(&r, Kind::Refused, far);
+    says(&r, &["ktrdr-training-worker-2 at 127.0.0.1:5006", "so did ktrdr-training-worker-1:5005"]);
+    assert_eq!(r.timeline.iter().filter(|row| row.cause).count(), 2);
     assert_eq!(r.verdict.confidence, "inferred");
     assert_eq!(words(&r), ["calls ktrdr-api failed", "at that time ktrdr-api refused"]);
+
+    // A download has nothing to do with workers, and words about something else with connections.
+    let mut download = Build::default();
+    let op = download.operation(0, "op_data_load_20251113_101500_0a1b2c3d", "failed", (0, 4_000));
+    let case = |b: &Build| explain(&Case { nearby: other.arcs(), ..b.case() }).verdict.kind;
+    assert_eq!(case(&download), Kind::BusinessError);
+    let mut wrong = Build::default();
+    let op2 = wrong.operation(0, id, "failed", (0, 4_000));
+    wrong.fail(op2, "operation_failed", "loss is NaN");
+    assert_eq!((op, case(&wrong)), (1, Kind::BusinessError));
 }
 
 #[test]

@@ -79,7 +79,12 @@ pub fn rows(tree: &Tree<'_>, analysis: &Analysis<'_>) -> (Vec<Row>, usize) {
         }
         push(tree, analysis, &mut stack, (depth + 1).min(MAX_DEPTH), &below);
     }
-    if let Some(span) = analysis.first().and_then(|f| f.beyond) {
+    let elsewhere = analysis.first().map(|f| f.beyond.as_slice()).unwrap_or_default();
+    if !elsewhere.is_empty() {
+        rows.iter_mut().for_each(|r| r.cause = false);
+    }
+    // A few show what there is.
+    for span in elsewhere.iter().rev().take(4).rev() {
         beyond(span, zero, &mut rows);
     }
     (rows, tree.len().saturating_sub(shown))
@@ -88,7 +93,6 @@ pub fn rows(tree: &Tree<'_>, analysis: &Analysis<'_>) -> (Vec<Row>, usize) {
 /// The failure elsewhere is the cause, not the one it explains.
 fn beyond(span: &Span, zero: u64, rows: &mut Vec<Row>) {
     let at_ms = millis(span.start_wall_ns().saturating_sub(zero));
-    rows.iter_mut().for_each(|r| r.cause = false);
     let after = rows.iter().rposition(|r| r.depth == 0 && r.at_ms <= at_ms);
     let at = after.map_or(0, |first| {
         let next = rows[first + 1..].iter().position(|r| r.at_ms > at_ms || r.depth == 0);

@@ -67,7 +67,9 @@ pub fn peer(span: &Span) -> Option<String> {
     let name = peer_name(span)?;
     // An IPv6 address needs brackets before a port.
     let name = if name.contains(':') { format!("[{name}]") } else { name.to_owned() };
-    Some(port(span).map_or(name.clone(), |port| format!("{name}:{port}")))
+    // A service named after its port needs it once.
+    let suffix = port(span).filter(|p| !name.ends_with(&format!("-{p}")));
+    Some(suffix.map_or(name.clone(), |port| format!("{name}:{port}")))
 }
 
 /// Whether the span is a connect that never became a call.
