@@ -162,7 +162,11 @@ impl Causality {
                 // Copied from what serves no request: nothing but a response under it (or an ancestor) could tell
                 // more, and the thread least of all.
                 Found::Nothing
-                    if !self.tree.reader(node) && !self.tree.unknown(node) && !self.tree.own(node) =>
+                    if !self.tree.reader(node)
+                        && !self.tree.unknown(node)
+                        && !self.tree.own(node)
+                        // A pool's new thread with an event loop of its own: who created it tells.
+                        && !(c.clone.is_some() && self.tree.under_own(node)) =>
                 {
                     return if phase < Phase::Horizon { Wait } else { Final(None) };
                 }

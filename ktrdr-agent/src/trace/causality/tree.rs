@@ -204,6 +204,19 @@ impl Tree {
         self.get(id).is_none_or(|n| n.made.is_none())
     }
 
+    /// A thread's own context, or copied from one: who created the thread may tell what runs there.
+    pub fn under_own(&self, id: NodeId) -> bool {
+        let mut at = Some(id);
+        for _ in 0..MAX_WATCHED {
+            let Some(n) = at.and_then(|id| self.get(id)) else { return false };
+            if n.own {
+                return true;
+            }
+            at = n.parent;
+        }
+        false
+    }
+
     pub fn claim(&mut self, id: NodeId, claim: Claim) {
         let Some(n) = self.nodes.get_mut(&id) else { return };
         let mut claim = claim;

@@ -59,6 +59,11 @@ impl World {
         let ts = self.tick();
         self.c.py_copy(1, tid, PyCopy { parent: addr(parent), child: addr(child) }, ts);
     }
+    /// A copy of the context current on the task.
+    pub fn copy_under(&mut self, t: Task, child: u64) {
+        let ts = self.tick();
+        self.c.py_copy(1, t.tid, PyCopy { parent: t.py_context, child: addr(child) }, ts);
+    }
     pub fn call(&mut self, t: Task) -> CallRef {
         let ts = self.tick();
         self.c.call(t, ts)

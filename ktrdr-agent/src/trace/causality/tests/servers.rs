@@ -206,6 +206,24 @@ fn a_pool_threads_own_context_at_the_address_of_a_finished_copy_is_not_taken_for
 }
 
 #[test]
+fn a_pools_new_thread_with_a_loop_of_its_own_works_for_its_creator_until_others_come() {
+    let mut w = World::python();
+    prove(&mut w, asyncio);
+    let a = asyncio(&mut w, 1, 50);
+    w.thread(at(1, 50), 20);
+    w.finish(at(1, 50), a);
+    w.copy_under(own(20, 60), 61);
+    let first = w.call(at(20, 61));
+    assert_eq!(w.origin(first), is(a, Method::Clone));
+    // Whose work a reused thread does, its creation does not tell.
+    let b = asyncio(&mut w, 2, 51);
+    w.finish(at(1, 51), b);
+    w.copy_under(own(20, 60), 62);
+    let second = w.call(at(20, 62));
+    assert_eq!(w.late(second), None);
+}
+
+#[test]
 fn an_executor_without_context_is_inferred_alone_and_unlinked_in_company() {
     let mut w = World::python();
     prove(&mut w, asyncio);
