@@ -12,6 +12,8 @@ use crate::trace::model::SpanEvent;
 /// Open exchanges per connection. Pipelining clients keep tens, HTTP/2 connections a hundred streams by default
 /// (RFC 9113 §6.5.2); beyond, the oldest is given up and counted.
 const MAX_OPEN: usize = 1024;
+/// Interim responses kept per exchange: a server may send any number (OpenTelemetry SDKs keep 128 events, too).
+const MAX_EVENTS: usize = 128;
 
 /// A request and, once it came, its response.
 #[derive(Debug)]
@@ -168,7 +170,9 @@ impl Pairing {
         out: &mut Vec<Paired>,
     ) {
         match message {
-            Message::Request(request) => {
+            Message::Request(mut request) => {
+                request.attributes.extend(std::mem::take(&mut request.connection));
+                self.cancel(request.cancels, end.ts, out);
                 self.pipelined |= !self.open.is_empty();
                 if self.trusted == Some(0) && self.open.is_empty() && self.answered_since && !self.pipelined {
                     // A client that waits for each answer got the one of the request that was lost: from this
@@ -200,20 +204,39 @@ impl Pairing {
                 out.push(Paired::Began(Began { span, start, head: end, context }));
             }
             Message::Interim(interim) => {
-                if let Some(x) = self.front(None) {
-                    x.events.push(SpanEvent {
-                        ts: start.ts,
-                        name: interim.name.into_string().into(),
-                        attributes: interim.attributes,
-                    });
+                let all = interim.all;
+                let event = SpanEvent {
+                    ts: start.ts,
+                    name: interim.name.into_string().into(),
+                    attributes: interim.attributes,
+                };
+                if all {
+                    self.open.iter_mut().for_each(|x| note(x, event.clone()));
+                } else if let Some(x) = self.front(interim.key) {
+                    note(x, event);
                 }
             }
             Message::Response(response) => self.respond(response, start, end, out),
         }
     }
 
+    /// The client gives up the open request with this key.
+    fn cancel(&mut self, key: Option<u64>, ts: Ns, out: &mut Vec<Paired>) {
+        let Some(at) = key.and_then(|_| self.open.iter().rposition(|x| x.request.key == key)) else { return };
+        if self.open.get(at).is_none_or(|x| x.response.is_some()) {
+            return;
+        }
+        let Some(mut x) = self.open.remove(at) else { return };
+        if let Some(t) = &mut self.trusted {
+            *t = t.saturating_sub(usize::from(at < *t));
+        }
+        x.incomplete.get_or_insert("cancelled");
+        x.end = ts;
+        out.push(Paired::Done(Box::new(x)));
+    }
+
     fn respond(&mut self, response: Response, start: Mark, end: Mark, out: &mut Vec<Paired>) {
-        if self.trusted == Some(0) {
+        if self.trusted == Some(0) && response.key.is_none() {
             // The answers of requests behind a gap cannot be told apart: give them up together.
             self.unpaired_responses += 1;
             self.close(None, "order_lost", out);
@@ -250,6 +273,11 @@ impl Pairing {
                     }
                     x.incomplete = x.incomplete.or(e.incomplete);
                     x.end = x.end.max(end.ts);
+                    if x.request.one_way
+                        && let Some(x) = self.open.pop_back()
+                    {
+                        out.push(Paired::Done(Box::new(x)));
+                    }
                 }
             }
             Side::Response => {
@@ -278,5 +306,12 @@ impl Pairing {
             None => self.open.front_mut().filter(|x| x.response.is_none()),
             Some(_) => self.open.iter_mut().find(|x| x.request.key == key && x.response.is_none()),
         }
+    }
+}
+
+/// Adds an event, as long as there is room.
+fn note(x: &mut Exchange, event: SpanEvent) {
+    if x.events.len() < MAX_EVENTS {
+        x.events.push(event);
     }
 }

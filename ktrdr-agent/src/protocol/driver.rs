@@ -1,6 +1,7 @@
 //! Drives a parser in tests as the engine does, without times and pairing: see [`Parser`] for the rules.
 
-use super::{ConnContext, Message, MessageEnd, ParseEvent, Parser, Protocol, Role, Side, Step};
+use super::{ConnContext, Message, MessageEnd, ParseEvent, Parser, Protocol, Request, Role, Side, Step};
+use crate::trace::model::Attributes;
 
 /// What a parser reported, in a form that can be compared.
 #[derive(Clone, Debug, PartialEq)]
@@ -161,6 +162,11 @@ impl Driver {
     fn note(&mut self, side: Side, event: Option<ParseEvent>) {
         let begin = |message: Message| match message {
             Message::Interim(interim) => Note::Interim(format!("{interim:?}")),
+            // What is known of the connection is no part of the message.
+            Message::Request(request) => {
+                let request = Request { connection: Attributes::new(), ..request };
+                Note::Begin(side, format!("{:?}", Message::Request(request)))
+            }
             message => Note::Begin(side, format!("{message:?}")),
         };
         let end = |end: MessageEnd| Note::End(side, format!("{:?}", end.attributes), end.incomplete);

@@ -10,7 +10,7 @@ use super::driver::{Driver, Note, context};
 use super::{PROTOCOLS, Protocol, Role, Side, Sniff};
 
 /// Where the recordings of a protocol lie, under `tests/fixtures`.
-const FIXTURES: &[(&str, &str)] = &[("http", "http1")];
+const FIXTURES: &[(&str, &str)] = &[("http", "http1"), ("ib", "tws")];
 
 /// First bytes of other protocols, by the name that would speak them.
 const FOREIGN: &[(&str, &[u8])] = &[
@@ -121,11 +121,17 @@ fn points(len: usize) -> impl Iterator<Item = usize> {
 fn recordings_are_recognised_from_any_beginning() {
     each(|protocol, _, recording| {
         for side in [Side::Request, Side::Response] {
-            let first = recording.acts.iter().find_map(|act| match act {
-                Act::Bytes(s, bytes) if *s == side => Some(bytes),
-                _ => None,
-            });
-            let Some(first) = first else { continue };
+            // The first transfer; with those after it as long as there are fewer bytes than the engine keeps.
+            let mut first = Vec::new();
+            for act in &recording.acts {
+                match act {
+                    Act::Bytes(s, bytes) if *s == side && first.len() < 64 => first.extend(bytes),
+                    _ => {}
+                }
+            }
+            if first.is_empty() {
+                continue;
+            }
             // Empty lines may come before a message but do not identify one.
             let blank = first.iter().take_while(|b| b.is_ascii_whitespace()).count();
             let mut sure = false;

@@ -10,6 +10,7 @@ pub mod http1;
 #[cfg(test)]
 mod laws;
 mod trace_context;
+pub mod tws;
 
 use std::net::SocketAddr;
 
@@ -19,7 +20,7 @@ pub use self::trace_context::parse_traceparent;
 use crate::trace::model::{Attributes, SpanId, Status, TraceId};
 
 /// All protocols, in the order they are asked about a connection's first bytes.
-pub const PROTOCOLS: &[&dyn Protocol] = &[&http1::Http1];
+pub const PROTOCOLS: &[&dyn Protocol] = &[&http1::Http1, &tws::Tws];
 
 /// A protocol.
 pub trait Protocol: Sync {
@@ -134,10 +135,15 @@ pub struct Request {
     pub name: String,
     /// Semantic-convention attributes of the observed end.
     pub attributes: Attributes,
+    /// Attributes of the connection, as far as its beginning was seen. They go on the span with the others, but are
+    /// no part of the message: lost bytes may hide them.
+    pub connection: Attributes,
     /// An existing trace context on the wire.
     pub trace_context: Option<TraceContext>,
-    /// No response is expected.
+    /// No response is expected: the exchange is over with the request.
     pub one_way: bool,
+    /// Key of an open request that the client gives up with this one.
+    pub cancels: Option<u64>,
     /// Keep a sample of the body.
     pub want_body: bool,
 }
@@ -156,12 +162,16 @@ pub struct Response {
 }
 
 /// An interim response.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Interim {
     /// Name of the event.
     pub name: CompactString,
     /// Its attributes.
     pub attributes: Attributes,
+    /// As [`Request::key`].
+    pub key: Option<u64>,
+    /// It concerns every open request.
+    pub all: bool,
 }
 
 /// The end of a message.

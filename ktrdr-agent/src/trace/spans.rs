@@ -135,6 +135,7 @@ fn no_response(s: &mut Span, why: &'static str, on: &OnConn, facts: &Facts<'_>) 
                 "connection_reset" => "the connection was reset".to_owned(),
                 "peer_closed" => format!("{peer} closed the connection"),
                 "connection_timeout" => "the connection timed out".to_owned(),
+                "cancelled" => format!("{me} gave up and cancelled the request"),
                 _ => format!("{me} gave up and closed the connection"),
             };
             let kind = if why == "connection_closed" { "timeout" } else { why };

@@ -119,8 +119,8 @@ impl Describe {
             name,
             attributes: a,
             trace_context: head.fields.traceparent.and_then(Result::ok).and_then(parse_traceparent),
-            one_way: false,
             want_body: head.fields.json,
+            ..Request::default()
         }
     }
 
@@ -203,7 +203,7 @@ impl Describe {
     pub(super) fn interim(&self, code: u16) -> Interim {
         let mut attributes = Attributes::with_capacity(1);
         attributes.push("http.response.status_code", code);
-        Interim { name: INTERIM.into(), attributes }
+        Interim { name: INTERIM.into(), attributes, ..Interim::default() }
     }
 
     pub(super) fn body_size(&self, side: Side, size: u64) -> Attributes {

@@ -1,0 +1,45 @@
+//! The protocol of the Interactive Brokers API (TWS and IB Gateway): length-prefixed frames of NUL-ended text fields.
+//!
+//! Layouts are those that `ib_async` 2.1 and `ib_insync` 0.9.86 read and write (server versions 157 to 178). From
+//! server version 201 on, ids are binary and bodies may be protobuf: such frames are told apart, counted as requests
+//! that expect nothing, and skipped; their answers are not paired.
+//!
+//! What ends a request:
+//! - its answer, or the message that closes a list of answers (`contractDetailsEnd`);
+//! - an error with its request id that is no mere warning;
+//! - its cancellation by the client, if nothing came before that (`ktrdr.incomplete` = `cancelled`);
+//! - the end of the connection.
+//!
+//! An error without a request id concerns the session: while `startApi` is open, a fatal one (326, client id in use)
+//! answers it; otherwise it is an event on every open request, and a lost link to IB or a broken data farm stays an
+//! attribute (`ib.session.state`, `ib.session.farms_down`) of later requests until the gateway takes it back. News
+//! that a farm is fine (2104, 2106, 2158) only do the latter.
+
+mod codes;
+mod describe;
+mod frame;
+mod mask;
+mod open;
+mod parser;
+mod session;
+mod sniff;
+mod tables;
+#[cfg(test)]
+mod tests;
+
+use super::{ConnContext, Parser, Protocol, Sniff};
+
+/// The TWS API.
+pub struct Tws;
+
+impl Protocol for Tws {
+    fn name(&self) -> &'static str {
+        "ib"
+    }
+    fn sniff(&self, bytes: &[u8]) -> Sniff {
+        sniff::sniff(bytes)
+    }
+    fn parser(&self, context: &ConnContext) -> Box<dyn Parser> {
+        Box::new(parser::TwsParser::new(context))
+    }
+}
