@@ -122,7 +122,7 @@ fn recordings_are_recognised_from_any_beginning() {
     each(|protocol, _, recording| {
         for side in [Side::Request, Side::Response] {
             // The first transfer; with those after it as long as there are fewer bytes than the engine keeps.
-            let mut first = Vec::new();
+            let mut first: Vec<u8> = Vec::new();
             for act in &recording.acts {
                 match act {
                     Act::Bytes(s, bytes) if *s == side && first.len() < 64 => first.extend(bytes),
