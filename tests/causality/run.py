@@ -1,6 +1,6 @@
 """Runs the servers under the agent and compares every call's parent with the truth.
 
-usage: run.py --agent PATH [--only SERVER/CASE] [--in-flight 1,10,100,500] [--total 400] [--record FILE] [--keep DIR]
+usage: run.py --agent PATH [--only SERVER/CASE,…] [--in-flight 1,10,100,500] [--total 400] [--record PREFIX] [--keep DIR]
 
 Prints a table: for each server, case and number of requests in flight how many calls have the right parent, a wrong
 one or none, and beside them what "the last request read on this thread" would have given on the same recording.
@@ -70,7 +70,7 @@ def observe(args, kind, loop, cases, directory):
     ports = ["--port", str(APP_PORT), "--port", str(BACKEND_PORT)]
     command = [args.agent, "run", "--console", "off", "--spans-out", str(spans), *ports]
     if args.record:
-        command = [args.agent, "record", "--out", f"{args.record}-{kind}-{loop}.ktrdr", *ports]
+        command = [args.agent, "record", "--out", f"{args.record}-{kind}-{loop}.rec", *ports]
         spans = None
     started = []
     app_command = (args.python or sys.executable, HERE / "app.py", kind, loop, APP_PORT, BACKEND_PORT)
@@ -162,7 +162,7 @@ def main():
         directory = pathlib.Path(args.keep or scratch)
         directory.mkdir(exist_ok=True)
         for kind, loop, cases in SERVERS:
-            cases = [c for c in cases if args.only in f"{kind}/{loop}/{c}"]
+            cases = [c for c in cases if any(o in f"{kind}/{loop}/{c}" for o in args.only.split(","))]
             if not cases:
                 continue
             old = directory / f"{kind}-{loop}.jsonl"
