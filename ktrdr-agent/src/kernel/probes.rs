@@ -209,14 +209,24 @@ fn syscall(program: &mut Program, name: &str) -> Result<(), String> {
 }
 
 /// Detaches and unloads every program. One that is not loaded has nothing to detach.
+///
+/// Copies of Python contexts are seen to the last: a transfer under a context whose copy was not seen would be taken
+/// for one under the context that had its address before. Detaching a probe in user code takes a quarter of a second.
 pub(super) fn detach_all(ebpf: &mut Ebpf) {
+    detach(ebpf, |program| match program {
+        Program::BtfTracePoint(p) => Some(p.unload()),
+        Program::TracePoint(p) => Some(p.unload()),
+        _ => None,
+    });
+    detach(ebpf, |program| match program {
+        Program::UProbe(p) => Some(p.unload()),
+        _ => None,
+    });
+}
+
+fn detach(ebpf: &mut Ebpf, unload: impl Fn(&mut Program) -> Option<Result<(), ProgramError>>) {
     for (name, program) in ebpf.programs_mut() {
-        let result = match program {
-            Program::BtfTracePoint(p) => p.unload(),
-            Program::TracePoint(p) => p.unload(),
-            Program::UProbe(p) => p.unload(),
-            _ => continue,
-        };
+        let Some(result) = unload(program) else { continue };
         match result {
             Ok(()) | Err(ProgramError::NotLoaded) => {}
             Err(error) => tracing::warn!("{name} could not be detached: {error}"),

@@ -204,6 +204,11 @@ impl Causality {
         self.process(tgid).python = Some(exact);
     }
 
+    /// Records were lost, copies of contexts may be among them: what the tree says of any address may be stale.
+    pub fn lost(&mut self) {
+        self.forget_contexts();
+    }
+
     /// Forgets what is out of bounds at `now`.
     pub fn expire(&mut self, now: Ns) {
         self.settle_overdue(now);

@@ -11,7 +11,7 @@ impl Causality {
         if task.py_context == 0 {
             return None;
         }
-        let epoch = self.process(task.tgid).epoch;
+        let epoch = self.process(task.tgid).contexts;
         Some(self.tree.node(Place::new(epoch, task.py_context, task.tid)))
     }
 
@@ -20,7 +20,7 @@ impl Causality {
         if copy.child == 0 {
             return;
         }
-        let epoch = self.process(tgid).epoch;
+        let epoch = self.process(tgid).contexts;
         if copy.parent == 0 {
             // The thread is not known to the kernel programs yet: whatever was at this address is no more.
             self.tree.unknown_copy(Place::new(epoch, copy.child, tid));

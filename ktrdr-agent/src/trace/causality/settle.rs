@@ -43,15 +43,15 @@ impl Causality {
         let call = CallRef(self.next_call);
         let clone = self.valid_clone(task);
         let serving = self.threads.peek(&task.tid).filter(|t| t.tgid == task.tgid).and_then(|t| t.serving);
-        let (epoch, newest, single) = match self.processes.peek(&task.tgid) {
-            None => (0, None, None),
+        let (epoch, contexts, newest, single) = match self.processes.peek(&task.tgid) {
+            None => (0, 0, None, None),
             Some(p) => {
                 let newest = p.in_flight.last_key_value().map(|(n, s)| (*n, *s));
-                (p.epoch, newest, newest.filter(|_| p.in_flight.len() == 1).map(|(_, s)| s))
+                (p.epoch, p.contexts, newest, newest.filter(|_| p.in_flight.len() == 1).map(|(_, s)| s))
             }
         };
         let single = single.filter(|s| self.requests.peek(s).is_some_and(|r| r.alone));
-        let state = OpenCall { task, epoch, ts, node, serving, single, clone, creation };
+        let state = OpenCall { task, epoch, contexts, ts, node, serving, single, clone, creation };
         if self.calls.len() == self.calls.capacity() {
             self.stats.evicted += u64::from(matches!(self.calls.remove_lru(), Some((_, Call::Open(_)))));
         }
@@ -152,6 +152,9 @@ impl Causality {
         let mut may_claim = false;
         if let Some(node) = c.node {
             let found = self.tree.find(node, c.ts, &self.requests);
+            if self.processes.peek(&c.task.tgid).is_some_and(|p| p.contexts != c.contexts) {
+                return Final(None);
+            }
             let mixed = self.processes.peek(&c.task.tgid).is_none_or(|p| p.mixed || p.epoch != c.epoch);
             match found {
                 Found::Conflict => return Final(None),

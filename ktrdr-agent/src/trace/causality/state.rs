@@ -76,6 +76,8 @@ impl Default for Causality {
 pub(super) struct Process {
     /// Tells a reused process id, and contexts of the program before an exec.
     pub epoch: u32,
+    /// Tells contexts before a loss of records from those after.
+    pub contexts: u32,
     /// `Some(exact)` for a Python process.
     pub python: Option<bool>,
     /// Requests read so far; the number of the next.
@@ -189,6 +191,7 @@ pub(super) enum Call {
 pub(super) struct OpenCall {
     pub task: Task,
     pub epoch: u32,
+    pub contexts: u32,
     pub ts: Ns,
     pub node: Option<NodeId>,
     /// The request its thread was serving.
@@ -207,6 +210,7 @@ impl Causality {
             *next = next.wrapping_add(1);
             Process {
                 epoch: *next,
+                contexts: *next,
                 python: None,
                 reads: 0,
                 in_flight: BTreeMap::new(),
@@ -236,6 +240,19 @@ impl Causality {
         self.processes.remove(&tgid);
         if self.threads.peek(&tgid).is_some_and(|t| t.tgid == tgid) {
             self.threads.remove(&tgid);
+        }
+    }
+
+    /// Gives all contexts of all processes up: those seen from here on are others.
+    pub(super) fn forget_contexts(&mut self) {
+        let next = &mut self.next_epoch;
+        // In the order of use, which is the same in every run.
+        for (_, p) in self.processes.iter_mut() {
+            *next = next.wrapping_add(1);
+            p.contexts = *next;
+        }
+        for (_, t) in self.threads.iter_mut() {
+            t.pending = None;
         }
     }
 

@@ -224,6 +224,23 @@ fn a_pools_new_thread_with_a_loop_of_its_own_works_for_its_creator_until_others_
 }
 
 #[test]
+fn after_a_loss_no_context_is_what_it_was() {
+    let mut w = World::python();
+    prove(&mut w, asyncio);
+    let a = asyncio(&mut w, 1, 50);
+    let before = w.call(at(1, 50));
+    assert_eq!(w.origin(before), is(a, Method::PythonContext));
+    w.c.lost();
+    // The copy to 50 for another request was lost.
+    let _b = w.read(at(1, 1_002), 2);
+    let stale = w.call(at(1, 50));
+    assert_ne!(w.late(stale).map(|o| o.span), Some(a));
+    let c = asyncio(&mut w, 3, 52);
+    let fresh = w.call(at(1, 52));
+    assert_eq!(w.origin(fresh), is(c, Method::PythonContext));
+}
+
+#[test]
 fn an_executor_without_context_is_inferred_alone_and_unlinked_in_company() {
     let mut w = World::python();
     prove(&mut w, asyncio);
