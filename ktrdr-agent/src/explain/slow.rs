@@ -26,13 +26,16 @@ pub fn longest(tree: &Tree<'_>) -> Option<usize> {
         .max_by_key(|i| (view::duration(tree.spans[*i]), std::cmp::Reverse(*i)))
 }
 
-/// Shares of the time of `top`, largest first.
+/// Shares of the time of `top`, largest first. An operation is no work of its own, it stands for the calls made for it.
 pub fn shares(tree: &Tree<'_>, top: usize) -> Vec<Share> {
     let mut shares = Vec::new();
     let mut stack = vec![top];
     while let Some(i) = stack.pop() {
-        let within: Vec<usize> =
-            tree.children[i].iter().copied().filter(|c| tree.edge[*c] == Edge::Child).collect();
+        let within: Vec<usize> = tree.children[i]
+            .iter()
+            .copied()
+            .filter(|c| tree.edge[*c] == Edge::Child && !view::is_operation(tree.spans[*c]))
+            .collect();
         let on_the_way = tree.server_end(i).is_some();
         shares.push(Share { span: i, own_ns: own(tree, i, &within), on_the_way });
         stack.extend(within);
