@@ -207,7 +207,7 @@ fn is_false(b: &bool) -> bool {
 /// Builds the report and makes it fit.
 pub fn make(case: &Case, tree: &Tree<'_>, analysis: &Analysis<'_>) -> Report {
     let causes: Vec<Cause> = analysis.findings.iter().take(MAX_CAUSES).map(|f| cause(tree, f)).collect();
-    let verdict = causes.first().cloned().unwrap_or_else(|| success(tree, analysis));
+    let verdict = causes.first().cloned().unwrap_or_else(|| success(case, tree, analysis));
     let (rows, hidden) = timeline::rows(tree, analysis);
     let start = tree.spans.iter().map(|s| s.start_wall_ns()).min().unwrap_or_default();
     let end = tree.spans.iter().map(|s| s.end_wall_ns()).max().unwrap_or_default();
@@ -254,8 +254,8 @@ fn cause(tree: &Tree<'_>, finding: &Finding<'_>) -> Cause {
     }
 }
 
-fn success(tree: &Tree<'_>, analysis: &Analysis<'_>) -> Cause {
-    let (kind, sentence) = sentence::of_success(tree, analysis);
+fn success(case: &Case, tree: &Tree<'_>, analysis: &Analysis<'_>) -> Cause {
+    let (kind, sentence) = sentence::of_success(case, tree, analysis);
     let top = slow::longest(tree);
     // The span that holds the time.
     let most = top.and_then(|t| slow::shares(tree, t).first().map(|s| tree.spans[s.span]));

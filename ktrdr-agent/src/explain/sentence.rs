@@ -3,7 +3,7 @@
 use super::cause::{Analysis, Finding};
 use super::symptom::Kind;
 use super::tree::Tree;
-use super::{gaps, knowledge, slow, view};
+use super::{Case, gaps, knowledge, slow, view};
 use crate::export::console::human::text::duration;
 use crate::trace::model::{Span, SpanKind, Value};
 
@@ -162,7 +162,7 @@ fn busy(tree: &Tree<'_>, finding: &Finding<'_>) -> String {
 }
 
 /// When nothing failed: the kind and the sentence.
-pub fn of_success(tree: &Tree<'_>, analysis: &Analysis<'_>) -> (Kind, String) {
+pub fn of_success(case: &Case, tree: &Tree<'_>, analysis: &Analysis<'_>) -> (Kind, String) {
     if let Some(text) = cancelled(tree, analysis) {
         return (Kind::Cancelled, text);
     }
@@ -177,6 +177,9 @@ pub fn of_success(tree: &Tree<'_>, analysis: &Analysis<'_>) -> (Kind, String) {
             Kind::MissingData,
             format!("how {} ended was not seen by the agent ({why})", describe(span)),
         );
+    }
+    if let Some(text) = not_sure(case, tree, analysis) {
+        return (Kind::MissingData, text);
     }
     let took = view::duration(span);
     let shares = slow::shares(tree, top);
@@ -219,6 +222,20 @@ pub fn of_success(tree: &Tree<'_>, analysis: &Analysis<'_>) -> (Kind, String) {
         );
     }
     (Kind::Ok, format!("nothing failed: {} took {}{most}{retried}", describe(span), duration(took)))
+}
+
+/// Why "nothing failed" would say more than is known: records were lost, and it shows.
+fn not_sure(case: &Case, tree: &Tree<'_>, analysis: &Analysis<'_>) -> Option<String> {
+    let lost: u64 = case.lost.iter().map(|(_, n)| n).sum();
+    let cut = |s: &&&Span| view::text(s, "ktrdr.incomplete").is_some_and(gaps::unseen);
+    let cut = tree.spans.iter().filter(cut).count();
+    // Without its own span an operation was not seen to end.
+    let no_end = case.operation.is_some() && analysis.operation.is_none();
+    if lost == 0 || (cut == 0 && !no_end) {
+        return None;
+    }
+    let end = if no_end { ", among them how the operation ended" } else { "" };
+    Some(format!("no failure was seen, but not all was: the agent lost {lost} records at that time{end}"))
 }
 
 /// Whether somebody still asked about the operation a while after it was said to have ended: before, services may

@@ -376,6 +376,13 @@ fn what_the_agent_did_not_see_is_said() {
     for part in ["lost 12 × ring full", "3 spans are no longer kept", "1 call was not seen to the end"] {
         assert!(gaps.contains(part), "{gaps}");
     }
+    let mut whole = Build::default();
+    whole.call(0, CLI, API, DOWNLOAD, (0, 40), 200);
+    let case = Case { lost: vec![("ring full".to_owned(), 12)], ..whole.case() };
+    assert_eq!(explain(&case).verdict.kind, Kind::Ok, "lost records of others' calls");
+    let r = explain(&Case { operation: Some("op_training_x".to_owned()), ..case });
+    assert_eq!(r.verdict.kind, Kind::MissingData);
+    says(&r, &["no failure was seen, but not all was: the agent lost 12 records"]);
     // Losses do not hide what was seen.
     b.refused(id, CLI, API, 5, 1);
     assert_eq!(explain(&Case { lost: vec![("x".into(), 1)], ..b.case() }).verdict.kind, Kind::Refused);
