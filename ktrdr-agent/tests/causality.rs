@@ -1,0 +1,104 @@
+//! Recordings of real servers under load, replayed: every call must have the parent that its path names.
+//!
+//! Made with `tests/causality/run.py --record` (12 requests in flight, 24 per case) and `trim.py`.
+
+#![allow(clippy::expect_used, clippy::panic)] // a test fails by panicking
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::PathBuf;
+
+use flate2::read::GzDecoder;
+use ktrdr_agent::core::{Core, CoreConfig, Output};
+use ktrdr_agent::event::file::Reader;
+use ktrdr_agent::trace::model::{Span, SpanId, SpanKind};
+
+/// Calls with the right parent, a wrong one, none.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Score {
+    right: u32,
+    wrong: u32,
+    none: u32,
+}
+
+fn replay(name: &str) -> Vec<Span> {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/causality/recorded").join(name);
+    let file = File::open(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    let mut reader = Reader::new(GzDecoder::new(file)).expect("a recording");
+    let mut core = Core::new(CoreConfig::default());
+    let mut spans = Vec::new();
+    while let Some(record) = reader.next_record().expect("a whole record") {
+        core.feed(record);
+        while let Some(output) = core.next_output() {
+            if let Output::Span(span) = output {
+                spans.push(*span);
+            }
+        }
+    }
+    spans
+}
+
+fn text<'a>(span: &'a Span, key: &str) -> &'a str {
+    span.attributes.get(key).and_then(|v| v.as_str()).unwrap_or_default()
+}
+
+/// By case: `/x/CASE/REQUEST/n` was called by the request `/CASE/REQUEST`; `none` by no request.
+fn score(spans: &[Span]) -> BTreeMap<String, Score> {
+    let served: BTreeMap<SpanId, &str> = spans
+        .iter()
+        .filter(|s| s.kind == SpanKind::Server)
+        .map(|s| (s.span_id, text(s, "url.path")))
+        .filter(|(_, path)| !path.starts_with("/x/"))
+        .collect();
+    let mut scores: BTreeMap<String, Score> = BTreeMap::new();
+    for call in spans.iter().filter(|s| s.kind == SpanKind::Client) {
+        let Some((_, rest)) = text(call, "url.full").split_once("/x/") else { continue };
+        let [case, request, _] = rest.split('/').collect::<Vec<_>>()[..] else { continue };
+        let truth = (request != "none").then(|| format!("/{case}/{request}"));
+        let linked = call.parent_span_id.into_iter().chain(call.links.iter().map(|l| l.span_id));
+        let found = linked.filter_map(|id| served.get(&id).copied()).next();
+        let score = scores.entry(case.to_owned()).or_default();
+        match found {
+            found if found == truth.as_deref() => score.right += 1,
+            None => score.none += 1,
+            Some(_) => score.wrong += 1,
+        }
+    }
+    scores
+}
+
+fn check(recording: &str, expected: &[(&str, u32)]) {
+    let scores = score(&replay(recording));
+    println!("{recording}: {scores:?}");
+    for (case, calls) in expected {
+        let score = scores.get(*case).unwrap_or_else(|| panic!("{recording}: no call of {case}"));
+        assert_eq!(score, &Score { right: *calls, wrong: 0, none: 0 }, "{recording}: {case}");
+    }
+    assert!(scores.values().all(|s| s.wrong == 0), "{recording}: {scores:?}");
+}
+
+#[test]
+fn fastapi_on_asyncio() {
+    check("fastapi-asyncio.rec.gz", &[("gather", 72), ("background", 48), ("sync", 24)]);
+}
+
+#[test]
+fn fastapi_on_uvloop() {
+    check("fastapi-uvloop.rec.gz", &[("gather", 72), ("background", 48), ("stream", 48)]);
+}
+
+#[test]
+fn aiohttp_serves_from_its_connections_tasks() {
+    check("aiohttp-asyncio.rec.gz", &[("gather", 48)]);
+    check("aiohttp-uvloop.rec.gz", &[("gather", 48)]);
+}
+
+#[test]
+fn a_thread_per_connection() {
+    check("threads-none.rec.gz", &[("threads", 24)]);
+}
+
+#[test]
+fn the_same_recording_gives_the_same_spans() {
+    assert_eq!(replay("fastapi-uvloop.rec.gz"), replay("fastapi-uvloop.rec.gz"));
+}
