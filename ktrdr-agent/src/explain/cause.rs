@@ -110,6 +110,23 @@ impl<'a> Analysis<'a> {
             findings.retain(|f| !is_operation(f));
         }
         let ended = operation.and_then(|i| view::text(tree.spans[i], "operation.status"));
+        if findings.is_empty()
+            && !matches!(ended, Some("completed" | "failed" | "cancelled"))
+            && tree.len() > 0
+        {
+            let beyond = place::troubles(case, tree);
+            if let Some(kind) = beyond.last().and_then(|s| symptom::kind_of(s)) {
+                let spans = vec![0];
+                findings.push(Finding {
+                    kind,
+                    spans,
+                    beyond,
+                    meanwhile: None,
+                    matters: true,
+                    inferred: true,
+                });
+            }
+        }
         let survived = if case.operation.is_some() && matches!(ended, Some("completed" | "cancelled")) {
             std::mem::take(&mut findings)
         } else {

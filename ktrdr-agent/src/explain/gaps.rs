@@ -50,10 +50,23 @@ pub fn find(case: &Case, tree: &Tree<'_>, analysis: &Analysis<'_>) -> Vec<String
         let what = if unseen_ends.len() == 1 { "its inner work is" } else { "their inner work is" };
         gaps.push(format!("not observed, or not finished: {} ({what} not visible)", unseen_ends.join(", ")));
     }
+    gaps.extend(still_open(tree, analysis));
     if tree.cycles > 0 {
         gaps.push("some spans name each other as parents (damaged input)".to_owned());
     }
     gaps
+}
+
+/// A service whose caller gave up, and which is not seen to have called anyone meanwhile: a call that it has not
+/// finished yet is not in the trace yet.
+fn still_open(tree: &Tree<'_>, analysis: &Analysis<'_>) -> Option<String> {
+    let cause = analysis.first().filter(|f| super::symptom::unanswered(f.kind) && f.beyond.is_empty())?;
+    let server = tree.server_end(cause.last())?;
+    if !tree.children[server].is_empty() {
+        return None;
+    }
+    let name = &tree.spans[server].resource.service;
+    Some(format!("calls that {name} has not finished yet do not show: ask again when they have ended"))
 }
 
 /// Peers that answered, or should have, and whose own end of the call is not here; at most four are named.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::symptom::{self, Kind};
 use super::tree::{Edge, Tree};
-use super::{Case, view};
+use super::{Case, knowledge, view};
 use crate::trace::model::{Span, SpanKind};
 
 /// A call of the callee explains its caller's wait if it took up at least this part of it.
@@ -62,16 +62,44 @@ pub fn beyond<'a>(case: &'a Case, tree: &Tree<'a>, i: usize, kind: Kind) -> Vec<
         .filter(|s| services.contains(s.resource.service.as_str()) && s.kind == SpanKind::Client)
         .filter(|s| s.start_wall_ns() >= from && s.start_wall_ns() <= to)
         .filter(|s| symptom::kind_of(s).is_some_and(|k| k.rank() <= Kind::TimedOut.rank()))
-        .filter(|s| fits(span, s))
+        .filter(|s| fits(view::text(span, "operation.type"), s))
         .collect();
+    of_one_kind(candidates)
+}
+
+/// Failed calls of the services that work for an operation which was not seen to end, at that time and without known
+/// origin. Asked only if nothing else failed.
+pub fn troubles<'a>(case: &'a Case, tree: &Tree<'a>) -> Vec<&'a Span> {
+    let Some(id) = &case.operation else { return Vec::new() };
+    let services: BTreeSet<&str> = tree
+        .spans
+        .iter()
+        .filter(|s| s.kind == SpanKind::Server)
+        .map(|s| s.resource.service.as_str())
+        .collect();
+    let kind = knowledge::operation_type(id);
+    let candidates: Vec<&Span> = case
+        .nearby
+        .iter()
+        .map(|s| &**s)
+        .filter(|s| services.contains(s.resource.service.as_str()) && fits(kind, s))
+        // Health checks go to everyone, all the time.
+        .filter(|s| view::path(s).is_none_or(|p| !p.ends_with("/health")))
+        .filter(|s| symptom::kind_of(s).is_some_and(|k| k.rank() <= Kind::TimedOut.rank()))
+        .collect();
+    of_one_kind(candidates)
+}
+
+/// The calls, if all of them went to services of one kind.
+fn of_one_kind<'a>(calls: Vec<&'a Span>) -> Vec<&'a Span> {
     let whom = |s: &'a Span| {
         let name = view::peer_name(s).unwrap_or_default();
         // Instances stand in for each other; an address is only itself.
         if view::is_worker(name) { (view::family(name), None) } else { (name, view::port(s)) }
     };
-    let mut places = candidates.iter().map(|s| whom(s));
+    let mut places = calls.iter().map(|s| whom(s));
     let first = places.next();
-    if places.all(|p| Some(p) == first) { candidates } else { Vec::new() }
+    if places.all(|p| Some(p) == first) { calls } else { Vec::new() }
 }
 
 /// Whether a failure told in words may be that of a call: "All connection attempts failed", "no training worker is
@@ -86,9 +114,9 @@ fn is_about_a_connection(span: &Span) -> bool {
 
 /// Training and backtests are done by workers, downloads are not: a failed health check of a worker at that time
 /// explains none.
-fn fits(operation: &Span, call: &Span) -> bool {
+fn fits(operation: Option<&str>, call: &Span) -> bool {
     let worker = view::peer_name(call).is_some_and(view::is_worker);
-    match view::text(operation, "operation.type") {
+    match operation {
         Some("training" | "backtesting") => worker,
         Some("data_load") => !worker,
         _ => true,

@@ -286,6 +286,28 @@ fn stuck_and_failed_operations() {
 }
 
 #[test]
+fn an_operation_that_does_not_end_is_explained_by_its_services_troubles() {
+    let id = "op_data_load_20261122_101500_0a1b2c3d";
+    let mut b = Build::default();
+    b.call(0, CLI, API, DOWNLOAD, (0, 12), 200);
+    b.call(0, CLI, API, "GET /api/v1/operations/{id}", (31_000, 31_003), 200);
+    let mut other = Build::default();
+    other.next_trace().next_trace();
+    let far = other.unanswered(0, API.0, IB, "POST /data/validate", (20, 30_020), "timeout");
+    other.unanswered(0, API.0, WORKER1, "GET /health", (20, 5_020), "timeout");
+    other.unanswered(0, "somebody", IB, "POST /data/validate", (20, 5_020), "timeout");
+    let asked = |b: &Build, other: &Build| {
+        explain(&Case { operation: Some(id.to_owned()), nearby: other.arcs(), ..b.case() })
+    };
+    let r = asked(&b, &other);
+    verdict(&r, Kind::TimedOut, far);
+    assert_eq!(r.verdict.confidence, "inferred");
+    assert_eq!(words(&r), ["calls ktrdr-cli 200", "at that time ktrdr-api timed out"]);
+    b.operation(0, id, "completed", (0, 31_000));
+    assert_eq!(asked(&b, &other).verdict.kind, Kind::Ok);
+}
+
+#[test]
 fn a_failed_operation_is_explained_by_the_call_that_failed() {
     let id = "op_data_load_20251113_101500_0a1b2c3d";
     let mut b = Build::default();
