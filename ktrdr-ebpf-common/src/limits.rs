@@ -8,9 +8,10 @@ pub const MAX_PAYLOAD: usize = 16 * 1024;
 /// KTRDR's heads (143–278 bytes) and JSON bodies (up to 2.2 kB) with room for cookies.
 pub const DEFAULT_CAPTURE: u32 = 8 * 1024;
 
-/// iovec entries followed per transfer: nginx sends head + body in 2–4, asyncio `writelines` rarely more than 8.
+/// iovec entries followed per transfer: nginx sends head + body in 2–4, asyncio `writelines` rarely more than 8, Node
+/// four per chunk of a response, and all chunks that are ready at once.
 /// What lies in later entries counts as not captured.
-pub const MAX_IOVECS: usize = 16;
+pub const MAX_IOVECS: usize = 64;
 
 /// Command-line bytes carried by an exec record, for processes that are gone before `/proc` can be read.
 pub const MAX_ARGS: usize = 1024;

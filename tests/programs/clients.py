@@ -22,7 +22,7 @@ plan = json.loads(plan_file.read_text())
 def say(library, n, step, status, received, address=None, group=None):
     port = address[1] if address else None
     line = {"path": path(library, n, step), "method": step["method"], "status": status, "sent": step.get("body", 0)}
-    line |= {"received": received, "local_port": port, "group": group or library}
+    line |= {"received": received, "local_port": port, "group": group or library, "vague": step.get("vague", False)}
     print(json.dumps(line), flush=True)
 
 
@@ -36,8 +36,9 @@ def body(step):
 
 
 def pieces(step):
-    for at in range(0, step["body"], 3000):
-        yield b"b" * min(3000, step["body"] - at)
+    piece = step.get("piece", 3000)
+    for at in range(0, step["body"], piece):
+        yield b"b" * min(piece, step["body"] - at)
 
 
 def httpx_sync(library):

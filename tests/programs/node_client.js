@@ -10,10 +10,12 @@ const plan = JSON.parse(fs.readFileSync(file, "utf8"));
 const say = (library, target, step, status, received, port) =>
   console.log(JSON.stringify({
     path: target, method: step.method, status, sent: step.body ?? 0, received, local_port: port ?? null, group: library,
+    vague: step.vague ?? false,
   }));
 
 function* pieces(step) {
-  for (let at = 0; at < step.body; at += 3000) yield Buffer.alloc(Math.min(3000, step.body - at), "b");
+  const piece = step.piece ?? 3000;
+  for (let at = 0; at < step.body; at += piece) yield Buffer.alloc(Math.min(piece, step.body - at), "b");
 }
 
 async function withFetch() {

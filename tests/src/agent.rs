@@ -136,6 +136,7 @@ pub struct Stats {
     pub kernel: BTreeMap<String, u64>,
     pub program_runs_missed: u64,
     pub records_read: u64,
+    pub records_unread: u64,
     pub shell_records: u64,
     pub decoded: u64,
     pub undecoded: BTreeMap<String, u64>,
@@ -153,6 +154,7 @@ pub struct Stats {
 #[derive(Debug, Deserialize)]
 pub struct Bytes {
     pub moved: u64,
+    pub gaps: u64,
     pub parsed: u64,
     pub skipped: u64,
     pub lost: u64,
@@ -162,6 +164,17 @@ impl Agent {
     /// Its process id.
     pub fn id(&self) -> u32 {
         self.process.id()
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: i32) {
+        self.process.signal(signal);
+    }
+
+    /// Waits until it ends by itself.
+    pub fn wait_for_end(&mut self) -> std::process::ExitStatus {
+        let status = self.process.wait(wait::DEADLINE);
+        status.unwrap_or_else(|| panic!("the agent does not end: {}", self.log()))
     }
 
     /// Spans so far.
@@ -211,7 +224,25 @@ impl Agent {
             let text = std::fs::read_to_string(path).unwrap();
             serde_json::from_str(&text).unwrap_or_else(|e| panic!("{e} in {text}"))
         });
+        if let Some(stats) = &stats {
+            balanced(stats);
+        }
         Finished { spans: Span::parse_all(&text), text, stats, log, took }
+    }
+}
+
+/// The books of every run balance, whatever was lost: what the kernel produced is what was read and what is counted
+/// as lost, records and bytes alike.
+fn balanced(stats: &Stats) {
+    assert_eq!(stats.kernel["records_submitted"], stats.records_read + stats.records_unread, "{stats:?}");
+    let undecoded: u64 = stats.undecoded.values().sum();
+    assert_eq!(stats.decoded + undecoded, stats.records_read + stats.shell_records, "{stats:?}");
+    let bytes = &stats.bytes;
+    assert_eq!(bytes.moved + bytes.gaps, bytes.parsed + bytes.skipped + bytes.lost, "{stats:?}");
+    for (name, sink) in &stats.sinks {
+        let settled = sink["exported"] + sink["dropped_full"] + sink["dropped_stop"] + sink["rejected"];
+        assert_eq!(sink["submitted"], settled, "{name}: {stats:?}");
+        assert_eq!(sink["submitted"], stats.spans, "{name}: {stats:?}");
     }
 }
 

@@ -121,5 +121,8 @@ impl Span {
 
 /// Lines for failure messages.
 pub fn brief(spans: &[Span]) -> String {
-    spans.iter().map(|s| s.brief() + "\n").collect()
+    const SHOWN: usize = 40;
+    let more = spans.len().saturating_sub(SHOWN);
+    let lines: String = spans.iter().take(SHOWN).map(|s| s.brief() + "\n").collect();
+    if more > 0 { format!("{lines}and {more} more\n") } else { lines }
 }

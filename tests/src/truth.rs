@@ -23,6 +23,9 @@ pub struct Truth {
     /// Requests of one group were made one after the other; of different groups, at the same time.
     #[serde(default)]
     pub group: String,
+    /// The request's body has marks inside that the capture may miss: its size may be unknown, but not wrong.
+    #[serde(default)]
+    pub vague: bool,
 }
 
 impl Truth {

@@ -43,7 +43,11 @@ impl Core {
 
     /// Whether the configuration lets this connection be looked at.
     pub(super) fn wanted(&self, t: &Tuple) -> bool {
-        let either = |ports: &[u16]| ports.contains(&t.local.port()) || ports.contains(&t.remote.port());
+        self.wanted_ports(t.local.port(), t.remote.port())
+    }
+
+    pub(super) fn wanted_ports(&self, local: u16, remote: u16) -> bool {
+        let either = |ports: &[u16]| ports.contains(&local) || ports.contains(&remote);
         (self.config.ports.is_empty() || either(&self.config.ports)) && !either(&self.config.excluded_ports)
     }
 

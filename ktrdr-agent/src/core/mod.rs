@@ -3,6 +3,7 @@
 
 mod calls;
 mod config;
+mod lingering;
 #[cfg(test)]
 mod scenario;
 mod sockets;
@@ -25,6 +26,7 @@ use crate::trace::model::Span;
 use crate::trace::operations::Operations;
 use crate::trace::operations::body::FailureRule;
 use crate::trace::processes::Processes;
+use lingering::Lingering;
 
 /// What span builders may look at, borrowed from some of the core's fields.
 macro_rules! facts {
@@ -53,6 +55,7 @@ pub struct Core {
     agent_tgid: u32,
     own: BTreeSet<(SocketAddr, SocketAddr)>,
     own_connecting: BTreeSet<ConnId>,
+    lingering: Lingering,
     now: Ns,
     out: VecDeque<Output>,
     spans: Vec<Span>,
@@ -78,6 +81,7 @@ impl Core {
             agent_tgid: 0,
             own: BTreeSet::new(),
             own_connecting: BTreeSet::new(),
+            lingering: Lingering::default(),
             now: 0,
             out: VecDeque::new(),
             spans: Vec::new(),
@@ -171,6 +175,7 @@ impl Core {
         let ended = self.operations.finished(self.now);
         self.finish_operations(ended);
         self.settle_connects(self.now);
+        self.settle_lingering(self.now);
     }
 
     fn settle_connects(&mut self, now: Ns) {
@@ -186,6 +191,7 @@ impl Core {
 
     /// The stream ends: what is open is finished as it is.
     fn end(&mut self) {
+        self.settle_lingering(Ns::MAX);
         for id in self.engine.ids() {
             if let Some(outcome) = self.engine.closed(self.now, id, "agent_stopped") {
                 let (on, paired) = calls::digest(outcome);

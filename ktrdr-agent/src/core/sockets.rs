@@ -3,8 +3,9 @@
 use std::net::{Ipv6Addr, SocketAddr};
 
 use super::calls::digest;
+use super::lingering::Lingering;
 use super::{Core, Output, facts};
-use crate::event::{ConnectError, Ns, State, Task, Tuple, tcp};
+use crate::event::{ConnId, ConnectError, Ns, State, Task, Tuple, tcp};
 use crate::protocol::Role;
 use crate::trace::assembly::NewSpan;
 use crate::trace::connects::{Connecting, Failed};
@@ -53,15 +54,33 @@ impl Core {
                     110 => "connection_timeout",
                     _ => "connection_closed",
                 };
-                if let Some(outcome) = self.engine.closed(ts, s.conn, why) {
-                    let (on, paired) = digest(outcome);
-                    self.paired(s.conn, on, paired);
-                }
-                self.engine.forget(s.conn);
                 self.own.remove(&(s.tuple.local, s.tuple.remote));
-                self.out.push_back(Output::Forget(s.conn));
+                let open = || self.engine.get(s.conn).is_some_and(|c| c.pairing.open() > 0);
+                if Lingering::concerns(s) && open() {
+                    if let Some((at, conn)) = self.lingering.add(ts, s.conn) {
+                        self.closed(at, conn, "connection_closed");
+                    }
+                } else {
+                    self.closed(ts, s.conn, why);
+                }
             }
             _ => {}
+        }
+    }
+
+    fn closed(&mut self, ts: Ns, conn: ConnId, why: &'static str) {
+        if let Some(outcome) = self.engine.closed(ts, conn, why) {
+            let (on, paired) = digest(outcome);
+            self.paired(conn, on, paired);
+        }
+        self.engine.forget(conn);
+        self.out.push_back(Output::Forget(conn));
+    }
+
+    /// Closes what has waited for its reader long enough.
+    pub(super) fn settle_lingering(&mut self, now: Ns) {
+        while let Some((ts, conn)) = self.lingering.due(now) {
+            self.closed(ts, conn, "connection_closed");
         }
     }
 
@@ -73,6 +92,9 @@ impl Core {
     }
 
     pub(super) fn connect_error(&mut self, ts: Ns, task: Task, c: &ConnectError) {
+        if task.tgid == self.agent_tgid || !self.wanted_ports(0, c.remote.port()) {
+            return;
+        }
         let call = self.causality.call(task, ts);
         let connecting = Connecting { task, call, start: ts, remote: c.remote, netns: c.netns };
         let span = self.engine.next_span();

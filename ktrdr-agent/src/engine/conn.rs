@@ -141,6 +141,17 @@ impl Conn {
         [self.halves[0].counts, self.halves[1].counts]
     }
 
+    /// Bytes that wait for more: for the transfer before them, for the rest of a head, for a protocol.
+    pub fn in_hand(&self) -> u64 {
+        let kept: usize = match &self.state {
+            Protocol::Sniffing { kept, .. } => kept.iter().map(Vec::len).sum(),
+            Protocol::Parsing { .. } | Protocol::Opaque => 0,
+        };
+        let halves: u64 = self.halves.iter().map(Half::in_hand).sum();
+        let sequencers: u64 = self.sequencers.iter().map(Sequencer::in_hand).sum();
+        kept as u64 + halves + sequencers
+    }
+
     /// Whether a transfer is waiting for an earlier one.
     pub fn holding(&self) -> bool {
         self.sequencers.iter().any(Sequencer::holding)
@@ -217,6 +228,7 @@ impl Conn {
             self.eof(direction, ts, spans, effects);
         }
         self.pairing.close(Some(ts), why, &mut effects.paired);
+        self.halves[0].counts.lost += self.in_hand();
         self.state = Protocol::Opaque;
     }
 
@@ -243,6 +255,9 @@ impl Conn {
         spans: &mut dyn FnMut() -> SpanRef,
         effects: &mut Effects,
     ) {
+        if let Piece::Missing { len, lost: true, .. } = piece {
+            self.halves[index(direction)].counts.gaps += len;
+        }
         match &mut self.state {
             Protocol::Opaque => {
                 let counts = &mut self.halves[index(direction)].counts;
@@ -341,6 +356,8 @@ impl Conn {
                 kept[at].clear();
                 *attempts += 1;
                 if self.from_start || *attempts >= SNIFF_ATTEMPTS {
+                    // What the other direction kept will not be understood either.
+                    self.halves[1 - at].counts.lost += kept[1 - at].len() as u64;
                     self.state = Protocol::Opaque;
                     effects.opaque = true;
                 }

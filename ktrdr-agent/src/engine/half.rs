@@ -41,7 +41,7 @@ impl Boundary {
     }
 }
 
-/// What became of the bytes of one direction: `received = parsed + skipped + lost`, plus what is still in hand.
+/// What became of the bytes of one direction: `moved + gaps = parsed + skipped + lost`, plus what is still in hand.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ByteCounts {
     /// Consumed by a parser.
@@ -50,6 +50,9 @@ pub struct ByteCounts {
     pub skipped: u64,
     /// Gone without being understood (lost records, uncaptured bytes outside a body, no protocol).
     pub lost: u64,
+    /// Bytes whose record never came: seen by the hole they left in the sequence numbers. Skipped if they lay in a
+    /// body, lost otherwise.
+    pub gaps: u64,
 }
 
 /// Parsing state of one direction.
@@ -85,6 +88,11 @@ impl Half {
             }
             Piece::Missing { len, ts, task, .. } => self.missing(parser, side, len, ts, task, out),
         }
+    }
+
+    /// Bytes kept until more come.
+    pub fn in_hand(&self) -> u64 {
+        self.carry.len() as u64
     }
 
     /// The side will send no more.
@@ -240,9 +248,8 @@ impl Half {
 
     /// Passes `len` bytes of a body, of which `bytes` are at hand, and reports what its end completes.
     fn pass(&mut self, len: u64, bytes: &[u8], out: &mut Vec<Report>) {
-        if self.skip != u64::MAX {
-            self.skip -= len;
-        }
+        // Also from `u64::MAX`, a body up to the end of the stream: what is left then tells the parser its size.
+        self.skip -= len;
         self.counts.skipped += len;
         if let Some(sample) = &mut self.sample {
             let room = MAX_SAMPLE.saturating_sub(sample.len());

@@ -113,7 +113,9 @@ impl Engine {
             self.counts.bytes.parsed += half.parsed;
             self.counts.bytes.skipped += half.skipped;
             self.counts.bytes.lost += half.lost;
+            self.counts.bytes.gaps += half.gaps;
         }
+        self.counts.bytes.lost += conn.in_hand();
         self.counts.unpaired_responses += conn.pairing.unpaired_responses;
         self.counts.requests_given_up += conn.pairing.given_up;
         self.holding.remove(&conn.id);
@@ -143,7 +145,6 @@ impl Engine {
         d: &Data<'_>,
         role: &dyn Fn(&Tuple) -> Option<Role>,
     ) -> Option<Outcome<'_>> {
-        self.counts.moved += u64::from(d.len);
         let settings = self.settings;
         let mut next_span = self.next_span;
         let id = d.conn;
@@ -157,6 +158,7 @@ impl Engine {
             }
             conn.holding()
         };
+        self.counts.moved += u64::from(d.len);
         let conn = self.conns.get_mut(&id)?;
         let mut effects = Effects::default();
         conn.data(

@@ -113,6 +113,11 @@ impl Sequencer {
         }
     }
 
+    /// Bytes moved by transfers that wait for an earlier one.
+    pub fn in_hand(&self) -> u64 {
+        self.held.iter().map(|h| u64::from(h.len)).sum()
+    }
+
     /// Whether transfers are waiting for an earlier one.
     pub fn holding(&self) -> bool {
         !self.held.is_empty()

@@ -126,10 +126,16 @@ pub mod tcp {
     pub const SYN_SENT: u8 = 2;
     /// `TCP_SYN_RECV`.
     pub const SYN_RECV: u8 = 3;
+    /// `TCP_FIN_WAIT1`.
+    pub const FIN_WAIT1: u8 = 4;
+    /// `TCP_FIN_WAIT2`.
+    pub const FIN_WAIT2: u8 = 5;
     /// `TCP_CLOSE`.
     pub const CLOSE: u8 = 7;
     /// `TCP_LISTEN`.
     pub const LISTEN: u8 = 10;
+    /// `TCP_CLOSING`.
+    pub const CLOSING: u8 = 11;
 }
 
 /// A TCP socket changed its state.

@@ -257,6 +257,9 @@ impl Live {
         self.kernel.detach();
         let until = Instant::now() + DRAIN;
         while self.turn(Duration::ZERO)? > 0 && Instant::now() < until {}
+        // What is left after that is too much to be understood in time: it is counted.
+        let mut unread = 0;
+        while self.kernel.poll(Duration::ZERO, &mut |_| unread += 1)? > 0 {}
         self.housekeeping()?;
         self.fact(&ShellEvent::End)?;
         self.outputs()?;
@@ -264,7 +267,8 @@ impl Live {
             ready_ms: u64::try_from(ready.as_millis()).unwrap_or(u64::MAX),
             kernel: self.kernel.counters()?,
             program_runs_missed: self.misses,
-            records_read: self.kernel.records_read(),
+            records_read: self.kernel.records_read() - unread,
+            records_unread: unread,
             shell_records: self.stream.shell_records,
         };
         drop(self.kernel);

@@ -11,8 +11,8 @@ use crate::core::CoreCounts;
 use crate::export::Books;
 use crate::kernel::CounterValues;
 
-/// The books of a run that ended. `read + shell_records = decoded + undecoded`, and what the kernel produced is
-/// `read` plus its counted losses.
+/// The books of a run that ended. `submitted = read + unread`, `read + shell_records = decoded + undecoded`, and what
+/// the kernel produced is `submitted` plus its counted losses.
 #[derive(Debug, Serialize)]
 pub struct Stats {
     /// From start to observing, in milliseconds.
@@ -23,13 +23,15 @@ pub struct Stats {
     pub program_runs_missed: u64,
     /// Records read from the ring.
     pub records_read: u64,
+    /// Records given up at the end, because reading them would have taken too long.
+    pub records_unread: u64,
     /// Records that the shell put into the stream.
     pub shell_records: u64,
     /// Records decoded.
     pub decoded: u64,
     /// Records refused by the decoder, by reason.
     pub undecoded: BTreeMap<String, u64>,
-    /// Bytes of followed connections: `moved = parsed + skipped + lost`.
+    /// Bytes of followed connections: `moved + gaps = parsed + skipped + lost`.
     pub bytes: Bytes,
     /// Transfers on connections whose addresses nobody told.
     pub transfers_without_address: u64,
@@ -56,6 +58,8 @@ pub struct Stats {
 pub struct Bytes {
     /// Moved by recorded transfers.
     pub moved: u64,
+    /// Of records that never came.
+    pub gaps: u64,
     /// Consumed by a parser.
     pub parsed: u64,
     /// Passed as bodies, captured or not.
@@ -85,6 +89,8 @@ pub struct Run {
     pub program_runs_missed: u64,
     /// Records read from the ring.
     pub records_read: u64,
+    /// Records given up at the end, because reading them would have taken too long.
+    pub records_unread: u64,
     /// Records that the shell put into the stream.
     pub shell_records: u64,
 }
@@ -98,11 +104,13 @@ impl Stats {
             kernel: Counter::ALL.iter().map(|c| (c.name(), run.kernel[*c as usize])).collect(),
             program_runs_missed: run.program_runs_missed,
             records_read: run.records_read,
+            records_unread: run.records_unread,
             shell_records: run.shell_records,
             decoded: core.decoded,
             undecoded: core.undecoded.iter().map(|(why, n)| (format!("{why:?}"), *n)).collect(),
             bytes: Bytes {
                 moved: engine.moved,
+                gaps: engine.bytes.gaps,
                 parsed: engine.bytes.parsed,
                 skipped: engine.bytes.skipped,
                 lost: engine.bytes.lost,
@@ -136,6 +144,9 @@ impl Stats {
     pub fn report(&self) {
         let submitted = self.kernel.get(Counter::Submitted.name()).copied().unwrap_or(0);
         tracing::info!("{} of {submitted} records read, {} spans", self.records_read, self.spans);
+        if self.records_unread > 0 {
+            tracing::warn!("{} records were given up, so as to end in time", self.records_unread);
+        }
         let refused: u64 = self.undecoded.values().sum();
         if refused > 0 {
             tracing::warn!("{refused} records were not understood: {:?}", self.undecoded);

@@ -2,4 +2,12 @@
 //! Needs root; says so and passes where it is missing (on CI it fails), and fails for any other reason.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, also in its helpers")]
 
+mod books;
+mod command_line;
+mod connects;
+mod hostile;
+mod large;
 mod libraries;
+mod messages;
+mod proxies;
+mod recordings;

@@ -1,0 +1,131 @@
+//! nginx: static files (sendfile, without a buffer to look into) and as a proxy (a server and a client at once).
+
+use std::process::Command;
+
+use ktrdr_tests::agent::{Options, can_observe};
+use ktrdr_tests::compare;
+use ktrdr_tests::net::free_port;
+use ktrdr_tests::process::{output, program, python_program, run};
+use ktrdr_tests::servers::{Server, nginx};
+use ktrdr_tests::span::{Span, brief};
+use ktrdr_tests::truth::Truth;
+
+const SIZES: [usize; 5] = [0, 1, 1000, 100_000, 3_000_000];
+
+/// Files of these sizes, with a plan that fetches them.
+fn files(dir: &std::path::Path) -> String {
+    let mut plan = Vec::new();
+    for library in ["httpx", "httpx-async", "requests", "aiohttp", "http.client", "fetch", "node"] {
+        for (n, size) in SIZES.iter().enumerate() {
+            let file = dir.join(format!("files/c/{library}/{n}"));
+            std::fs::create_dir_all(&file).unwrap();
+            std::fs::write(file.join("file"), vec![b'f'; *size]).unwrap();
+        }
+    }
+    for _ in SIZES {
+        plan.push(serde_json::json!({"method": "GET", "path": "file"}));
+    }
+    // One that is not there, and one whose body is not wanted.
+    plan.push(serde_json::json!({"method": "GET", "path": "missing"}));
+    let text = serde_json::to_string(&plan).unwrap();
+    let path = dir.join("files-plan.json");
+    std::fs::write(&path, text).unwrap();
+    path.to_string_lossy().into_owned()
+}
+
+#[test]
+fn static_files_of_nginx() {
+    if !can_observe() {
+        return;
+    }
+    for hook in ["socket", "syscall"] {
+        let dir = tempfile::tempdir().unwrap();
+        let plan = files(dir.path());
+        let port = free_port();
+        let _nginx = nginx(port, &dir.path().join("files"), None, dir.path());
+        let agent = Options::ports(&[port]).args(&["--hook", hook]).start();
+        let base = format!("http://127.0.0.1:{port}");
+        let libraries = "httpx,httpx-async,requests,aiohttp,http.client";
+        let mut said = run(python_program("clients.py").args([&base, libraries, &plan]));
+        said += &run(Command::new("node").arg(program("node_client.js")).args([&base, &plan]));
+        let truths = Truth::parse_all(&said);
+        assert_eq!(truths.len(), 7 * 6);
+        agent.wait_for_spans(truths.len() * 2);
+        let finished = agent.stop();
+        compare::same(&truths, &finished.spans);
+        // What went out by sendfile was counted and not seen, and its span says so.
+        let big = |s: &&Span| s.is_server() && s.response_size() == Some(3_000_000);
+        for span in finished.spans.iter().filter(big) {
+            assert_eq!(
+                span.attributes.get("ktrdr.capture.no_buffer"),
+                Some(&true.into()),
+                "{}",
+                span.brief()
+            );
+        }
+        assert_eq!(finished.spans.iter().filter(big).count(), 7);
+    }
+}
+
+#[test]
+fn a_proxy_is_a_server_and_a_client() {
+    if !can_observe() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let (port, upstream) = (free_port(), free_port());
+    let _server = Server::UvicornH11.start(upstream, dir.path());
+    let _nginx = nginx(port, dir.path(), Some(upstream), dir.path());
+    let agent = Options::ports(&[port, upstream]).start();
+    let base = format!("http://127.0.0.1:{port}");
+    let mut said = run(python_program("clients.py").args([&base, "httpx,requests"]));
+    said += &run(python_program("curl_client.py").arg(&base));
+    let truths = Truth::parse_all(&said);
+    agent.wait_for_spans(truths.len() * 4);
+    let finished = agent.stop();
+    assert_eq!(finished.spans.len(), truths.len() * 4, "{}", brief(&finished.spans));
+    // Before the proxy it is the same as without one.
+    let (outer, inner): (Vec<Span>, Vec<Span>) =
+        finished.spans.into_iter().partition(|s| s.int("server.port") == Some(port.into()));
+    compare::same(&truths, &outer);
+    assert_eq!(inner.len(), truths.len() * 2, "{}", brief(&inner));
+    for truth in &truths {
+        let of = |kind: &str| inner.iter().find(|s| s.kind == kind && s.path() == Some(&truth.path));
+        let (Some(client), Some(server)) = (of("client"), of("server")) else {
+            panic!("{} behind the proxy in\n{}", truth.path, brief(&inner));
+        };
+        for span in [client, server] {
+            assert_eq!(span.status_code(), Some(truth.status), "{}", span.brief());
+            // nginx passes a chunked body on in its own chunks, which arrive in transfers longer than the capture:
+            // its size may be unknown, but not wrong.
+            let known = span.attributes.contains_key("http.request.body.size");
+            assert!(known || truth.path.ends_with("/9/echo") || truth.sent == 0, "{}", span.brief());
+            assert!(!known || span.request_size() == truth.sent, "{}", span.brief());
+            assert_eq!(span.response_size(), Some(truth.received), "{}", span.brief());
+        }
+        assert_eq!(server.parent_span_id.as_ref(), Some(&client.span_id), "{}", server.brief());
+    }
+}
+
+#[test]
+fn a_proxy_whose_service_is_down_says_which() {
+    if !can_observe() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let (port, upstream) = (free_port(), free_port());
+    let _nginx = nginx(port, dir.path(), Some(upstream), dir.path());
+    let agent = Options::ports(&[port, upstream]).start();
+    let url = format!("http://127.0.0.1:{port}/c/down");
+    let said = output(Command::new("curl").args(["-s", "-o", "/dev/null", "-w", "%{http_code}", &url]));
+    assert_eq!(said.stdout, b"502");
+    agent.wait_for_spans(3);
+    let finished = agent.stop();
+    assert_eq!(finished.spans.len(), 3, "{}", brief(&finished.spans));
+    let server = finished.spans.iter().find(|s| s.is_server()).unwrap();
+    assert_eq!((server.status_code(), server.text("error.type")), (Some(502), Some("502")));
+    let refused = finished.spans.iter().find(|s| s.name.starts_with("connect")).unwrap();
+    assert_eq!(refused.text("error.type"), Some("connection_refused"));
+    // nginx serves many at once on one thread: with one request under way there is no doubt whose it is.
+    assert_eq!(refused.parent_span_id.as_ref(), Some(&server.span_id), "{}", brief(&finished.spans));
+}
