@@ -41,7 +41,6 @@ fn what_is_no_http_makes_no_span() {
         let others: &[(&[u8], &[u8])] = &[
             (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", b"\x15\x03\x03\x00\x02\x02\x28"),
             (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0", b"\0\0\0\x04\0\0\0\0\0"),
-            (b"API\0\0\0\0\x09v157..178", b"\0\0\0\x1a178\x0020261122 09:00:00 UTC\0"),
             (b"*1\r\n$4\r\nPING\r\n", b"+PONG\r\n"),
             (b"SSH-2.0-x\r\n", b"SSH-2.0-y\r\n"),
             (b"GET", b"x"),
