@@ -57,7 +57,9 @@ pub fn run(args: &Explain, settings: &Settings) -> anyhow::Result<ExitCode> {
             if !why.suggestions.is_empty() {
                 eprintln!("did you mean: {}", why.suggestions.join(", "));
             }
-            eprintln!("`ktrdr-agent explain --list` shows what there is");
+            if why.known {
+                eprintln!("`ktrdr-agent explain --list` shows what there is");
+            }
             Ok(ExitCode::FAILURE)
         }
     }
@@ -70,16 +72,28 @@ enum Answer {
 }
 
 /// There is no answer, and why.
-type Nothing = crate::store::NotFound;
+struct Nothing {
+    message: String,
+    suggestions: Vec<String>,
+    /// Somebody was there who knows what there is.
+    known: bool,
+}
+
+impl Nothing {
+    fn unreachable(message: String) -> Self {
+        Self { message, suggestions: Vec::new(), known: false }
+    }
+}
 
 fn from_store(store: &dyn Answers, query: &str) -> Result<Answer, Nothing> {
-    store.explain(query).map(|r| Answer::Report(Box::new(r)))
+    let answer = store.explain(query).map(|r| Answer::Report(Box::new(r)));
+    answer.map_err(|e| Nothing { message: e.message, suggestions: e.suggestions, known: true })
 }
 
 fn from_agent(args: &Explain, settings: &Settings, query: String) -> Result<Answer, Nothing> {
     let Some(socket) = args.socket.clone().or_else(|| settings.explain.socket.clone()) else {
         let message = "the settings name no socket (explain.socket): give --socket or --file".to_owned();
-        return Err(Nothing { message, suggestions: Vec::new() });
+        return Err(Nothing::unreachable(message));
     };
     let request = |op: &str, query, limit| Request { v: VERSION, op: op.to_owned(), query, limit };
     let answer = if args.list {
@@ -88,8 +102,8 @@ fn from_agent(args: &Explain, settings: &Settings, query: String) -> Result<Answ
         ask(&socket, &request("explain", Some(query), None)).map(|r| Answer::Report(Box::new(r)))
     };
     answer.map_err(|e| match e {
-        AskError::Refused { message, suggestions, .. } => Nothing { message, suggestions },
-        other => Nothing { message: other.to_string(), suggestions: Vec::new() },
+        AskError::Refused { message, suggestions, .. } => Nothing { message, suggestions, known: true },
+        other => Nothing::unreachable(other.to_string()),
     })
 }
 

@@ -58,7 +58,8 @@ fn for_cause(finding: &Finding<'_>, tree: &Tree<'_>, hints: &mut Vec<String>) {
             }
         }
         Kind::WorkerBusy => {
-            let api = |s: &&&Span| view::text(s, "peer.service") == Some(&span.resource.service);
+            let asker = tree.client_end(finding.last()).map_or(span, |c| tree.spans[c]);
+            let api = |s: &&&Span| view::text(s, "peer.service") == Some(&asker.resource.service);
             let port = tree.spans.iter().find(api).and_then(|s| view::port(s)).unwrap_or(8000);
             hints.push(format!("curl -s localhost:{port}/api/v1/workers   # who is busy with what"));
             hints.push("start another worker of this kind, or wait until one is free".to_owned());
@@ -88,6 +89,8 @@ fn refused(span: &Span, port: Option<i64>, here: bool, hints: &mut Vec<String>) 
         let whole = !command.contains('…') && command.len() <= 200;
         let command = if whole { format!(": `{command}`") } else { String::new() };
         hints.push(format!("start {} again{command}", view::text(span, "peer.service").unwrap_or("it")));
+    } else if let (Some(service), None) = (view::text(span, "peer.service"), state) {
+        hints.push(format!("start {service} again if it has ended; its log says why it did"));
     } else if let Some(service) = view::text(span, "peer.service").filter(|_| state != Some("listening")) {
         hints.push(format!("start {service}, or correct the address it is called at"));
     }

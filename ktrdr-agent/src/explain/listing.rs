@@ -37,7 +37,7 @@ pub struct ListRow {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub operation_type: Option<String>,
     /// Equal failures in traces of their own, this one included; the others are older.
-    #[serde(default = "super::report::one", skip_serializing_if = "super::report::is_one")]
+    #[serde(default = "super::schema::one", skip_serializing_if = "super::schema::is_one")]
     pub count: u32,
     /// Verdict.
     pub kind: Kind,

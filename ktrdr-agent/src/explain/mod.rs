@@ -28,6 +28,7 @@ pub mod parse;
 mod place;
 mod recovery;
 pub mod report;
+pub mod schema;
 mod sentence;
 pub mod show;
 mod slow;
@@ -48,7 +49,7 @@ use std::sync::Arc;
 use crate::trace::model::Span;
 pub use knowledge::operation_ids;
 pub use listing::{ListRow, Listing, SCHEMA as LIST_SCHEMA};
-pub use report::Report;
+pub use schema::Report;
 pub use symptom::{Kind, kind_of};
 
 /// Spans considered at most: an operation polled every 0.3 s for an hour has 48,000. Of more, the failed ones and

@@ -31,7 +31,7 @@ pub fn of_cause(tree: &Tree<'_>, finding: &Finding<'_>) -> String {
     others.dedup();
     others.retain(|peer| view::peer(span).as_ref() != Some(peer));
     if !others.is_empty() {
-        text.push_str(&format!("; so did {}", others.join(", ")));
+        text.push_str(&format!("; the same for {}", others.join(", ")));
     }
     if let Some(m) = finding.meanwhile {
         let call = tree.spans[m];

@@ -269,7 +269,7 @@ fn stuck_and_failed_operations() {
     let case = Case { operation: Some(id.to_owned()), nearby: other.arcs(), ..b.case() };
     let r = explain(&case);
     verdict(&r, Kind::Refused, far);
-    says(&r, &["ktrdr-training-worker-2 at 127.0.0.1:5006", "so did ktrdr-training-worker-1:5005"]);
+    says(&r, &["ktrdr-training-worker-2 at 127.0.0.1:5006", "; the same for ktrdr-training-worker-1:5005"]);
     assert_eq!(r.timeline.iter().filter(|row| row.cause).count(), 2);
     assert_eq!(r.verdict.confidence, "inferred");
     assert_eq!(words(&r), ["calls ktrdr-api failed", "at that time ktrdr-api refused"]);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::cause::Analysis;
-use super::report::Row;
+use super::schema::Row;
 use super::tree::{Edge, Tree};
 use super::view;
 use crate::trace::model::{Span, SpanKind};

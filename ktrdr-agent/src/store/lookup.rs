@@ -17,6 +17,8 @@ pub const MAX_ROWS: usize = 50;
 const MAX_TRIES: usize = 64;
 /// Shortest beginning of a trace id that is understood.
 const MIN_PREFIX: usize = 6;
+/// Shortest part of a path that is looked for, bytes.
+const MIN_PART: usize = 3;
 /// Suggestions at most.
 const MAX_SUGGESTIONS: usize = 5;
 
@@ -131,6 +133,9 @@ impl Inner {
             [one] => return Ok(Subject::Operation(one.clone())),
             _ if query.len() < MIN_PREFIX => {}
             _ => return Err(ambiguous(query, part)),
+        }
+        if query.len() < MIN_PART {
+            return Err(self.not_found(format!("`{query}` is too short to be looked for"), query));
         }
         let traces: Vec<TraceId> = self
             .traces

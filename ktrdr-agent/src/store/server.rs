@@ -25,7 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
     /// Somebody answers there.
-    #[error("another agent answers at {0}")]
+    #[error("another agent answers at {0} (give this one its own with the setting explain.socket)")]
     Taken(PathBuf),
     /// There is a file that is no socket.
     #[error("{0} exists and is not a socket")]
@@ -132,7 +132,9 @@ fn accept(listener: &UnixListener, wake: &OwnedFd, answers: &Arc<dyn Answers>) {
             Err(e) => {
                 // Out of descriptors: the queue stays, and turning at full speed would not help.
                 tracing::debug!("explain: accept: {e}");
-                std::thread::sleep(Duration::from_millis(100));
+                if wait_woken(wake, 100) {
+                    return;
+                }
                 continue;
             }
         };
@@ -152,6 +154,13 @@ fn accept(listener: &UnixListener, wake: &OwnedFd, answers: &Arc<dyn Answers>) {
             clients.fetch_sub(1, Ordering::AcqRel);
         }
     }
+}
+
+/// Waits for the end, at most so many milliseconds.
+fn wait_woken(wake: &OwnedFd, ms: i64) -> bool {
+    let limit = rustix::event::Timespec { tv_sec: 0, tv_nsec: ms * 1_000_000 };
+    let mut fds = [PollFd::new(wake, PollFlags::IN)];
+    poll(&mut fds, Some(&limit)).is_ok_and(|n| n > 0)
 }
 
 /// Counts the client out, whatever happened to it.

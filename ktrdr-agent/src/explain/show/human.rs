@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::Style;
-use crate::explain::report::{Report, Row, Step};
+use crate::explain::schema::{Report, Row, Step};
 use crate::explain::{Kind, Listing};
 use crate::export::console::human::text::{clean, duration, fit, width, wrap};
 use crate::export::time::{Utc, parse_rfc3339};
