@@ -138,8 +138,11 @@ fn no_response(s: &mut Span, why: &'static str, on: &OnConn, facts: &Facts<'_>) 
                 "cancelled" => format!("{me} gave up and cancelled the request"),
                 _ => format!("{me} gave up and closed the connection"),
             };
-            let kind = if why == "connection_closed" { "timeout" } else { why };
+            let kind = if matches!(why, "connection_closed" | "cancelled") { "timeout" } else { why };
             (kind, format!("{me} got no response from {peer} at {}: {what} after {after}", on.tuple.remote))
+        }
+        (Role::Server, "cancelled") => {
+            ("cancelled", format!("{me} did not answer {}: it gave up after {after}", on.tuple.remote))
         }
         (Role::Server, why) => {
             (why, format!("{me} did not answer {}: the connection ended after {after}", on.tuple.remote))

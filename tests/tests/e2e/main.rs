@@ -5,6 +5,7 @@
 mod books;
 mod command_line;
 mod connects;
+mod gateway;
 mod hostile;
 mod large;
 mod libraries;

@@ -21,6 +21,8 @@ mod frame;
 mod mask;
 mod open;
 mod parser;
+#[cfg(test)]
+mod recorded_tests;
 mod session;
 mod sniff;
 mod tables;
