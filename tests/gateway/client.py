@@ -20,7 +20,7 @@ def main():
     parser.add_argument("port", type=int)
     parser.add_argument("--client-id", type=int, default=7)
     parser.add_argument("calls", nargs="*")
-    options = parser.parse_args()
+    options = parser.parse_intermixed_args()
     logging.disable(logging.CRITICAL)
     lib = importlib.import_module(options.library)
     ib, errors = lib.IB(), []
