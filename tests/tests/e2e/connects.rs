@@ -25,7 +25,7 @@ fn attempt(how: &str, arguments: &[&str]) -> String {
     run(python_program("connect.py").arg(how).args(arguments))
 }
 
-fn refused<'a>(spans: &'a [Span], port: u16) -> &'a Span {
+fn refused(spans: &[Span], port: u16) -> &Span {
     let found: Vec<&Span> = spans.iter().filter(|s| s.int("server.port") == Some(port.into())).collect();
     assert_eq!(found.len(), 1, "spans of port {port} in\n{}", brief(spans));
     let span = found[0];
