@@ -1,4 +1,4 @@
-//! Facts about others: how operation ids look, what gateway codes mean, how HTTP statuses are called.
+//! Facts about others: how operation ids look, how HTTP statuses are called.
 
 /// Longest id: KTRDR's have at most 60 characters.
 const MAX_ID: usize = 84;
@@ -39,36 +39,6 @@ pub fn operation_type(id: &str) -> Option<&str> {
         at += part.len() + 1;
     }
     None
-}
-
-/// Plain meaning of an error code of the IB gateway
-/// (<https://interactivebrokers.github.io/tws-api/message_codes.html>).
-pub const fn gateway_code(code: i64) -> Option<&'static str> {
-    Some(match code {
-        100 => "too many messages per second",
-        162 => {
-            "historical data refused: no data for this query, no permission, or too many requests (pacing)"
-        }
-        200 => "no such contract: symbol, exchange or currency is wrong",
-        320..=322 => "the gateway could not process the request",
-        326 => "another client is connected with this client id",
-        354 => "no market data subscription for this contract",
-        366 => "no historical data query has this id",
-        420 => "too many requests (pacing)",
-        502 => "the gateway cannot be reached: not running, or API connections are not enabled in it",
-        504 => "not connected to the gateway",
-        507 => "the gateway closed the connection, mostly because the client id is in use",
-        1100 => "the gateway lost its connection to IB's servers",
-        1101 => "the gateway is connected to IB's servers again; data subscriptions are lost",
-        1102 => "the gateway is connected to IB's servers again",
-        1300 => "the gateway changed its port",
-        2103 => "a market data farm is disconnected",
-        2105 => "a historical data farm is disconnected",
-        2110 => "the gateway has no connection to IB's servers",
-        10090 => "part of the market data is not subscribed to",
-        10197 => "no market data while a competing live session is open",
-        _ => return None,
-    })
 }
 
 /// Reason phrase of an HTTP error status (RFC 9110).

@@ -13,7 +13,7 @@ pub fn of_cause(tree: &Tree<'_>, finding: &Finding<'_>) -> String {
     let mut text = match finding.kind {
         Kind::HttpError => http(tree, finding, span),
         Kind::BusinessError => business(tree, finding, span),
-        Kind::GatewayError => gateway(span),
+        Kind::GatewayError => gateway(tree, finding, span),
         Kind::WorkerBusy => busy(tree, finding),
         Kind::WorkerLost => {
             format!("{} was lost while it had work: {}", whom(tree, finding, span), told(tree, finding, span))
@@ -132,20 +132,15 @@ fn stuck(span: &Span) -> String {
     format!("the {kind} operation {at}: no progress in the last {still}{disagreement}")
 }
 
-fn gateway(span: &Span) -> String {
+fn gateway(tree: &Tree<'_>, finding: &Finding<'_>, span: &Span) -> String {
     let what = view::what(span);
     let Some(code) = view::int(span, "ib.error.code") else {
         return view::message(span).unwrap_or("the IB gateway reported an error").to_owned();
     };
-    let text = view::text(span, "ib.error.message")
-        .or_else(|| view::text(span, "ib.error.text"))
-        .or_else(|| view::message(span))
-        .unwrap_or("no text");
-    let meaning = knowledge::gateway_code(code).map(|m| format!(" ({m})")).unwrap_or_default();
-    format!(
-        "the IB gateway answered {what} from {} with error {code}: {text}{meaning}",
-        span.resource.service
-    )
+    let text = view::text(span, "ib.error.message").or_else(|| view::message(span)).unwrap_or("no text");
+    let meaning = view::text(span, "ib.error.meaning").map(|m| format!(" ({m})")).unwrap_or_default();
+    let asker = asker(tree, finding.last()).unwrap_or_else(|| "a client".to_owned());
+    format!("the IB gateway answered {what} from {asker} with error {code}: {text}{meaning}")
 }
 
 /// All that were asked, in order, each once.

@@ -175,20 +175,30 @@ fn a_failure_inside_200_has_its_message_unless_something_below_explains_it() {
 fn a_gateway_error_is_told_with_its_meaning() {
     let mut b = Build::default();
     let ib = b.call(0, API.0, IB, "POST /data/historical", (5, 300), 200);
-    let id = b.span(ib, SpanKind::Client, IB.0, "IB reqHistoricalData AAPL STK 1 day", (10, 200));
-    b.fail(
-        id,
-        "gateway_error",
-        "Historical Market Data Service error message:API historical data query cancelled",
-    );
-    b.set(id, "ib.error.code", 162_i64).set(id, "peer.service", "ib-gateway").set(
-        id,
-        "server.port",
-        4002_i64,
-    );
+    let text = "Historical Market Data Service error message:API historical data query cancelled";
+    let client = b.span(ib, SpanKind::Client, IB.0, "IB reqHistoricalData AAPL STK 1 day", (10, 200));
+    let server =
+        b.span(client, SpanKind::Server, GATEWAY.0, "IB reqHistoricalData AAPL STK 1 day", (11, 199));
+    for id in [client, server] {
+        b.fail(id, "162", text).set(id, "ib.error.code", 162_i64).set(id, "ib.error.message", text);
+        b.set(id, "ib.error.meaning", "no data, no permission, or too many requests (pacing)");
+    }
+    b.set(client, "peer.service", "ib-gateway").set(client, "server.port", 4002_i64);
     let r = explained(&b);
-    verdict(&r, Kind::GatewayError, id);
-    says(&r, &["error 162", "pacing", "IB reqHistoricalData AAPL"]);
+    verdict(&r, Kind::GatewayError, server);
+    says(
+        &r,
+        &[
+            "IB reqHistoricalData AAPL STK 1 day from ktrdr-ib-host-service",
+            "error 162: Historical",
+            "pacing",
+        ],
+    );
+    // Mostly the gateway itself is not observed.
+    b.spans.pop();
+    let r = explained(&b);
+    verdict(&r, Kind::GatewayError, client);
+    says(&r, &["from ktrdr-ib-host-service with error 162"]);
 }
 
 #[test]
