@@ -29,6 +29,22 @@ pub fn name_lost_workers(tree: &Tree<'_>, symptoms: &mut [Option<Kind>]) {
     }
 }
 
+/// How the process behind a peer ended, if somebody who was refused there later got to know: "pid 4711 was killed by
+/// SIGKILL".
+pub fn fate(case: &Case, tree: &Tree<'_>, lost: &Span) -> Option<String> {
+    let ended = |s: &&Span| {
+        s.start_wall_ns() >= lost.start_wall_ns()
+            && view::port(s) == view::port(lost)
+            && view::peer_name(s) == view::peer_name(lost)
+    };
+    let here = tree.spans.iter().copied();
+    let mut later = here.chain(case.nearby.iter().map(|s| &**s)).filter(ended);
+    later.find_map(|s| {
+        let pid = view::int(s, "ktrdr.listener.pid")?;
+        Some(format!("pid {pid} {}", view::text(s, "ktrdr.listener.exit")?))
+    })
+}
+
 /// The service that owed the answer.
 pub fn callee<'a>(tree: &Tree<'a>, i: usize) -> Option<&'a str> {
     let span = tree.spans[i];
@@ -78,11 +94,13 @@ pub fn troubles<'a>(case: &'a Case, tree: &Tree<'a>) -> Vec<&'a Span> {
         .map(|s| s.resource.service.as_str())
         .collect();
     let kind = knowledge::operation_type(id);
+    let end = tree.spans.iter().map(|s| s.end_wall_ns()).max().unwrap_or_default();
     let candidates: Vec<&Span> = case
         .nearby
         .iter()
         .map(|s| &**s)
         .filter(|s| services.contains(s.resource.service.as_str()) && fits(kind, s))
+        .filter(|s| s.start_wall_ns() <= end)
         // Health checks go to everyone, all the time.
         .filter(|s| view::path(s).is_none_or(|p| !p.ends_with("/health")))
         .filter(|s| symptom::kind_of(s).is_some_and(|k| k.rank() <= Kind::TimedOut.rank()))

@@ -23,7 +23,8 @@ const MAX_CHAIN: usize = 14;
 
 /// Builds the report and makes it fit.
 pub fn make(case: &Case, tree: &Tree<'_>, analysis: &Analysis<'_>) -> Report {
-    let causes: Vec<Cause> = analysis.findings.iter().take(MAX_CAUSES).map(|f| cause(tree, f)).collect();
+    let causes: Vec<Cause> =
+        analysis.findings.iter().take(MAX_CAUSES).map(|f| cause(case, tree, f)).collect();
     let verdict = causes.first().cloned().unwrap_or_else(|| success(case, tree, analysis));
     let (rows, hidden) = timeline::rows(tree, analysis);
     let start = tree.spans.iter().map(|s| s.start_wall_ns()).min().unwrap_or_default();
@@ -56,11 +57,11 @@ pub fn make(case: &Case, tree: &Tree<'_>, analysis: &Analysis<'_>) -> Report {
     report
 }
 
-fn cause(tree: &Tree<'_>, finding: &Finding<'_>) -> Cause {
+fn cause(case: &Case, tree: &Tree<'_>, finding: &Finding<'_>) -> Cause {
     let span = finding.span(tree);
     Cause {
         kind: finding.kind,
-        sentence: sentence::of_cause(tree, finding),
+        sentence: sentence::of_cause(case, tree, finding),
         confidence: certainty(finding.inferred),
         service: Some(span.resource.service.clone()),
         peer: view::peer(span),

@@ -3,12 +3,12 @@
 use super::cause::{Analysis, Finding};
 use super::symptom::Kind;
 use super::tree::Tree;
-use super::{Case, gaps, knowledge, slow, view};
+use super::{Case, gaps, knowledge, place, slow, view};
 use crate::export::console::human::text::duration;
 use crate::trace::model::{Span, SpanKind, Value};
 
 /// About a cause.
-pub fn of_cause(tree: &Tree<'_>, finding: &Finding<'_>) -> String {
+pub fn of_cause(case: &Case, tree: &Tree<'_>, finding: &Finding<'_>) -> String {
     let span = finding.span(tree);
     let mut text = match finding.kind {
         Kind::HttpError => http(tree, finding, span),
@@ -16,7 +16,11 @@ pub fn of_cause(tree: &Tree<'_>, finding: &Finding<'_>) -> String {
         Kind::GatewayError => gateway(tree, finding, span),
         Kind::WorkerBusy => busy(tree, finding),
         Kind::WorkerLost => {
-            format!("{} was lost while it had work: {}", whom(tree, finding, span), told(tree, finding, span))
+            let told = told(tree, finding, span);
+            // A refused connect says it itself.
+            let fate = place::fate(case, tree, span).filter(|f| !told.contains(f.as_str()));
+            let fate = fate.filter(|_| !view::is_connect(span)).map(|f| format!("; {f}")).unwrap_or_default();
+            format!("{} was lost while it had work: {told}{fate}", whom(tree, finding, span))
         }
         Kind::Stuck if view::is_operation(span) => stuck(span),
         _ => told(tree, finding, span),

@@ -247,6 +247,21 @@ fn a_worker_that_took_the_job_and_then_refuses_is_lost() {
     let r = explained(&b);
     verdict(&r, Kind::WorkerLost, refused);
     says(&r, &["ktrdr-training-worker-1:5005 was lost while it had work"]);
+
+    // Its connection broke first; what became of it is known from a refused health check later.
+    let mut b = Build::default();
+    let api = b.call(0, CLI, API, "POST /api/v1/trainings/start", (0, 60), 200);
+    b.call(api, API.0, WORKER1, START, (5, 10), 200);
+    let poll = b.call(0, CLI, API, "GET /api/v1/operations/{id}", (1000, 1040), 500);
+    let reset =
+        b.unanswered(poll, API.0, WORKER1, "GET /api/v1/operations/x", (1010, 1030), "connection_reset");
+    let mut other = Build::default();
+    other.next_trace().next_trace();
+    let check = other.refused(0, API.0, WORKER1, 9000, 1);
+    other.set(check, "ktrdr.listener.exit", "was killed by SIGKILL");
+    let r = explain(&Case { nearby: other.arcs(), ..b.case() });
+    verdict(&r, Kind::WorkerLost, reset);
+    says(&r, &["; pid 4711 was killed by SIGKILL"]);
 }
 
 #[test]

@@ -11,6 +11,9 @@ use crate::trace::model::{SpanKind, TraceId, Value};
 
 /// Failures without an origin that are looked at.
 const MAX_NEARBY: usize = 256;
+/// What happened a little later tells how a process that broke a connection ended: KTRDR's API checks the health of
+/// its workers every 10 s.
+const LATER_NS: u64 = 12_000_000_000;
 /// Rows of a listing at most.
 pub const MAX_ROWS: usize = 50;
 /// Traces looked at for the last error: most of those kept as errors are some.
@@ -221,7 +224,7 @@ impl Inner {
         services
             .extend(spans.iter().filter_map(|s| s.attributes.get("peer.service").and_then(Value::as_str)));
         let from = spans.iter().map(|s| s.start_wall_ns()).min().unwrap_or_default();
-        let to = spans.iter().map(|s| s.end_wall_ns()).max().unwrap_or_default();
+        let to = spans.iter().map(|s| s.end_wall_ns()).max().unwrap_or_default().saturating_add(LATER_NS);
         let mut found: Vec<Item> = self
             .traces
             .newest(Class::Error)
