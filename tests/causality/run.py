@@ -21,7 +21,6 @@ import tempfile
 import time
 
 HERE = pathlib.Path(__file__).parent
-APP_PORT, BACKEND_PORT = 7100, 7001
 FASTAPI = ["async", "gather", "own-client", "aiohttp", "sync", "to-thread", "executor", "background", "detached", "stream"]
 SERVERS = [
     ("fastapi", "asyncio", FASTAPI),
@@ -65,27 +64,28 @@ def spawn(*args, **kw):
 
 def observe(args, kind, loop, cases, directory):
     """Runs one server with all its cases under the agent; its spans."""
+    app_port, backend_port = free_port(), free_port()
     spans = directory / f"{kind}-{loop}.jsonl"
     log = directory / f"{kind}-{loop}.log"
-    ports = ["--port", str(APP_PORT), "--port", str(BACKEND_PORT)]
+    ports = ["--port", str(app_port), "--port", str(backend_port)]
     command = [args.agent, "run", "--console", "off", "--spans-out", str(spans), *ports]
     if args.record:
         command = [args.agent, "record", "--out", f"{args.record}-{kind}-{loop}.rec", *ports]
         spans = None
     started = []
-    app_command = (args.python or sys.executable, HERE / "app.py", kind, loop, APP_PORT, BACKEND_PORT)
+    app_command = (args.python or sys.executable, HERE / "app.py", kind, loop, app_port, backend_port)
 
     def app():
         started.append(subprocess.Popen([str(a) for a in app_command]))
-        wait_until(lambda: listening(APP_PORT), "the server")
+        wait_until(lambda: listening(app_port), "the server")
 
     def agent():
         started.append(subprocess.Popen(command, stderr=log.open("wb")))
         wait_until(lambda: b"ready" in log.read_bytes(), "the agent")
 
     try:
-        started.append(spawn(HERE / "backend.py", BACKEND_PORT))
-        wait_until(lambda: listening(BACKEND_PORT), "the backend")
+        started.append(spawn(HERE / "backend.py", backend_port))
+        wait_until(lambda: listening(backend_port), "the backend")
         if args.attach_late:
             app()
             agent()
@@ -95,7 +95,7 @@ def observe(args, kind, loop, cases, directory):
         for case in cases:
             for n in args.in_flight:
                 total = max(args.total, 2 * n)
-                subprocess.run([sys.executable, HERE / "load.py", str(APP_PORT), case, str(n), str(total)], check=True)
+                subprocess.run([sys.executable, HERE / "load.py", str(app_port), case, str(n), str(total)], check=True)
         # The background work of the last requests.
         time.sleep(0.5)
     finally:
@@ -104,6 +104,12 @@ def observe(args, kind, loop, cases, directory):
             stop(process, signal.SIGINT if "ktrdr-agent" in str(process.args[0]) else signal.SIGTERM)
     print("\n".join("  " + l for l in log.read_text().splitlines() if "python causality" in l), file=sys.stderr)
     return [] if spans is None else [json.loads(line) for line in spans.open()]
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
 
 
 def score(spans):

@@ -159,7 +159,7 @@ impl Core {
                     *self.counts.lost.entry(name).or_default() += n;
                 }
             }
-            ShellEvent::Python(p) => self.causality.python(p.tgid, p.exact),
+            ShellEvent::Python(p) => self.causality.python(p.tgid, p.exact, self.now),
             ShellEvent::End => self.end(),
         }
     }

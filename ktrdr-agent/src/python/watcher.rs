@@ -224,7 +224,7 @@ impl Watcher {
             exact: true,
             why: String::new(),
         };
-        self.status(status, actions);
+        // The status comes last: from then on all copies are seen.
         if let Some(tls) = process.tls(threads) {
             let value = PyProcess {
                 tls_offset: tls.offset,
@@ -232,11 +232,13 @@ impl Watcher {
                 entered_offset: tls.entered,
             };
             actions.push(Action::Process(process.tgid, value));
+            self.status(status, actions);
             return State::ByProcess;
         }
         if let Ok(threads) = process.resolve_threads() {
             self.resolved(threads, actions);
         }
+        self.status(status, actions);
         State::ByThread { process: Box::new(process), next: now.saturating_add(RESCAN_NS) }
     }
 

@@ -123,7 +123,7 @@ impl Causality {
 
     /// A server read the head of a request; `span` is its SERVER span.
     pub fn request_read(&mut self, task: Task, conn: ConnId, span: SpanRef, ts: Ns) {
-        let node = self.node_of(task);
+        let node = self.node_of(task, ts);
         let unshared = node.is_some_and(|n| self.tree.read(n, conn, ts));
         self.begin_request(task, node, conn, span, ts);
         self.note_read_context(task);
@@ -137,7 +137,7 @@ impl Causality {
 
     /// The first bytes of the response to that request were written.
     pub fn response_written(&mut self, task: Task, span: SpanRef, ts: Ns) {
-        let node = self.node_of(task);
+        let node = self.node_of(task, ts);
         self.note_context(task);
         self.respond(task, node, span, ts);
     }
@@ -150,7 +150,7 @@ impl Causality {
     /// A client began a call (first byte of the request written, or connect).
     pub fn call(&mut self, task: Task, ts: Ns) -> CallRef {
         self.expire(ts);
-        let node = self.node_of(task);
+        let node = self.node_of(task, ts);
         self.note_context(task);
         self.open_call(task, node, ts)
     }
@@ -169,7 +169,7 @@ impl Causality {
     /// A task was created by this task.
     pub fn fork(&mut self, task: Task, fork: Fork, ts: Ns) {
         let creator = Task { py_context: fork.py_context, ..task };
-        let node = self.node_of(creator);
+        let node = self.node_of(creator, ts);
         // The origin of the new task is found like that of a call made at its creation.
         let clone = self
             .clone_guards(task)
@@ -199,9 +199,14 @@ impl Causality {
         self.forget_process(tgid);
     }
 
-    /// The shell said whether this process's contexts are followed.
-    pub fn python(&mut self, tgid: u32, exact: bool) {
-        self.process(tgid).python = Some(exact);
+    /// The shell said whether this process's contexts are followed, from `ts` on.
+    pub fn python(&mut self, tgid: u32, exact: bool, ts: Ns) {
+        let p = self.process(tgid);
+        // What was copied before may not have been seen. A forked child is followed like its parent.
+        if exact && p.python != Some(true) {
+            p.since = ts;
+        }
+        p.python = Some(exact);
     }
 
     /// Records were lost, copies of contexts may be among them: what the tree says of any address may be stale.

@@ -7,11 +7,15 @@ use crate::event::{Ns, PyCopy, Task};
 
 impl Causality {
     /// The tree's node for the context current on the task.
-    pub(super) fn node_of(&mut self, task: Task) -> Option<NodeId> {
+    pub(super) fn node_of(&mut self, task: Task, ts: Ns) -> Option<NodeId> {
         if task.py_context == 0 {
             return None;
         }
-        let epoch = self.process(task.tgid).contexts;
+        let p = self.process(task.tgid);
+        if ts < p.since {
+            return None;
+        }
+        let epoch = p.contexts;
         Some(self.tree.node(Place::new(epoch, task.py_context, task.tid)))
     }
 
@@ -20,7 +24,11 @@ impl Causality {
         if copy.child == 0 {
             return;
         }
-        let epoch = self.process(tgid).contexts;
+        let p = self.process(tgid);
+        if ts < p.since {
+            return;
+        }
+        let epoch = p.contexts;
         if copy.parent == 0 {
             // The thread is not known to the kernel programs yet: whatever was at this address is no more.
             self.tree.unknown_copy(Place::new(epoch, copy.child, tid));
@@ -131,6 +139,10 @@ impl Causality {
         else {
             return false;
         };
+        // Its task may be older than our sight.
+        if read < self.process(tgid).since {
+            return false;
+        }
         // What a thread does outside its tasks is known by the thread only.
         if self.tree.own(node) {
             return false;

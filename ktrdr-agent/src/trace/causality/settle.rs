@@ -196,10 +196,11 @@ impl Causality {
         if may_claim && phase < Phase::Horizon {
             return Wait;
         }
-        // On the loop's thread of a Python process each task has a context: a call under an unknown one is not
-        // known to be any request's.
+        // A task's context of which nothing is known is not known to be any request's, and on a loop's thread each
+        // task has one.
+        let task = c.node.is_some_and(|n| !self.tree.own(n));
         let tasks = self.threads.peek(&c.task.tid).is_some_and(|t| t.many_contexts);
-        match c.single.filter(|_| !tasks) {
+        match c.single.filter(|_| !task && !tasks) {
             Some(span) => origin(span, Method::SingleInFlight),
             None => Final(None),
         }

@@ -80,6 +80,8 @@ pub(super) struct Process {
     pub contexts: u32,
     /// `Some(exact)` for a Python process.
     pub python: Option<bool>,
+    /// When all copies began to be seen.
+    pub since: Ns,
     /// Requests read so far; the number of the next.
     pub reads: u64,
     /// Requests in flight by number.
@@ -212,6 +214,7 @@ impl Causality {
                 epoch: *next,
                 contexts: *next,
                 python: None,
+                since: 0,
                 reads: 0,
                 in_flight: BTreeMap::new(),
                 unplaced: 0,

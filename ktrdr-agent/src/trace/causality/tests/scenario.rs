@@ -33,7 +33,7 @@ impl World {
     }
     pub fn python() -> Self {
         let mut w = Self::new();
-        w.c.python(1, true);
+        w.c.python(1, true, 0);
         w
     }
     pub fn tick(&mut self) -> Ns {
@@ -214,7 +214,7 @@ fn a_reused_process_id_starts_afresh() {
     let a = w.read(at(1, 10), 1);
     w.copy(1, 10, 11);
     w.c.exit(1);
-    w.c.python(1, true);
+    w.c.python(1, true, 0);
     let call = w.call(at(1, 11));
     assert_eq!(w.origin(call), NONE);
     assert_ne!(w.late(call).map(|o| o.span), Some(a));

@@ -224,6 +224,22 @@ fn a_pools_new_thread_with_a_loop_of_its_own_works_for_its_creator_until_others_
 }
 
 #[test]
+fn attached_to_under_load_it_does_not_doubt_what_comes_later() {
+    let mut w = World::new();
+    // Read before the probe was attached: the copy was not seen, its task runs at an unknown address.
+    let early = w.read(at(1, 1_001), 1);
+    w.c.python(1, true, w.now + 1);
+    let before = w.call(at(1, 90));
+    w.finish(at(1, 90), early);
+    assert_eq!(w.late(before).map(|o| o.span), None);
+    prove(&mut w, asyncio);
+    let a = asyncio(&mut w, 2, 50);
+    w.finish(at(1, 50), a);
+    let background = w.call(at(1, 50));
+    assert_eq!(w.origin(background), is(a, Method::PythonContext));
+}
+
+#[test]
 fn after_a_loss_no_context_is_what_it_was() {
     let mut w = World::python();
     prove(&mut w, asyncio);
