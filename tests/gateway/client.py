@@ -3,13 +3,15 @@
 
     python tests/gateway/client.py ib_async|ib_insync PORT [--client-id N] [CALL ...]
 
-Calls: `time`, `details:SYMBOL`, `head:SYMBOL`, `history:SYMBOL`, `hourly:SYMBOL`, `pair:EURUSD`, `ticks:SYMBOL`.
+Calls: `time`, `details:SYMBOL`, `head:SYMBOL`, `history:SYMBOL`, `hourly:SYMBOL`, `pair:EURUSD`, `ticks:SYMBOL`, `pause` (until a line
+comes on standard input).
 """
 
 import argparse
 import importlib
 import json
 import logging
+import sys
 
 HISTORY_TIMEOUT = 1.5
 
@@ -42,6 +44,7 @@ def main():
         return lib.Stock(symbol, "SMART", "USD")
 
     calls = {
+        "pause": lambda _: sys.stdin.readline().strip(),
         "time": lambda _: str(ib.reqCurrentTime()),
         "details": lambda s: len(ib.reqContractDetails(stock(s))),
         "head": lambda s: str(ib.reqHeadTimeStamp(stock(s), "TRADES", True)),
@@ -53,6 +56,8 @@ def main():
 
     def tell(call, action):
         errors.clear()
+        if call == "pause":
+            print(json.dumps({"pausing": True}), flush=True)
         try:
             result = action()
         except Exception as error:  # Whatever it is, it is what the client saw.

@@ -1,8 +1,9 @@
 //! The real clients of the IB Gateway against the simulated one: every message that a client sends is one span on
 //! each side, and says what the client and the gateway say.
 
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 
 use ktrdr_tests::agent::{Finished, Options, can_observe};
 use ktrdr_tests::net::free_port;
@@ -49,14 +50,9 @@ fn gateway(port: u16, dir: &Path, more: &[&str]) -> Process {
         .arg(file("gateway.py"))
         .args(["--port", &port.to_string(), "--log"])
         .arg(dir.join("gateway.jsonl"));
-    let mut process = Process::start(
-        {
-            command.args(more);
-            command
-        },
-        dir,
-    );
-    // The parent reads the line that says it listens from the process's own log: asking the port would be a session.
+    command.args(more);
+    let mut process = Process::start(command, dir);
+    // The test reads the line that says it listens from the process's own log: asking the port would be a session.
     let log = dir.to_owned();
     process.wait_until("the gateway listens", || {
         std::fs::read_dir(&log).unwrap().any(|entry| {
@@ -195,4 +191,79 @@ fn a_client_id_in_use_is_the_error_of_the_session() {
         assert!(span.status_message.contains("same client id"), "{}", span.status_message);
     }
     clean(&finished);
+}
+
+/// A client that goes on when it is told to.
+struct Pausing(Child);
+
+impl Pausing {
+    fn start(port: u16, calls: &[&str]) -> Self {
+        let mut command = Command::new(python());
+        command.arg(file("client.py")).args(["ib_async", &port.to_string(), "--client-id", "5"]).args(calls);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut said = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        while !line.contains("pausing") {
+            line.clear();
+            assert!(said.read_line(&mut line).unwrap() > 0, "the client ended before its pause");
+        }
+        child.stdout = Some(said.into_inner());
+        Self(child)
+    }
+
+    fn go_on(mut self) {
+        self.0.stdin.take().unwrap().write_all(b"\n").unwrap();
+        let mut rest = String::new();
+        self.0.stdout.take().unwrap().read_to_string(&mut rest).unwrap();
+        assert!(self.0.wait().unwrap().success(), "{rest}");
+    }
+}
+
+impl Drop for Pausing {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_session_older_than_the_agent() {
+    if !can_observe() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let port = free_port();
+    let _gateway = gateway(port, dir.path(), &[]);
+    let client = Pausing::start(port, &["time", "pause", "history:AAPL", "details:AAPL", "time"]);
+    let agent = Options::ports(&[port]).start();
+    client.go_on();
+    let names =
+        ["IB reqHistoricalData AAPL STK 1 day", "IB reqContractDetails AAPL STK", "IB reqCurrentTime"];
+    agent.wait_for_spans(2 * names.len());
+    let finished = agent.stop();
+    for kind in ["client", "server"] {
+        let seen: Vec<_> =
+            finished.spans.iter().filter(|s| s.kind == kind).map(|s| s.name.as_str()).collect();
+        assert_eq!(seen, names, "{kind}:\n{}", brief(&finished.spans));
+    }
+    assert!(finished.spans.iter().all(|s| s.incomplete().is_none()), "{}", brief(&finished.spans));
+    clean(&finished);
+}
+
+#[test]
+fn a_reset_names_itself() {
+    if !can_observe() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let port = free_port();
+    let _gateway = gateway(port, dir.path(), &[]);
+    let agent = Options::ports(&[port]).start();
+    client("ib_async", port, 6, &["history:RESET"]);
+    let name = "IB reqHistoricalData RESET STK 1 day";
+    agent.wait_for("the request", |s| s.iter().filter(|s| s.name == name).count() == 2);
+    let finished = agent.stop();
+    let span = of(&finished.spans, "client", 6, name);
+    assert_eq!(span.text("error.type"), Some("connection_reset"), "{}", brief(&finished.spans));
+    assert_eq!(span.status, "error");
 }

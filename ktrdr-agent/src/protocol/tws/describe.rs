@@ -81,8 +81,7 @@ impl Describe {
                 set("ib.duration", q + 4);
                 set("ib.what_to_show", q + 6);
                 if let Some(bar_size) = f.text(q + 3) {
-                    name.push(' ');
-                    name.push_str(&bar_size);
+                    add(&mut name, ' ', &bar_size);
                 }
                 a.push("ib.use_rth", f.bytes(q + 5) == b"1");
             }
@@ -130,22 +129,19 @@ fn contract(name: &mut String, a: &mut Attributes, f: &Fields<'_>, at: usize) {
     let currency = f.text(at + 10);
     match (&symbol, f.int(at + 1).filter(|id| *id > 0)) {
         (Some(symbol), _) => {
-            name.push(' ');
-            name.push_str(symbol);
+            add(name, ' ', symbol);
             // A currency is only half of a pair.
             if sec_type.as_deref() == Some("CASH")
                 && let Some(currency) = &currency
             {
-                name.push('.');
-                name.push_str(currency);
+                add(name, '.', currency);
             }
         }
         (None, Some(id)) => name.push_str(&format!(" conId {id}")),
         (None, None) => {}
     }
     if let Some(sec_type) = &sec_type {
-        name.push(' ');
-        name.push_str(sec_type);
+        add(name, ' ', sec_type);
     }
     if let Some(id) = f.int(at + 1).filter(|id| *id > 0) {
         a.push("ib.con_id", id);
@@ -163,6 +159,15 @@ fn contract(name: &mut String, a: &mut Attributes, f: &Fields<'_>, at: usize) {
             a.push(key, text);
         }
     }
+}
+
+/// Longest part of a name: the longest of IB's symbols (local ones of options) have 21 characters.
+const MAX_PART: usize = 32;
+
+/// Adds to a name, less what would make it unreadable.
+fn add(name: &mut String, separator: char, part: &str) {
+    name.push(separator);
+    name.extend(part.chars().filter(|c| !c.is_control()).take(MAX_PART));
 }
 
 /// The attributes of an error or warning. `text` is masked.

@@ -138,7 +138,38 @@ fn sec_type(text: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(2000) })]
+
+        /// Of frames that are nearly right, which random bytes never are.
+        #[test]
+        fn a_judgement_once_made_stays(
+            id in prop_oneof![1..120u16, 150..180u16],
+            fields in prop::collection::vec(
+                prop::sample::select(vec!["", "1", "2", "8", "11", "-1", "162", "AAPL", "STK", "CASH", "DU1234567",
+                    "20251113 12:00:00 UTC", "1763035200", "0.0", "SMART", "\x01", "long text of an error message"]),
+                0..20,
+            ),
+            wrong in -3..4i32,
+            more in prop::collection::vec(any::<u8>(), 0..40),
+        ) {
+            let mut bytes = framed(&format!("{id},{}", fields.join(",")));
+            let len = u32::from_be_bytes(bytes[..4].try_into().unwrap()).saturating_add_signed(if wrong > 0 { wrong } else { 0 });
+            bytes[..4].copy_from_slice(&len.to_be_bytes());
+            bytes.extend(more);
+            let mut last = Sniff::NeedMore;
+            for end in 1..=bytes.len() {
+                let now = sniff(&bytes[..end]);
+                prop_assert!(last == Sniff::NeedMore || now == last, "{last:?} became {now:?} after {end} bytes");
+                last = now;
+            }
+            prop_assert!(last != Sniff::NeedMore || bytes.len() < HEADER + WINDOW);
+        }
+    }
 
     fn framed(fields: &str) -> Vec<u8> {
         let text = fields.replace(',', "\0") + "\0";
