@@ -17,6 +17,7 @@
 
 mod codes;
 mod describe;
+mod errors;
 mod frame;
 mod mask;
 mod open;

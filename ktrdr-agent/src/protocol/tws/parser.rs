@@ -1,15 +1,13 @@
 //! The state machine of one connection: frame after frame, skipping what need not be read.
 
-use super::codes;
 use super::describe::{self, Describe};
 use super::frame::{self, Encoding, Fields, Frame, HEADER, Read};
-use super::mask;
 use super::open::{self, Open, Requests};
 use super::session::Session;
 use super::sniff::{self, HELLO};
 use super::tables::{self, Answer};
 use crate::protocol::{
-    ConnContext, Interim, Message, MessageEnd, ParseEvent, Parser, Request, Response, Side, Sniff, Step,
+    ConnContext, Message, MessageEnd, ParseEvent, Parser, Request, Response, Side, Sniff, Step,
 };
 use crate::trace::model::Attributes;
 
@@ -27,9 +25,9 @@ struct Half {
 
 /// Parser of one connection.
 pub(super) struct TwsParser {
-    describe: Describe,
-    session: Session,
-    open: Requests,
+    pub(super) describe: Describe,
+    pub(super) session: Session,
+    pub(super) open: Requests,
     halves: [Half; 2],
     /// Longest beginning of a frame that is waited for.
     max_head: usize,
@@ -71,7 +69,7 @@ impl TwsParser {
     }
 
     /// The fields of a frame up to `last`; all there will be of them where a field is absurdly long.
-    fn fields<'a>(&self, frame: &Frame<'a>, bytes: &[u8], last: usize) -> Option<Fields<'a>> {
+    pub(super) fn fields<'a>(&self, frame: &Frame<'a>, bytes: &[u8], last: usize) -> Option<Fields<'a>> {
         frame.fields(last).or_else(|| (bytes.len() >= self.max_head).then(|| frame.at_hand(last)))
     }
 
@@ -208,56 +206,8 @@ impl TwsParser {
         self.message(Side::Response, frame, bytes, Message::Response(response), end)
     }
 
-    /// `version reqId code text …`, or from server version 194 on `reqId code text … time`.
-    fn error(&mut self, frame: &Frame<'_>, bytes: &[u8]) -> Step {
-        let Some(f) = self.fields(frame, bytes, 4) else { return Step::NeedMore };
-        let at = if f.int(3).is_some() && f.int(2).is_some() { 2 } else { 1 };
-        let (Some(req_id), Some(code)) = (f.int(at), f.int(at + 1)) else { return pass(frame, bytes, None) };
-        let text = f.text(at + 2).unwrap_or_default();
-        let said = codes::explain(code, &text);
-        let about = if req_id >= 0 { self.open.by_id(req_id) } else { None };
-        if let Some(at) = about {
-            return match said.ends {
-                true => self.failed(at, code, &text, said, frame, bytes),
-                false => {
-                    let key = self.open.get(at).map(|o| o.key());
-                    pass(frame, bytes, Some(warning(key, code, &text, said)))
-                }
-            };
-        }
-        if req_id >= 0 {
-            return pass(frame, bytes, None);
-        }
-        self.session.news(code, &text);
-        if said.severity == codes::Severity::Info {
-            return pass(frame, bytes, None);
-        }
-        let starting = self.open.by_kind(tables::START_API).or_else(|| self.open.by_kind(tables::HANDSHAKE));
-        match starting {
-            Some(at) if said.severity == codes::Severity::Fatal && said.ends => {
-                self.failed(at, code, &text, said, frame, bytes)
-            }
-            _ => pass(frame, bytes, Some(warning(None, code, &text, said))),
-        }
-    }
-
-    /// An error ends the request at `at`.
-    fn failed(
-        &mut self,
-        at: usize,
-        code: i64,
-        text: &str,
-        said: codes::Code,
-        frame: &Frame<'_>,
-        bytes: &[u8],
-    ) -> Step {
-        let Some(open) = self.open.take(at) else { return pass(frame, bytes, None) };
-        let response = Response { key: Some(open.key()), ..self.describe.failure(code, text, said) };
-        self.message(Side::Response, frame, bytes, Message::Response(response), MessageEnd::default())
-    }
-
     /// Reports a message; what of its frame is not at hand is skipped.
-    fn message(
+    pub(super) fn message(
         &mut self,
         side: Side,
         frame: &Frame<'_>,
@@ -287,17 +237,9 @@ impl TwsParser {
 }
 
 /// Passes over a frame.
-fn pass(frame: &Frame<'_>, bytes: &[u8], event: Option<ParseEvent>) -> Step {
+pub(super) fn pass(frame: &Frame<'_>, bytes: &[u8], event: Option<ParseEvent>) -> Step {
     let consumed = bytes.len().min(frame.len);
     Step::Advance { consumed, event, skip: (frame.len - consumed) as u64, then: None }
-}
-
-/// Something said about one request, or about the session (`key` = `None`: about all).
-fn warning(key: Option<u64>, code: i64, text: &str, said: codes::Code) -> ParseEvent {
-    let attributes = describe::error(code, &mask::accounts(text), said);
-    let name = if key.is_some() { "ib.message" } else { "ib.session" };
-    let interim = Interim { name: name.into(), attributes, key, all: key.is_none() };
-    ParseEvent::Whole(Message::Interim(interim), MessageEnd::default())
 }
 
 /// What the answer brought, known at its end.
