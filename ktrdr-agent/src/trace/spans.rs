@@ -142,7 +142,7 @@ fn no_response(s: &mut Span, why: &'static str, on: &OnConn, facts: &Facts<'_>) 
             (kind, format!("{me} got no response from {peer} at {}: {what} after {after}", on.tuple.remote))
         }
         (Role::Server, "cancelled") => {
-            ("cancelled", format!("{me} did not answer {}: it gave up after {after}", on.tuple.remote))
+            ("timeout", format!("{me} did not answer {}, which gave up after {after}", on.tuple.remote))
         }
         (Role::Server, why) => {
             (why, format!("{me} did not answer {}: the connection ended after {after}", on.tuple.remote))
