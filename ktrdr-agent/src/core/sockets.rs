@@ -34,8 +34,7 @@ impl Core {
                 self.connects.started(s.conn, connecting);
             }
             (tcp::SYN_SENT, tcp::CLOSE) => {
-                let engine = &mut self.engine;
-                self.connects.failed(s.conn, s.error, ts, || engine.next_span());
+                self.connects.failed(s.conn, s.error, ts);
             }
             (tcp::SYN_SENT | tcp::SYN_RECV, tcp::ESTABLISHED) => {
                 let connecting = self.connects.succeeded(s.conn);
@@ -97,8 +96,7 @@ impl Core {
         }
         let call = self.causality.call(task, ts);
         let connecting = Connecting { task, call, start: ts, remote: c.remote, netns: c.netns };
-        let span = self.engine.next_span();
-        self.connects.failed_at_once(connecting, c.error, ts, span);
+        self.connects.failed_at_once(connecting, c.error, ts);
     }
 
     pub(super) fn failed(&mut self, f: &Failed) {
@@ -115,9 +113,11 @@ impl Core {
             c.netns,
             c.task.tid,
         );
+        // Numbered now and not when it failed: it may have waited for another address meanwhile.
+        let span = self.engine.next_span();
         let call = Some(c.call);
         self.assembler.begin(NewSpan {
-            span: f.span,
+            span: span,
             role: Role::Client,
             exchange,
             start: c.start,
@@ -127,6 +127,6 @@ impl Core {
         });
         let mut facts = facts!(self);
         let draft = spans::failed_connect(f, &mut facts);
-        self.assembler.finish(f.span, draft, &mut self.spans);
+        self.assembler.finish(span, draft, &mut self.spans);
     }
 }

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 
 use hashlink::LruCache;
 
-use super::causality::{CallRef, SpanRef};
+use super::causality::CallRef;
 use crate::event::{ConnId, MS, Ns, Task};
 
 /// Connects under way, and recent failures per (process, target): a process that opens more at once, or fails to
@@ -51,8 +51,6 @@ pub enum Failure {
 /// A failed connect.
 #[derive(Clone, Debug)]
 pub struct Failed {
-    /// Its span.
-    pub span: SpanRef,
     /// How it was going.
     pub connect: Connecting,
     /// When it failed.
@@ -113,7 +111,7 @@ impl Connects {
     }
 
     /// The socket closed before it was connected. `error`: `sk_err`.
-    pub fn failed(&mut self, conn: ConnId, error: u16, now: Ns, span: impl FnOnce() -> SpanRef) {
+    pub fn failed(&mut self, conn: ConnId, error: u16, now: Ns) {
         let Some(connect) = self.pending.remove(&conn) else { return };
         let failure = match error {
             0 if now.saturating_sub(connect.start) < GAVE_UP_NS => {
@@ -123,20 +121,20 @@ impl Connects {
             0 => Failure::GaveUp,
             e => Failure::Errno(e),
         };
-        self.settle(connect, failure, now, span());
+        self.settle(connect, failure, now);
     }
 
     /// A connect failed without a SYN. Ignored if the same failure was seen as a state change already.
-    pub fn failed_at_once(&mut self, connect: Connecting, error: u16, now: Ns, span: SpanRef) {
+    pub fn failed_at_once(&mut self, connect: Connecting, error: u16, now: Ns) {
         let key = (connect.task.tgid, connect.remote);
         // A blocking connect reports the failure of its own socket once more when it returns.
         let seen = self.attempts.peek(&key).is_some_and(|(_, at)| now.saturating_sub(*at) < 50 * MS);
         if !seen {
-            self.settle(connect, Failure::Errno(error), now, span);
+            self.settle(connect, Failure::Errno(error), now);
         }
     }
 
-    fn settle(&mut self, connect: Connecting, failure: Failure, now: Ns, span: SpanRef) {
+    fn settle(&mut self, connect: Connecting, failure: Failure, now: Ns) {
         let key = (connect.task.tgid, connect.remote);
         let attempt = match self.attempts.get(&key) {
             Some((n, at)) if now.saturating_sub(*at) < RETRY_NS => n + 1,
@@ -154,7 +152,7 @@ impl Connects {
         });
         let alone = earlier.is_empty() && connect.remote.is_ipv6();
         let due = now.saturating_add(if alone { self.fallback } else { NEXT_NS.min(self.fallback) });
-        self.held.push((due, Failed { span, connect, end: now, failure, attempt, earlier }));
+        self.held.push((due, Failed { connect, end: now, failure, attempt, earlier }));
     }
 
     /// Failures that no other address made up for within their time.
@@ -210,7 +208,7 @@ mod tests {
 
     fn refuse(c: &mut Connects, id: u64, remote: &str, at: Ns) -> Vec<Failed> {
         c.started(ConnId(id), connecting(remote, at));
-        c.failed(ConnId(id), 111, at + MS, || SpanRef(id));
+        c.failed(ConnId(id), 111, at + MS);
         c.expire(at + MS + NEXT_NS)
     }
 
@@ -238,7 +236,7 @@ mod tests {
         for (first, second) in [("[::1]:80", "127.0.0.1:80"), ("127.0.0.1:80", "[::1]:80")] {
             let mut c = Connects::default();
             c.started(ConnId(1), connecting(first, 0));
-            c.failed(ConnId(1), 111, MS, || SpanRef(1));
+            c.failed(ConnId(1), 111, MS);
             let failed = refuse(&mut c, 2, second, 2 * MS);
             assert_eq!((failed.len(), failed[0].earlier.len()), (1, 1));
             assert!(c.expire(Ns::MAX).is_empty());
@@ -257,9 +255,9 @@ mod tests {
     fn a_socket_closed_early_did_not_fail_and_one_closed_late_timed_out() {
         let mut c = Connects::default();
         c.started(ConnId(1), connecting("10.0.0.1:80", 0));
-        c.failed(ConnId(1), 0, 10 * MS, || SpanRef(1));
+        c.failed(ConnId(1), 0, 10 * MS);
         c.started(ConnId(2), connecting("10.0.0.1:80", 0));
-        c.failed(ConnId(2), 0, 5000 * MS, || SpanRef(2));
+        c.failed(ConnId(2), 0, 5000 * MS);
         let failed = c.expire(Ns::MAX);
         assert_eq!(failed.len(), 1);
         assert_eq!(describe(failed[0].failure).0, "connection_timeout");

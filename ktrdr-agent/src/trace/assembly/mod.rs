@@ -158,8 +158,13 @@ impl Assembler {
     }
 
     /// A span ended; `draft` lacks only its place in a trace.
-    pub fn finish(&mut self, span: SpanRef, draft: Span, out: &mut Vec<Span>) {
+    pub fn finish(&mut self, span: SpanRef, mut draft: Span, out: &mut Vec<Span>) {
         let Some(node) = self.nodes.get_mut(span) else {
+            // Forgotten while it was open: a root of its own, under ids that its number gives.
+            let ids = ExchangeId((u128::from(span.0) << 64) | u128::from(draft.start));
+            draft.span_id = ids.span_id(self.seed, Role::Client);
+            draft.trace_id = ids.trace_id(self.seed, Role::Client);
+            draft.attributes.set("ktrdr.incomplete", "forgotten_while_open");
             self.counts.orphans += 1;
             self.counts.emitted += 1;
             out.push(draft);

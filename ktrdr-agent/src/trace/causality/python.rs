@@ -1,7 +1,7 @@
 //! What copies of contexts and the context of a response say about requests.
 
 use super::SpanRef;
-use super::state::{Causality, Via};
+use super::state::{Causality, Via, Writer};
 use super::tree::{Claim, Found, NodeId, Place, Style};
 use crate::event::{Ns, PyCopy, Task};
 
@@ -98,7 +98,10 @@ impl Causality {
         match via {
             None => false,
             Some(Via::Direct) => p.direct.proven(),
-            Some(Via::Other(node)) => p.via.peek(&node).is_some_and(|s| s.proven_for(conn)),
+            Some(Via::Other(node)) => p.via.peek(&node).is_some_and(|s| {
+                // One context alone copies after every read, as a server's that its loop enters for that.
+                s.proven_for(conn) || (s.uncontested() && p.via.len() == 1 && !p.mixed)
+            }),
         }
     }
 
@@ -154,6 +157,9 @@ impl Causality {
             return false;
         }
         let reader = read_node == Some(node);
+        if !reader && self.written_by_the_loop(span, node, read, ts) {
+            return false;
+        }
         if !reader && self.tree.get(node).is_none_or(|n| n.made.is_none_or(|made| made < read)) {
             self.process(tgid).mixed = true;
         }
@@ -190,6 +196,41 @@ impl Causality {
         }
         self.refute(span);
         self.tree.claim(node, claim);
+        true
+    }
+
+    /// Some loops (uvloop 0.22) queue what a task writes and write it later, under a context of their own: no call is
+    /// ever made under it, and it was there before the first request or answers two requests at a time, which no
+    /// task does. Such a response tells nothing about its request.
+    fn written_by_the_loop(&mut self, span: SpanRef, node: NodeId, read: Ns, ts: Ns) -> bool {
+        let Some((tgid, via)) = self.requests.peek(&span).map(|r| (r.tgid, r.via)) else { return false };
+        if via == Some(Via::Other(node)) {
+            if let Some(style) = self.style(span) {
+                style.answered();
+            }
+            return false;
+        }
+        let called = self.tree.called(node);
+        let p = self.process(tgid);
+        let known = p.writer.filter(|w| w.node == node);
+        if called {
+            p.writer = p.writer.filter(|w| w.node != node);
+            return false;
+        }
+        let proven = p.first_read.is_some_and(|first| node <= first)
+            || known.is_some_and(|w| w.proven || read < w.last);
+        p.writer = Some(Writer { node, last: ts, proven });
+        if !proven {
+            return false;
+        }
+        if known.is_some_and(|w| !w.proven) {
+            // What its earlier responses seemed to say was nothing.
+            p.mixed = false;
+            p.via.clear();
+        }
+        if let Some(Via::Other(by)) = via {
+            p.via.entry(by).or_insert_with(Style::default).silent();
+        }
         true
     }
 

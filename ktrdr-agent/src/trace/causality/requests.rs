@@ -15,7 +15,9 @@ impl Causality {
         span: SpanRef,
         ts: Ns,
     ) {
+        let newest = self.tree.newest();
         let p = self.process(task.tgid);
+        p.first_read.get_or_insert(newest);
         let epoch = p.epoch;
         let number = p.reads;
         p.reads += 1;

@@ -63,6 +63,8 @@ pub(super) struct Node {
     shared: bool,
     /// When a request was last read under it.
     read: Option<Ns>,
+    /// A call was made under it or a descendant.
+    called: bool,
     /// Calls under it or its descendants that a response under it may settle.
     waiting: Vec<CallRef>,
 }
@@ -88,6 +90,10 @@ pub(super) struct Style {
     conn: Option<ConnId>,
     several: bool,
     bad: bool,
+    /// Responses that could neither agree nor refute: the loop wrote them under a context of its own.
+    silent: u32,
+    /// Responses were written under the context that copies: it is a task's.
+    answers: bool,
 }
 
 impl Style {
@@ -99,6 +105,18 @@ impl Style {
     /// A response refuted one: never to be trusted alone again.
     pub fn refute(&mut self) {
         self.bad = true;
+    }
+    /// A response was written by the loop itself, not under the context that copies.
+    pub fn silent(&mut self) {
+        self.silent = self.silent.saturating_add(1);
+    }
+    /// A response was written under the context that copies.
+    pub fn answered(&mut self) {
+        self.answers = true;
+    }
+    /// Responses can tell nothing, and nothing has ever spoken against it.
+    pub fn uncontested(&self) -> bool {
+        self.silent > 0 && !self.answers && !self.bad
     }
     /// Proven at all.
     pub fn proven(&self) -> bool {
@@ -136,6 +154,7 @@ impl Tree {
             own: place.thread.is_some(),
             shared: false,
             read: None,
+            called: false,
             waiting: Vec::new(),
         };
         self.nodes.insert(id, node);
@@ -215,6 +234,26 @@ impl Tree {
             at = n.parent;
         }
         false
+    }
+
+    /// A call was made under it.
+    pub fn note_call(&mut self, id: NodeId) {
+        let mut at = Some(id);
+        for _ in 0..MAX_WATCHED {
+            let Some(n) = at.and_then(|id| self.nodes.get_mut(&id)) else { return };
+            n.called = true;
+            at = n.parent;
+        }
+    }
+
+    /// Whether a call was ever made under it or a descendant.
+    pub fn called(&self, id: NodeId) -> bool {
+        self.get(id).is_none_or(|n| n.called)
+    }
+
+    /// The node made last.
+    pub fn newest(&self) -> NodeId {
+        NodeId(self.next)
     }
 
     pub fn claim(&mut self, id: NodeId, claim: Claim) {
