@@ -49,6 +49,7 @@ class Session:
     def __init__(self, reader, writer, options, log):
         self.reader, self.writer, self.options, self.log = reader, writer, options, log
         self.client_id, self.version, self.waiting, self.tasks = None, VERSION, [], set()
+        self.writing = asyncio.Lock()
 
     async def run(self):
         try:
@@ -89,6 +90,11 @@ class Session:
         if self.options.frames == "merged" and not last:
             return
         data, self.waiting = b"".join(self.waiting), []
+        # Answers to several requests are under way at once, and their pieces must not mix.
+        async with self.writing:
+            await self.write(data)
+
+    async def write(self, data):
         if self.options.frames != "split":
             self.writer.write(data)
             await self.writer.drain()
@@ -178,8 +184,7 @@ class Session:
             self.note(number, request_id, symbol, "error", code=code)
             return await self.error(request_id, code, text)
         if number == 20:
-            count = await self.history(request_id, bar_size=f[16])
-            return self.note(number, request_id, symbol, "answered", bars=count)
+            return await self.history(request_id, symbol, bar_size=f[16])
         self.note(number, request_id, symbol, "answered")
         if number == 87:
             await self.send(88, request_id, "19801212  14:30:00")
@@ -190,7 +195,7 @@ class Session:
             await self.send(58, 1, request_id, 1, last=False)
             await self.send(1, 6, request_id, 4, 182.5, 100, 0)
 
-    async def history(self, request_id, bar_size):
+    async def history(self, request_id, symbol, bar_size):
         step, count = BARS.get(bar_size, (datetime.timedelta(minutes=1), 60))
         end = datetime.datetime(2025, 11, 13, 21, tzinfo=datetime.timezone.utc)
         bars = []
@@ -199,8 +204,9 @@ class Session:
             date = at.strftime("%Y%m%d") if bar_size == "1 day" else at.strftime("%Y%m%d %H:%M:%S UTC")
             bars += [date, price, price + 1.5, price - 1.25, price + 0.5, 41_000_000 + n, price + 0.125, 250_000 + n]
         start = (end - step * count).strftime("%Y%m%d  %H:%M:%S")
+        # Noted first: a client may leave as soon as it has its bars.
+        self.note(20, request_id, symbol, "answered", bars=count)
         await self.send(17, request_id, start, end.strftime("%Y%m%d  %H:%M:%S"), count, *bars)
-        return count
 
 
 def aapl():

@@ -14,6 +14,10 @@
 //! answers it; otherwise it is an event on every open request, and a lost link to IB or a broken data farm stays an
 //! attribute (`ib.session.state`, `ib.session.farms_down`) of later requests until the gateway takes it back. News
 //! that a farm is fine (2104, 2106, 2158) only do the latter.
+//!
+//! Where several frames came in one transfer that is longer than what is captured of it, the frames beyond are lost:
+//! which requests they answered is not known, so those open then end as `response_lost`, without a verdict. A frame
+//! that is merely long (bars) loses nothing, as only its first fields are read.
 
 mod codes;
 mod describe;
