@@ -3,7 +3,7 @@
 use std::{
     io,
     os::fd::{AsFd as _, OwnedFd},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use aya::maps::{MapData, RingBuf};
@@ -11,6 +11,11 @@ use rustix::event::{Timespec, epoll};
 
 /// Bytes read by one [`Ring::poll`] before it returns: the caller has other work too. A quarter of the default ring.
 const BUDGET_BYTES: usize = 4 * 1024 * 1024;
+/// Time spent in one [`Ring::poll`], for a caller that is slow with each record: signals, the flush timer and what
+/// the records lead to wait no longer.
+const BUDGET_TIME: Duration = Duration::from_millis(20);
+/// Records between two looks at the clock.
+const CLOCK_EVERY: usize = 64;
 
 /// The reader's end of the ring.
 pub(super) struct Ring {
@@ -37,13 +42,15 @@ impl Ring {
             self.wait(timeout)?;
         }
         let mut budget = BUDGET_BYTES;
+        let begin = Instant::now();
         let mut records = 0;
         self.unfinished = false;
         while let Some(record) = self.ring.next() {
             each(&record);
             records += 1;
             budget = budget.saturating_sub(record.len());
-            if budget == 0 {
+            let late = records % CLOCK_EVERY == 0 && begin.elapsed() > BUDGET_TIME;
+            if budget == 0 || late {
                 self.unfinished = true;
                 break;
             }
