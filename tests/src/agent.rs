@@ -58,7 +58,10 @@ impl Options {
     pub fn ports(ports: &[u16]) -> Self {
         let mut arguments = vec!["run".to_owned(), "--console".into(), "off".into()];
         arguments.extend(ports.iter().flat_map(|p| ["--port".to_owned(), p.to_string()]));
-        Self { arguments, environment: Vec::new() }
+        // Ports are narrowed behind the ring: what other tests move passes through it too, in bursts, and the agent may
+        // be a debug build.
+        let ring = ("KTRDR_AGENT_CAPTURE__RING_BYTES".to_owned(), "64MiB".to_owned());
+        Self { arguments, environment: vec![ring] }
     }
 
     /// An agent that records, too.

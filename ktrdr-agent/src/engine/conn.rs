@@ -3,7 +3,7 @@
 use super::half::{Half, Mark, Report};
 use super::pairing::{Paired, Pairing};
 use super::sequence::{Chunk, Piece, Sequencer};
-use crate::event::{ConnId, Data, Direction, Ns, Task, Tuple};
+use crate::event::{ConnId, Data, Direction, MS, Ns, Task, Tuple};
 use crate::protocol::{ConnContext, PROTOCOLS, Parser, Role, Side, Sniff};
 use crate::trace::causality::SpanRef;
 
@@ -11,6 +11,10 @@ use crate::trace::causality::SpanRef;
 const MAX_SNIFF: usize = 64;
 /// Transfers looked at on a connection whose beginning was not seen: some begin inside a body.
 const SNIFF_ATTEMPTS: u32 = 16;
+
+/// A response whose framing was lost (chunks behind the capture) has ended if nothing more of it comes for so long. Longer
+/// than pauses inside a reply of that size, short enough for the call to be seen while somebody looks.
+const SILENCE_NS: Ns = 500 * MS;
 
 /// A successful connect, for the first call on the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -152,9 +156,10 @@ impl Conn {
         kept as u64 + halves + sequencers
     }
 
-    /// Whether a transfer is waiting for an earlier one.
-    pub fn holding(&self) -> bool {
-        self.sequencers.iter().any(Sequencer::holding)
+    /// Whether time decides something here: a transfer waits for an earlier one, or a response whose end may have been
+    /// missed for its next bytes.
+    pub fn waits(&self) -> bool {
+        self.pairing.lossy() || self.sequencers.iter().any(Sequencer::holding)
     }
 
     /// Takes a transfer.
@@ -210,6 +215,9 @@ impl Conn {
             sequencer.expire(now, &mut |p| self.piece(direction, p, settings, spans, effects));
             self.sequencers[at] = sequencer;
         }
+        if self.pairing.lossy() && now.saturating_sub(self.touched) > SILENCE_NS {
+            self.end_response(spans, effects);
+        }
     }
 
     /// The socket is closed; `why` goes on the calls that this breaks off.
@@ -240,8 +248,12 @@ impl Conn {
         effects: &mut Effects,
     ) {
         let Some(role) = self.role else { return };
-        let Protocol::Parsing { parser } = &mut self.state else { return };
         let side = side(role, direction);
+        if side == Side::Response && self.pairing.lossy() {
+            // It may have ended long ago, with bytes that were not seen.
+            self.end_response(spans, effects);
+        }
+        let Protocol::Parsing { parser } = &mut self.state else { return };
         let mut reports = Vec::new();
         self.halves[index(direction)].eof(parser.as_mut(), side, ts, &mut reports);
         self.reports(side, reports, spans, effects);
@@ -301,7 +313,8 @@ impl Conn {
         }
     }
 
-    /// The next request began although the response under way has not been seen to end: bytes of it were lost.
+    /// The response under way has not been seen to end, because bytes of it were lost or not captured; it is over, as
+    /// the next request began, the connection ended or nothing more came. Its end is the last byte that moved.
     fn end_response(&mut self, spans: &mut dyn FnMut() -> SpanRef, effects: &mut Effects) {
         let Protocol::Parsing { parser } = &mut self.state else { return };
         let at = match self.role {

@@ -156,7 +156,7 @@ impl Engine {
             if conn.role.is_none() {
                 conn.role = role(&conn.tuple);
             }
-            conn.holding()
+            conn.waits()
         };
         self.counts.moved += u64::from(d.len);
         let conn = self.conns.get_mut(&id)?;
@@ -173,7 +173,7 @@ impl Engine {
             &mut effects,
         );
         self.next_span = next_span;
-        match (holding, conn.holding()) {
+        match (holding, conn.waits()) {
             (false, true) => {
                 self.holding.insert(id);
             }
@@ -236,7 +236,7 @@ impl Engine {
             &mut effects,
         );
         self.next_span = next_span;
-        if !conn.holding() {
+        if !conn.waits() {
             self.holding.remove(&id);
         }
         Some(Outcome { conn, effects })

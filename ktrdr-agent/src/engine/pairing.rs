@@ -127,11 +127,11 @@ impl Pairing {
             self.close(None, "response_lost", out);
             return;
         };
-        self.lossy = true;
         let keep = self.open.iter().position(|x| x.span == span).and_then(|at| self.open.remove(at));
         self.close(None, "response_lost", out);
         self.open.extend(keep);
         self.responding = Some(span);
+        self.lossy = true;
     }
 
     /// Whether bytes of the response under way were lost, so that its end may have been missed.

@@ -252,6 +252,9 @@ impl Live {
     /// Detaches, takes what the ring still holds, finishes what is open, delivers.
     fn stop(mut self, ready: Duration, stats_out: Option<&Path>) -> anyhow::Result<()> {
         const DRAIN: Duration = Duration::from_millis(150);
+        /// From the signal to the last delivery; what the kernel and the process take to be gone comes on top.
+        const END: Duration = Duration::from_millis(850);
+        let begin = Instant::now();
         self.housekeeping()?;
         // First of all: what is counted from here on could not be read any more.
         self.kernel.detach();
@@ -272,7 +275,7 @@ impl Live {
             shell_records: self.stream.shell_records,
         };
         drop(self.kernel);
-        let books = self.exporters.flush_and_stop(FLUSH);
+        let books = self.exporters.flush_and_stop(FLUSH.min(END.saturating_sub(begin.elapsed())));
         if let Some(recorder) = self.stream.recorder {
             tracing::info!("{} records written", recorder.finish()?);
         }

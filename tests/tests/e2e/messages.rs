@@ -389,3 +389,44 @@ fn an_idle_connection_that_is_closed_is_no_failure() {
         assert!(finished.spans.iter().all(|s| s.status == "unset"), "{}", brief(&finished.spans));
     });
 }
+
+#[test]
+fn a_response_whose_end_lies_behind_the_capture_does_not_wait_for_the_next() {
+    with_both_hooks(|hook| {
+        let (listener, agent) = observed(hook);
+        let server = listener.serve(|mut peer| {
+            peer.receive_head();
+            // Several chunks with one send: the marks between the later ones are not captured.
+            let chunk = format!("fa0\r\n{}\r\n", "z".repeat(4000));
+            let chunks = chunk.repeat(5);
+            peer.send(format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{chunks}0\r\n\r\n"));
+            peer.receive_head();
+            peer.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+            peer.receive_all();
+        });
+        let mut client = listener.connect();
+        client.send("GET /chunks HTTP/1.1\r\nHost: t\r\n\r\n");
+        client.receive_until(b"\r\n0\r\n\r\n");
+        // The connection stays open and idle, and the call is seen.
+        let spans = agent.wait_for_spans(2);
+        for kind in ["client", "server"] {
+            let span = only(&spans, kind, "/chunks");
+            // The client reads in pieces that were captured whole.
+            let (why, size) =
+                if kind == "server" { (Some("gap_in_body"), None) } else { (None, Some(20_000)) };
+            let seen = (span.status_code(), span.incomplete(), span.response_size());
+            assert_eq!(seen, (Some(200), why, size), "{}", span.brief());
+            // Its end is its last byte, not the moment at which nothing more came.
+            assert!(span.duration_ms < 400.0 * f64::from(ktrdr_tests::agent::patience()), "{}", span.brief());
+        }
+        client.send("GET /next HTTP/1.1\r\nHost: t\r\n\r\n");
+        client.receive_until(b"ok");
+        drop(client);
+        server.join().unwrap();
+        let finished = finish(agent, 4);
+        for kind in ["client", "server"] {
+            let span = only(&finished.spans, kind, "/next");
+            assert_eq!((span.response_size(), span.incomplete()), (Some(2), None), "{}", span.brief());
+        }
+    });
+}
