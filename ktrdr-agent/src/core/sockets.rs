@@ -117,7 +117,7 @@ impl Core {
         let span = self.engine.next_span();
         let call = Some(c.call);
         self.assembler.begin(NewSpan {
-            span: span,
+            span,
             role: Role::Client,
             exchange,
             start: c.start,

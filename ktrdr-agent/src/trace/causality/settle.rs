@@ -164,13 +164,7 @@ impl Causality {
                 Found::After(span) => return self.judge_after(c, span, mixed, phase),
                 // Copied from what serves no request: nothing but a response under it (or an ancestor) could tell
                 // more, and the thread least of all.
-                Found::Nothing
-                    if !self.tree.reader(node)
-                        && !self.tree.unknown(node)
-                        && !self.tree.own(node)
-                        // A pool's new thread with an event loop of its own: who created it tells.
-                        && !(c.clone.is_some() && self.tree.under_own(node)) =>
-                {
+                Found::Nothing if !self.thread_may_tell(c, node) => {
                     return if phase < Phase::Horizon { Wait } else { Final(None) };
                 }
                 Found::Nothing => may_claim = !self.tree.own(node),
@@ -204,6 +198,16 @@ impl Causality {
             Some(span) => origin(span, Method::SingleInFlight),
             None => Final(None),
         }
+    }
+
+    /// Whether the thread can say more of a context that serves no request: one that reads requests, is unknown, is
+    /// the thread's own, or belongs to a pool's new thread with an event loop of its own, whose creator is known.
+    fn thread_may_tell(&self, c: &OpenCall, node: NodeId) -> bool {
+        let tree = &self.tree;
+        tree.reader(node)
+            || tree.unknown(node)
+            || tree.own(node)
+            || (c.clone.is_some() && tree.under_own(node))
     }
 
     /// A copy gave the context to `span`: believed at once where such copies have been right before, otherwise
