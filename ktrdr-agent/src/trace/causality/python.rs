@@ -1,9 +1,16 @@
 //! What copies of contexts and the context of a response say about requests.
 
 use super::SpanRef;
-use super::state::{Causality, Via, Writer};
-use super::tree::{Claim, Found, NodeId, Place, Style};
+use super::state::{Causality, Pending, Via, Writer};
+use super::tree::{Claim, Evidence, Found, NodeId, Place, Style};
 use crate::event::{Ns, PyCopy, Task};
+
+/// What a copy on a thread with a pending request is.
+enum Binding {
+    To(SpanRef),
+    Doubt,
+    None,
+}
 
 impl Causality {
     /// The tree's node for the context current on the task.
@@ -36,8 +43,10 @@ impl Causality {
         }
         let parent = self.tree.node(Place::new(epoch, copy.parent, tid));
         let child = self.tree.copy(Place::new(epoch, copy.child, tid), parent, ts);
-        if let Some(span) = self.bind_pending(tgid, tid, parent, ts) {
-            self.tree.bind(child, span);
+        match self.bind_pending(tgid, tid, parent, ts) {
+            Binding::To(span) => self.tree.bind(child, span),
+            Binding::Doubt => self.tree.doubt(child),
+            Binding::None => {}
         }
     }
 
@@ -46,31 +55,34 @@ impl Causality {
     /// The handler of a read runs right after it and copies in one context: the one current at the read
     /// (asyncio's reader handle), or the connection's, which uvloop enters after the read. So only copies of one
     /// parent belong to the request, and a copy of another one shows that the handler has returned.
-    fn bind_pending(&mut self, tgid: u32, tid: u32, parent: NodeId, ts: Ns) -> Option<SpanRef> {
-        let pending = self.threads.peek(&tid).filter(|t| t.tgid == tgid)?.pending.filter(|p| !p.closed)?;
-        let bound = match pending.parent {
-            Some(p) => p == parent,
-            None => self.may_bind(tgid, &pending, parent, ts),
+    fn bind_pending(&mut self, tgid: u32, tid: u32, parent: NodeId, ts: Ns) -> Binding {
+        let pending = self.threads.peek(&tid).filter(|t| t.tgid == tgid).and_then(|t| t.pending);
+        let Some(pending) = pending.filter(|p| !p.closed) else { return Binding::None };
+        let (bound, first) = match pending.parent {
+            Some(p) => (p == parent, false),
+            None => (self.may_bind(tgid, &pending, parent, ts), true),
         };
-        let t = self.thread(tgid, tid);
-        let p = t.pending.as_mut()?;
+        let pending = self.thread(tgid, tid).pending.insert(Pending { closed: !bound, ..pending });
         if !bound {
-            p.closed = true;
-            return None;
+            // The task of another request went on; or the handler entered a context that is no copy, at the address
+            // of one that is gone, and had it copied (uvicorn 0.39 before Python 3.11). The responses will tell.
+            return if first { Binding::Doubt } else { Binding::None };
         }
-        if p.parent.replace(parent).is_none() {
-            let via = if p.read == Some(parent) { Via::Direct } else { Via::Other(parent) };
-            if let Some(r) = self.requests.get_mut(&pending.span) {
+        let (span, read) = (pending.span, pending.read);
+        pending.parent = Some(parent);
+        if first {
+            let via = if read == Some(parent) { Via::Direct } else { Via::Other(parent) };
+            if let Some(r) = self.requests.get_mut(&span) {
                 r.via = Some(via);
             }
-            if self.trusted(pending.span) {
-                self.place(pending.span);
+            if self.trusted(span) {
+                self.place(span);
             }
         }
-        Some(pending.span)
+        Binding::To(span)
     }
 
-    fn may_bind(&mut self, tgid: u32, pending: &super::Pending, parent: NodeId, ts: Ns) -> bool {
+    fn may_bind(&mut self, tgid: u32, pending: &Pending, parent: NodeId, ts: Ns) -> bool {
         if pending.read == Some(parent) {
             // Under a loop's own context only the loop copies (an accepted connection), not a request's handler.
             return pending.unshared;
@@ -80,7 +92,7 @@ impl Causality {
             return false;
         }
         // A task of another open request went on: the copy is its own.
-        match self.tree.find(parent, ts, &self.requests) {
+        match self.tree.find(parent, ts, &self.requests).found {
             Found::Bound(s) | Found::Claim(s) | Found::After(s) => {
                 self.requests.peek(&s).is_none_or(|r| r.done)
             }
@@ -164,7 +176,7 @@ impl Causality {
             self.process(tgid).mixed = true;
         }
         let claim = Claim { span, from: read, to: ts, void: false };
-        let found = self.tree.find(node, ts, &self.requests);
+        let Evidence { found, doubt } = self.tree.find(node, ts, &self.requests);
         match found {
             Found::Bound(s) | Found::Claim(s) | Found::After(s) if s == span => {
                 self.stats.agreed += 1;
@@ -172,6 +184,8 @@ impl Causality {
                 self.agree(span);
                 return false;
             }
+            // Inherited by a copy of something else, as it turns out.
+            Found::Bound(_) if doubt => {}
             // One context reads, copies and answers: a task that serves its connection itself.
             _ if reader && via == Some(Via::Direct) => {
                 self.confirm(span);

@@ -1,7 +1,7 @@
 //! From evidence to origin: when a call settles, and on what.
 
 use super::state::{Call, Causality, MAX_HORIZON, MAX_OPEN, MAX_WAITING, OpenCall, SETTLE_NS};
-use super::tree::{Found, NodeId};
+use super::tree::{Evidence, Found, NodeId};
 use super::{CallRef, Method, Origin, Settlement, SpanRef};
 use crate::event::{Ns, Task};
 
@@ -67,7 +67,7 @@ impl Causality {
     fn wait(&mut self, call: CallRef, newest: Option<u64>, ts: Ns) {
         let Some(Call::Open(c)) = self.calls.peek(&call) else { return };
         let (node, serving, single, tgid) = (c.node, c.serving, c.single, c.task.tgid);
-        let candidate = match node.map(|n| self.tree.find(n, ts, &self.requests)) {
+        let candidate = match node.map(|n| self.tree.find(n, ts, &self.requests).found) {
             Some(Found::Bound(s) | Found::After(s) | Found::Claim(s)) => Some(s),
             _ => None,
         };
@@ -151,12 +151,17 @@ impl Causality {
     fn judge(&mut self, c: &OpenCall, phase: Phase) -> Verdict {
         let mut may_claim = false;
         if let Some(node) = c.node {
-            let found = self.tree.find(node, c.ts, &self.requests);
+            let Evidence { found, doubt } = self.tree.find(node, c.ts, &self.requests);
             if self.processes.peek(&c.task.tgid).is_some_and(|p| p.contexts != c.contexts) {
                 return Final(None);
             }
-            let mixed = self.processes.peek(&c.task.tgid).is_none_or(|p| p.mixed || p.epoch != c.epoch);
+            let mixed =
+                doubt || self.processes.peek(&c.task.tgid).is_none_or(|p| p.mixed || p.epoch != c.epoch);
             match found {
+                // A request in flight with the call is still to say whether it is its own.
+                Found::Claim(_) | Found::Bound(_) | Found::After(_) if mixed && phase == Phase::Deadline => {
+                    return Final(None);
+                }
                 Found::Conflict => return Final(None),
                 Found::Claim(_) if mixed && phase < Phase::Horizon => return Wait,
                 Found::Claim(span) => return origin(span, Method::PythonContext),
@@ -226,7 +231,7 @@ impl Causality {
             (true, true) => origin(span, Method::PythonContext),
             // Work after the response, unless a request that still has no place turns out to run there.
             (true, false) if (mixed || unplaced > 0) && phase < Phase::Horizon => Wait,
-            (true, false) if mixed => Final(None),
+            (true, false) if mixed || (unplaced > 0 && phase == Phase::Deadline) => Final(None),
             (true, false) => origin(span, Method::PythonContext),
             (false, _) if over && (!mixed || phase >= Phase::Horizon) => Final(None),
             (false, _) => Wait,
@@ -239,7 +244,8 @@ impl Causality {
         if (mixed || unplaced > 0) && phase < Phase::Horizon {
             return Wait;
         }
-        if mixed || self.requests.get(&span).is_none() {
+        let undecided = mixed || (unplaced > 0 && phase == Phase::Deadline);
+        if undecided || self.requests.get(&span).is_none() {
             return Final(None);
         }
         origin(span, Method::PythonContext)

@@ -57,6 +57,8 @@ pub(super) struct Node {
     pub claims: SmallVec<[Claim; 1]>,
     /// Connection whose requests are read under it.
     reader: Option<ConnId>,
+    /// See [`Tree::doubt`].
+    doubt: bool,
     /// A thread's own context: not a task's.
     own: bool,
     /// Requests of several connections are read under it.
@@ -82,6 +84,13 @@ pub(super) enum Found {
     After(SpanRef),
     /// Nothing.
     Nothing,
+}
+
+/// What was found, and whether it was inherited by a copy that may be of another context.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Evidence {
+    pub found: Found,
+    pub doubt: bool,
 }
 
 /// What is known of a way to bind copies to requests.
@@ -151,6 +160,7 @@ impl Tree {
             bound: None,
             claims: SmallVec::new(),
             reader: None,
+            doubt: false,
             own: place.thread.is_some(),
             shared: false,
             read: None,
@@ -289,28 +299,47 @@ impl Tree {
         self.nodes.get_mut(&id).map(|n| std::mem::take(&mut n.waiting)).unwrap_or_default()
     }
 
+    /// The copy may be of another context than the one known at that address.
+    pub fn doubt(&mut self, id: NodeId) {
+        if let Some(n) = self.nodes.get_mut(&id) {
+            n.doubt = true;
+        }
+    }
+
     /// The nearest evidence for what ran under this context at `ts`. A copy bound to a request that was served
     /// elsewhere says nothing.
-    pub fn find(&mut self, id: NodeId, ts: Ns, requests: &Lru<SpanRef, Request>) -> Found {
+    pub fn find(&mut self, id: NodeId, ts: Ns, requests: &Lru<SpanRef, Request>) -> Evidence {
         let (mut id, mut ts) = (id, ts);
+        let mut doubt = false;
+        let mut found = Found::Nothing;
         for _ in 0..MAX_DEPTH {
-            let Some(n) = self.nodes.get(&id) else { return Found::Nothing };
-            if let Some(c) = n.claims.iter().rev().find(|c| c.from <= ts && ts <= c.to) {
-                return if c.void { Found::Conflict } else { Found::Claim(c.span) };
+            let Some(n) = self.nodes.get(&id) else { break };
+            found = n.evidence(ts, requests);
+            if found != Found::Nothing {
+                break;
             }
-            if let Some(span) = n.bound.filter(|s| !requests.peek(s).is_some_and(|r| r.refuted)) {
-                return Found::Bound(span);
-            }
-            if let Some(c) =
-                n.claims.iter().rev().find(|c| c.to < ts && !n.read.is_some_and(|r| c.to < r && r <= ts))
-            {
-                return if c.void { Found::Conflict } else { Found::After(c.span) };
-            }
-            match (n.parent, n.made) {
-                (Some(parent), Some(made)) => (id, ts) = (parent, made),
-                _ => return Found::Nothing,
-            }
+            let (Some(parent), Some(made)) = (n.parent, n.made) else { break };
+            doubt |= n.doubt;
+            (id, ts) = (parent, made);
         }
-        Found::Nothing
+        Evidence { found, doubt }
+    }
+}
+
+impl Node {
+    fn evidence(&self, ts: Ns, requests: &Lru<SpanRef, Request>) -> Found {
+        let claim =
+            |c: &Claim, found: fn(SpanRef) -> Found| if c.void { Found::Conflict } else { found(c.span) };
+        if let Some(c) = self.claims.iter().rev().find(|c| c.from <= ts && ts <= c.to) {
+            return claim(c, Found::Claim);
+        }
+        if let Some(span) = self.bound.filter(|s| !requests.peek(s).is_some_and(|r| r.refuted)) {
+            return Found::Bound(span);
+        }
+        let read_since = |c: &Claim| self.read.is_some_and(|r| c.to < r && r <= ts);
+        match self.claims.iter().rev().find(|c| c.to < ts && !read_since(c)) {
+            Some(c) => claim(c, Found::After),
+            None => Found::Nothing,
+        }
     }
 }

@@ -18,6 +18,10 @@ enum Server {
     ConnectionTaskUvloop,
     /// A new context that is no copy.
     Fresh,
+    /// A copy of a new context that is none and goes at once.
+    CopyOfFresh,
+    /// The same under a loop that reads under no context.
+    CopyOfFreshUvloop,
 }
 
 /// A small generator of our own: proptest shrinks its seed, the scenario follows.
@@ -87,7 +91,7 @@ impl Sim {
 
     fn reader(&self, conn: u64) -> u64 {
         match self.server {
-            Server::Asyncio | Server::ConnectionTask => READER + conn,
+            Server::Asyncio | Server::ConnectionTask | Server::CopyOfFresh => READER + conn,
             _ => 0,
         }
     }
@@ -110,6 +114,13 @@ impl Sim {
                 let timer = self.alloc();
                 self.w.copy(1, parent, timer);
                 self.free.push(timer);
+                self.jobs.push(job(ctx));
+            }
+            Server::CopyOfFresh | Server::CopyOfFreshUvloop => {
+                let fresh = self.alloc();
+                let ctx = self.alloc();
+                self.w.copy(1, fresh, ctx);
+                self.free.push(fresh);
                 self.jobs.push(job(ctx));
             }
             Server::Fresh => {
@@ -171,8 +182,13 @@ impl Sim {
         }
         // What was read is answered in the end.
         for n in 0..self.jobs.len() {
+            if let Some(parent) = self.jobs[n].waking.take() {
+                let ctx = self.alloc();
+                self.w.copy(1, parent, ctx);
+                self.jobs[n].ctx = ctx;
+            }
             let job = &self.jobs[n];
-            if let (Some(_), Some(span), None) = (job.answers, job.request, job.waking) {
+            if let (Some(_), Some(span)) = (job.answers, job.request) {
                 let ctx = job.ctx;
                 self.w.finish(at(1, ctx), span);
             }
@@ -194,12 +210,13 @@ fn check(server: Server, conns: u64, seed: u64) -> (usize, usize, usize) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(100))]
+    #![proptest_config(ProptestConfig::with_cases(150))]
 
     #[test]
     fn no_edge_is_wrong(
         server in prop::sample::select(vec![
             Server::Asyncio, Server::Uvloop, Server::ConnectionTask, Server::ConnectionTaskUvloop, Server::Fresh,
+            Server::CopyOfFresh, Server::CopyOfFreshUvloop,
         ]),
         conns in 1u64..40,
         seed: u64,
@@ -218,6 +235,8 @@ fn nearly_all_edges_are_found() {
         (Server::ConnectionTask, 990),
         (Server::ConnectionTaskUvloop, 990),
         (Server::Fresh, 500),
+        (Server::CopyOfFresh, 900),
+        (Server::CopyOfFreshUvloop, 900),
     ] {
         let (mut right, mut all) = (0, 0);
         for seed in 0..100 {
