@@ -154,7 +154,7 @@ impl Core {
                 self.listeners.up(l.netns, SocketAddr::new(canonical(l.addr), l.port), l.tgid);
             }
             ShellEvent::Lost(l) => {
-                self.causality.lost();
+                self.causality.lost(self.now);
                 for (name, n) in l.counts {
                     *self.counts.lost.entry(name).or_default() += n;
                 }

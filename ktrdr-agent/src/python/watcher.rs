@@ -11,7 +11,7 @@ use std::sync::Arc;
 use ktrdr_ebpf_common::maps::{PyProcess, PyThread};
 use ktrdr_ebpf_common::{EventHeader, kind};
 
-use super::image::{Image, ImageError};
+use super::image::{CopySymbol, Image, ImageError};
 use super::process::{PythonError, PythonProcess};
 use crate::event::shell::PythonStatus;
 use crate::event::{MS, Ns};
@@ -19,14 +19,12 @@ use crate::event::{MS, Ns};
 /// What the shell is to do.
 #[derive(Debug)]
 pub enum Action {
-    /// Attach the probe to this file, once per file: at each of these offsets, or as a return probe at one.
+    /// Attach the probe to this file, once per file.
     Attach {
         /// The file, as the agent reaches it.
         path: PathBuf,
-        /// File offsets.
-        offsets: Vec<u64>,
-        /// Whether the offset is the function's entry and its return is meant.
-        as_return: bool,
+        /// Where copies are seen.
+        copy: CopySymbol,
     },
     /// Tell the kernel programs where this process's threads find their contexts.
     Process(u32, PyProcess),
@@ -209,14 +207,8 @@ impl Watcher {
         actions: &mut Vec<Action>,
     ) -> State {
         if self.attached.insert(process.file.clone()) {
-            let copy = &process.image.copy;
-            // A return probe costs less than a probe at `ret` on kernels that make it a system call (6.11+, x86_64),
-            // more on others: `docs/CAUSALITY.md` has the figures.
-            let (offsets, as_return) = match copy.returns.as_slice() {
-                [] => (vec![copy.entry], true),
-                returns => (returns.to_vec(), false),
-            };
-            actions.push(Action::Attach { path: process.path.clone(), offsets, as_return });
+            let copy = process.image.copy.clone();
+            actions.push(Action::Attach { path: process.path.clone(), copy });
         }
         let status = PythonStatus {
             tgid: process.tgid,

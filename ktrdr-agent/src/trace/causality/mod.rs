@@ -213,8 +213,8 @@ impl Causality {
     }
 
     /// Records were lost, copies of contexts may be among them: what the tree says of any address may be stale.
-    pub fn lost(&mut self) {
-        self.forget_contexts();
+    pub fn lost(&mut self, ts: Ns) {
+        self.forget_contexts(ts);
     }
 
     /// Forgets what is out of bounds at `now`.

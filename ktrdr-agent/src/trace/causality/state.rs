@@ -263,12 +263,13 @@ impl Causality {
     }
 
     /// Gives all contexts of all processes up: those seen from here on are others.
-    pub(super) fn forget_contexts(&mut self) {
+    pub(super) fn forget_contexts(&mut self, ts: Ns) {
         let next = &mut self.next_epoch;
         // In the order of use, which is the same in every run.
         for (_, p) in self.processes.iter_mut() {
             *next = next.wrapping_add(1);
             p.contexts = *next;
+            p.since = ts;
         }
         for (_, t) in self.threads.iter_mut() {
             t.pending = None;
