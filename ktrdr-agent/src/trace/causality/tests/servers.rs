@@ -246,10 +246,10 @@ fn after_a_loss_no_context_is_what_it_was() {
     let a = asyncio(&mut w, 1, 50);
     let before = w.call(at(1, 50));
     assert_eq!(w.origin(before), is(a, Method::PythonContext));
+    // The copy to 50 for another request is lost.
+    let b = w.read(at(1, 1_002), 2);
     let now = w.tick();
     w.c.lost(now);
-    // The copy to 50 for another request was lost.
-    let b = w.read(at(1, 1_002), 2);
     let stale = w.call(at(1, 50));
     assert_ne!(w.late(stale).map(|o| o.span), Some(a));
     let c = asyncio(&mut w, 3, 52);
