@@ -152,9 +152,6 @@ impl Causality {
         self.expire(ts);
         let node = self.node_of(task, ts);
         self.note_context(task);
-        if let Some(node) = node {
-            self.tree.note_call(node);
-        }
         self.open_call(task, node, ts)
     }
 

@@ -1,8 +1,8 @@
 //! What copies of contexts and the context of a response say about requests.
 
 use super::SpanRef;
-use super::state::{Causality, Pending, Via, Writer};
-use super::tree::{Claim, Evidence, Found, NodeId, Place, Style};
+use super::state::{Causality, Pending, Via};
+use super::tree::{Answered, Claim, Evidence, Found, NodeId, Place, Style};
 use crate::event::{Ns, PyCopy, Task};
 
 /// What a copy on a thread with a pending request is.
@@ -169,7 +169,7 @@ impl Causality {
             return false;
         }
         let reader = read_node == Some(node);
-        if !reader && self.written_by_the_loop(span, node, read, ts) {
+        if !reader && self.written_by_the_loop(span, node, ts) {
             return false;
         }
         if !reader && self.tree.get(node).is_none_or(|n| n.made.is_none_or(|made| made < read)) {
@@ -213,31 +213,28 @@ impl Causality {
         true
     }
 
-    /// Some loops (uvloop 0.22) queue what a task writes and write it later, under a context of their own: no call is
-    /// ever made under it, and it was there before the first request or answers two requests at a time, which no
-    /// task does. Such a response tells nothing about its request.
-    fn written_by_the_loop(&mut self, span: SpanRef, node: NodeId, read: Ns, ts: Ns) -> bool {
-        let Some((tgid, via)) = self.requests.peek(&span).map(|r| (r.tgid, r.via)) else { return false };
+    /// Some loops (uvloop) queue what a task writes and write it later, under a context of their own. That one was
+    /// there before the first request, or answers on two connections at a time, which no task does. Such a response
+    /// tells nothing about its request, and a call under it nothing about its cause.
+    fn written_by_the_loop(&mut self, span: SpanRef, node: NodeId, ts: Ns) -> bool {
+        let Some((tgid, via, conn, read)) =
+            self.requests.peek(&span).map(|r| (r.tgid, r.via, r.conn, r.read))
+        else {
+            return false;
+        };
         if via == Some(Via::Other(node)) {
             if let Some(style) = self.style(span) {
                 style.answered();
             }
             return false;
         }
-        let called = self.tree.called(node);
+        let old = self.process(tgid).first_read.is_some_and(|first| node <= first);
+        let answered = self.tree.answered(node, conn, read, ts);
+        if !old && answered == Answered::ByTask {
+            return false;
+        }
         let p = self.process(tgid);
-        let known = p.writer.filter(|w| w.node == node);
-        if called {
-            p.writer = p.writer.filter(|w| w.node != node);
-            return false;
-        }
-        let proven = p.first_read.is_some_and(|first| node <= first)
-            || known.is_some_and(|w| w.proven || read < w.last);
-        p.writer = Some(Writer { node, last: ts, proven });
-        if !proven {
-            return false;
-        }
-        if known.is_some_and(|w| !w.proven) {
+        if answered == Answered::FirstSeenByLoop {
             // What its earlier responses seemed to say was nothing.
             p.mixed = false;
             p.via.clear();

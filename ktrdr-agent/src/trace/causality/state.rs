@@ -97,24 +97,12 @@ pub(super) struct Process {
     pub via: Lru<NodeId, Style>,
     /// The newest context when the first request was read.
     pub first_read: Option<NodeId>,
-    /// The context under which the last response was written, if no call was ever made under it.
-    pub writer: Option<Writer>,
     /// A request's response came from another thread than its read, so threads do not stand for requests.
     pub migrates: bool,
     /// Requests served from read to response by one thread while another thread served another.
     pub sync_proofs: u32,
     /// Open calls that wait until all requests in flight at their time are over, with the last of those.
     pub horizon: VecDeque<(u64, CallRef)>,
-}
-
-/// A context under which a loop may write what its tasks queued.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Writer {
-    pub node: NodeId,
-    /// When a response was last written under it.
-    pub last: Ns,
-    /// It is no task's: it was there before the first request, or it answered two at a time.
-    pub proven: bool,
 }
 
 /// One thread.
@@ -236,7 +224,6 @@ impl Causality {
                 direct: Style::default(),
                 via: lru(MAX_STYLES),
                 first_read: None,
-                writer: None,
                 migrates: false,
                 sync_proofs: 0,
                 horizon: VecDeque::new(),

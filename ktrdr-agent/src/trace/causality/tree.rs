@@ -65,8 +65,10 @@ pub(super) struct Node {
     shared: bool,
     /// When a request was last read under it.
     read: Option<Ns>,
-    /// A call was made under it or a descendant.
-    called: bool,
+    /// The last response written under it: its connection, and when.
+    answered: Option<(ConnId, Ns)>,
+    /// It answered on two connections at a time: a loop writes under it what tasks queued.
+    writer: bool,
     /// Calls under it or its descendants that a response under it may settle.
     waiting: Vec<CallRef>,
 }
@@ -84,6 +86,17 @@ pub(super) enum Found {
     After(SpanRef),
     /// Nothing.
     Nothing,
+}
+
+/// Who wrote a response, as far as it is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Answered {
+    /// As far as is known, the task that served the request.
+    ByTask,
+    /// The loop, as turns out now.
+    FirstSeenByLoop,
+    /// The loop.
+    ByLoop,
 }
 
 /// What was found, and whether it was inherited by a copy that may be of another context.
@@ -164,7 +177,8 @@ impl Tree {
             own: place.thread.is_some(),
             shared: false,
             read: None,
-            called: false,
+            answered: None,
+            writer: false,
             waiting: Vec::new(),
         };
         self.nodes.insert(id, node);
@@ -246,19 +260,19 @@ impl Tree {
         false
     }
 
-    /// A call was made under it.
-    pub fn note_call(&mut self, id: NodeId) {
-        let mut at = Some(id);
-        for _ in 0..MAX_WATCHED {
-            let Some(n) = at.and_then(|id| self.nodes.get_mut(&id)) else { return };
-            n.called = true;
-            at = n.parent;
+    /// A response on `conn` was written under it at `ts`, to a request read at `read`.
+    pub fn answered(&mut self, id: NodeId, conn: ConnId, read: Ns, ts: Ns) -> Answered {
+        let Some(n) = self.nodes.get_mut(&id) else { return Answered::ByTask };
+        if n.writer {
+            return Answered::ByLoop;
         }
-    }
-
-    /// Whether a call was ever made under it or a descendant.
-    pub fn called(&self, id: NodeId) -> bool {
-        self.get(id).is_none_or(|n| n.called)
+        let before = n.answered.replace((conn, ts));
+        if before.is_none_or(|(other, last)| other == conn || last < read) {
+            return Answered::ByTask;
+        }
+        n.writer = true;
+        n.claims.clear();
+        Answered::FirstSeenByLoop
     }
 
     /// The node made last.

@@ -239,6 +239,42 @@ fn attached_to_under_load_it_does_not_doubt_what_comes_later() {
     assert_eq!(w.origin(background), is(a, Method::PythonContext));
 }
 
+/// uvicorn on uvloop 0.22: what tasks write is written later, under a context that the loop made at its start (4).
+fn queued(w: &mut World, conn: u64, task: u64) -> SpanRef {
+    uvloop(w, conn, task)
+}
+
+#[test]
+fn a_loop_that_writes_for_its_tasks_says_nothing_of_them() {
+    let mut w = World::python();
+    w.copy(1, 2, 4);
+    let a = queued(&mut w, 1, 50);
+    w.finish(at(1, 4), a);
+    // A client that writes by itself (httpx) is linked, one whose bytes are queued (aiohttp) cannot be.
+    for conn in 2..6 {
+        let (b, c) = (queued(&mut w, conn, 51), queued(&mut w, conn + 100, 52));
+        let (direct, other) = (w.call(at(1, 51)), w.call(at(1, 52)));
+        let later = w.call(at(1, 4));
+        w.finish(at(1, 4), c);
+        w.finish(at(1, 4), b);
+        assert_eq!(w.late(direct).map(|o| o.span), Some(b));
+        assert_eq!(w.late(other).map(|o| o.span), Some(c));
+        assert_eq!(w.late(later), None);
+    }
+}
+
+#[test]
+fn a_call_that_a_loop_wrote_is_not_the_only_requests() {
+    let mut w = World::python();
+    w.copy(1, 2, 4);
+    for conn in 1..5 {
+        let a = queued(&mut w, 1, 50);
+        let somebodys = w.call(at(1, 4));
+        w.finish(at(1, 4), a);
+        assert_eq!(w.late(somebodys), None, "{conn}");
+    }
+}
+
 #[test]
 fn after_a_loss_no_context_is_what_it_was() {
     let mut w = World::python();
