@@ -294,6 +294,8 @@ fn a_dispatch_from_a_pool_thread_belongs_to_the_operations_trace() {
             &format!(r#"{{"success":true,"operation_id":"{OP}","status":"started"}}"#),
         ),
     );
+    h.pass(100);
+    h.shell(crate::event::ShellEvent::End);
     let spans = h.spans();
     let creator = spans
         .iter()
@@ -301,6 +303,8 @@ fn a_dispatch_from_a_pool_thread_belongs_to_the_operations_trace() {
         .unwrap();
     let dispatch =
         spans.iter().find(|s| s.name == "POST /training/start" && s.kind == SpanKind::Client).unwrap();
+    let operation = one(&spans, "ktrdr-api", SpanKind::Internal);
+    assert_eq!(operation.parent_span_id, Some(creator.span_id));
     assert_eq!(dispatch.trace_id, creator.trace_id);
     assert_eq!(dispatch.parent_span_id, None);
     assert!(dispatch.links.iter().any(|l| l.span_id == creator.span_id));

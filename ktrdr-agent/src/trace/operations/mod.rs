@@ -134,7 +134,11 @@ impl Operations {
             .or_else(|| ids::kind(&id).map(str::to_owned));
         tag(span, &id, kind.as_deref());
         let poll = span.name.starts_with("GET ") && in_url(span).is_some();
-        let created = !poll && response.ids().any(|(_, i)| *i == *id) && span.name.starts_with("POST ");
+        // Who is told the id in the request (a worker) did not create the operation.
+        let created = !poll
+            && span.name.starts_with("POST ")
+            && response.ids().any(|(_, i)| *i == *id)
+            && !request.ids().any(|(_, i)| *i == *id);
         let op = self.entry(&id, kind, span);
         op.last = span.end;
         if created {
@@ -323,9 +327,13 @@ impl Operation {
                 self.event(ts, "operation.progress", a);
             }
         }
-        let error = reply.below(object, "error_message").or_else(|| reply.below(object, "error"));
-        if let Some(e) = error.filter(|e| !e.text.is_empty()) {
-            self.error = Some(e.text.clone());
+        let said = |key: &str| reply.below(object, key).map(|f| f.text.as_str());
+        let error = said("error_message").or_else(|| said("error"));
+        // A reply that tells only that it failed often has its reason beside the object.
+        let beside = || ["/error", "/error_message", "/message"].iter().find_map(|p| reply.get(p));
+        let error = error.or_else(|| if status == Some("failed") { beside() } else { None });
+        if let Some(e) = error.filter(|e| !e.is_empty()) {
+            self.error = Some(e.to_owned());
         }
     }
 
