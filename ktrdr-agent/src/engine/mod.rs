@@ -146,7 +146,6 @@ impl Engine {
         role: &dyn Fn(&Tuple) -> Option<Role>,
     ) -> Option<Outcome<'_>> {
         let settings = self.settings;
-        let mut next_span = self.next_span;
         let id = d.conn;
         let holding = {
             let conn = self.conn(id, d.tuple, ts)?;
@@ -160,19 +159,8 @@ impl Engine {
         };
         self.counts.moved += u64::from(d.len);
         let conn = self.conns.get_mut(&id)?;
-        let mut effects = Effects::default();
-        conn.data(
-            ts,
-            task,
-            d,
-            &settings,
-            &mut || {
-                next_span += 1;
-                SpanRef(next_span)
-            },
-            &mut effects,
-        );
-        self.next_span = next_span;
+        let effects =
+            effects(&mut self.next_span, |spans, out| conn.data(ts, task, d, &settings, spans, out));
         match (holding, conn.waits()) {
             (false, true) => {
                 self.holding.insert(id);
@@ -188,20 +176,8 @@ impl Engine {
     /// A connection is over. Its last words are in the outcome, which the caller must [`Self::forget`] afterwards.
     pub fn closed(&mut self, ts: Ns, id: ConnId, why: &'static str) -> Option<Outcome<'_>> {
         let settings = self.settings;
-        let mut next_span = self.next_span;
         let conn = self.conns.get_mut(&id)?;
-        let mut effects = Effects::default();
-        conn.closed(
-            ts,
-            why,
-            &settings,
-            &mut || {
-                next_span += 1;
-                SpanRef(next_span)
-            },
-            &mut effects,
-        );
-        self.next_span = next_span;
+        let effects = effects(&mut self.next_span, |spans, out| conn.closed(ts, why, &settings, spans, out));
         Some(Outcome { conn, effects })
     }
 
@@ -220,22 +196,11 @@ impl Engine {
     /// Gives up on transfers that one connection has waited for too long.
     pub fn expire(&mut self, now: Ns, id: ConnId) -> Option<Outcome<'_>> {
         let settings = self.settings;
-        let mut next_span = self.next_span;
         let Some(conn) = self.conns.get_mut(&id) else {
             self.holding.remove(&id);
             return None;
         };
-        let mut effects = Effects::default();
-        conn.expire(
-            now,
-            &settings,
-            &mut || {
-                next_span += 1;
-                SpanRef(next_span)
-            },
-            &mut effects,
-        );
-        self.next_span = next_span;
+        let effects = effects(&mut self.next_span, |spans, out| conn.expire(now, &settings, spans, out));
         if !conn.waits() {
             self.holding.remove(&id);
         }
@@ -246,4 +211,15 @@ impl Engine {
     pub fn ids(&self) -> Vec<ConnId> {
         self.conns.iter().map(|(id, _)| *id).collect()
     }
+}
+
+/// What `act` does to a connection, with new spans numbered from `last` on.
+fn effects(last: &mut u64, act: impl FnOnce(&mut dyn FnMut() -> SpanRef, &mut Effects)) -> Effects {
+    let mut effects = Effects::default();
+    let mut number = || {
+        *last += 1;
+        SpanRef(*last)
+    };
+    act(&mut number, &mut effects);
+    effects
 }
