@@ -314,7 +314,5 @@ fn need_root() -> anyhow::Result<()> {
     if rustix::process::geteuid().is_root() {
         return Ok(());
     }
-    anyhow::bail!(
-        "observing needs root (or CAP_BPF, CAP_PERFMON, CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH): run `sudo ktrdr-agent run`"
-    )
+    anyhow::bail!("observing needs root: run `sudo ktrdr-agent run`")
 }
