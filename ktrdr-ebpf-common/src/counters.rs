@@ -41,6 +41,14 @@ counters! {
     PyContextCopies = 9, "python_context_copies";
     /// A per-CPU scratch buffer or another map entry that must exist was missing.
     MapFault = 10, "map_faults";
+    /// Writes of watched processes that were not captured because the process writes more than its rate.
+    WritesOverRate = 11, "writes_over_rate";
+    /// Bytes of those writes.
+    WriteBytesOverRate = 12, "write_bytes_over_rate";
+    /// Bytes of captured writes that lie beyond what their records hold.
+    WriteBytesTruncated = 13, "write_bytes_truncated";
+    /// Bytes of watched processes' writes copied into records.
+    WriteBytesCaptured = 14, "write_bytes_captured";
 }
 
 /// Entries of the counter array.

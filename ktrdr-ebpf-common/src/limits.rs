@@ -16,6 +16,20 @@ pub const MAX_IOVECS: usize = 64;
 /// Command-line bytes carried by an exec record, for processes that are gone before `/proc` can be read.
 pub const MAX_ARGS: usize = 1024;
 
+/// Records that one write of a watched process is divided into: 64 KiB, more than any traceback, and what a pipe takes
+/// at once.
+pub const MAX_WRITE_RECORDS: u32 = 4;
+
+/// Processes whose writes are watched. As many as are excluded: more than a host of KTRDR's size runs.
+pub const MAX_WATCHED: u32 = 4_096;
+
+/// Files of watched processes about which the agent has said whether they are logs. LRU: an evicted one is asked about
+/// again.
+pub const MAX_FILES: u32 = 16_384;
+
+/// Span of time over which a watched process's rate is counted: a burst within it may take all of it.
+pub const WATCH_WINDOW_NS: u64 = 1_000_000_000;
+
 /// Connections with a policy. LRU: an evicted one is unknown again, sends its tuple and gets a new policy.
 pub const MAX_POLICIES: u32 = 65_536;
 

@@ -14,8 +14,66 @@ pub const EXCLUDED: &str = "EXCLUDED";
 pub const PY_THREADS: &str = "PY_THREADS";
 /// Hash: tgid (`u32`) → [`PyProcess`].
 pub const PY_PROCESSES: &str = "PY_PROCESSES";
+/// Hash: tgid (`u32`) → [`Watch`]: processes whose writes to pipes, terminals and files are captured.
+pub const WATCHED: &str = "WATCHED";
+/// LRU hash: [`FileId`] → `u32`, 1 = a log, 0 = none: regular files that watched processes write.
+pub const FILES: &str = "FILES";
 /// Arrays of working memory, one entry per possible CPU (the agent sizes them).
-pub const SCRATCH: [&str; 3] = ["SCRATCH_SEND", "SCRATCH_RECV", "SCRATCH_SYSCALL"];
+pub const SCRATCH: [&str; 4] = ["SCRATCH_SEND", "SCRATCH_RECV", "SCRATCH_SYSCALL", "SCRATCH_WRITE"];
+
+/// Which writes of a process are captured: those to standard output and error always.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Watch {
+    /// Begin of the current window of the rate; the programs' own.
+    pub window: u64,
+    /// Bytes captured in it; the programs' own.
+    pub used: u64,
+    /// Writes not captured because of the rate, ever; the programs' own.
+    pub lost: u64,
+    /// Bytes that may be captured per [`crate::limits::WATCH_WINDOW_NS`].
+    pub rate: u32,
+    /// [`Watch::PIPES`] and [`Watch::FILES`].
+    pub flags: u32,
+}
+
+impl Watch {
+    /// Also writes to any pipe or Unix socket, whatever its descriptor.
+    pub const PIPES: u32 = 1;
+    /// Also writes to regular files that are not known to be no logs.
+    pub const FILES: u32 = 2;
+
+    /// A watch that has seen nothing yet.
+    pub const fn new(rate: u32, flags: u32) -> Watch {
+        Watch { window: 0, used: 0, lost: 0, rate, flags }
+    }
+}
+
+/// Identity of an open file's inode.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    FromBytes,
+    IntoBytes,
+    Immutable,
+    KnownLayout,
+)]
+#[repr(C)]
+pub struct FileId {
+    /// `i_ino`.
+    pub inode: u64,
+    /// `i_sb->s_dev`: device number as the kernel keeps it, major << 20 | minor.
+    pub device: u32,
+    /// `i_generation`: tells an inode number that was given to another file.
+    pub generation: u32,
+}
 
 /// What to do with the transfers of one connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -79,4 +137,6 @@ pub mod constants {
     pub const HAS_GROUP_DEAD: &str = "HAS_GROUP_DEAD";
     /// Offset in `task_struct` of the `u32` that tells a 32-bit system call from a 64-bit one.
     pub const TASK_COMPAT: &str = "TASK_COMPAT";
+    /// 1 = writes of watched processes are captured.
+    pub const HAS_LOGS: &str = "HAS_LOGS";
 }

@@ -38,6 +38,11 @@ macro_rules! for_each_offset {
             FILE_INODE = "file", "f_inode", required;
             FILE_PRIVATE = "file", "private_data", required;
             INODE_MODE = "inode", "i_mode", required;
+            INODE_INO = "inode", "i_ino", required;
+            INODE_SB = "inode", "i_sb", required;
+            INODE_RDEV = "inode", "i_rdev", required;
+            INODE_GENERATION = "inode", "i_generation", required;
+            SB_DEV = "super_block", "s_dev", required;
             TASK_MM = "task_struct", "mm", required;
             MM_ARG_START = "mm_struct", "arg_start", required;
             MM_ARG_END = "mm_struct", "arg_end", required;

@@ -21,6 +21,8 @@ pub mod kind {
     pub const PY_COPY: u16 = 6;
     /// A connect failed before any packet left (no route, no port, no permission): [`super::ConnectErrorBody`].
     pub const CONNECT_ERROR: u16 = 7;
+    /// A watched process wrote to a pipe, a terminal, a file or a Unix socket: [`super::WriteBody`], payload.
+    pub const WRITE: u16 = 8;
     /// First kind of the agent's own records.
     pub const SHELL_KINDS: u16 = 0x8000;
 }
@@ -37,6 +39,20 @@ pub mod flags {
     pub const FAULT: u16 = 8;
     /// In a fork record: a new thread of the same process, not a new process.
     pub const THREAD: u16 = 16;
+    /// In a write record: a regular file of which the agent has not said whether it is a log.
+    pub const UNKNOWN_FILE: u16 = 32;
+}
+
+/// Values of `WriteBody::file`: what was written to.
+pub mod file {
+    /// A pipe or FIFO.
+    pub const PIPE: u8 = 1;
+    /// A terminal or another character device that keeps what it is given.
+    pub const TERMINAL: u8 = 2;
+    /// A regular file.
+    pub const REGULAR: u8 = 3;
+    /// A Unix socket.
+    pub const UNIX_SOCKET: u8 = 4;
 }
 
 /// `DataBody::direction`: bytes the process received.
@@ -194,6 +210,30 @@ pub struct ConnectErrorBody {
     pub fd: u32,
 }
 
+/// A watched process wrote. A long write is several records, in order, of one thread and with one `len`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct WriteBody {
+    /// As [`DataBody::py_context`].
+    pub py_context: u64,
+    /// The file written to. Both ends of a pipe are the same file.
+    pub id: crate::maps::FileId,
+    /// Writes of this process that were not captured because of its rate, until now.
+    pub lost: u64,
+    /// File descriptor.
+    pub fd: u32,
+    /// Bytes written by the call.
+    pub len: u32,
+    /// Where in them this record's payload begins.
+    pub offset: u32,
+    /// Bytes of payload in this record.
+    pub captured: u32,
+    /// Kind of the file, see [`file`].
+    pub file: u8,
+    /// Reserved, 0.
+    pub reserved: [u8; 7],
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -215,6 +255,8 @@ mod tests {
         assert_eq!(size_of::<ExitBody>(), 24);
         assert_eq!(size_of::<PyCopyBody>(), 16);
         assert_eq!(size_of::<ConnectErrorBody>(), 40);
+        assert_eq!(size_of::<WriteBody>(), 56);
+        assert_eq!(offset_of!(WriteBody, fd), 32);
         assert_eq!(crate::ABI_VERSION, 1);
     }
 }

@@ -11,6 +11,7 @@ mod capture;
 mod constants;
 mod counters;
 mod error;
+mod file;
 mod filter;
 mod memory;
 mod payload;
@@ -21,6 +22,7 @@ mod scratch;
 mod sock;
 mod syscall;
 mod task;
+mod watch;
 
 #[cfg(not(test))]
 #[panic_handler]

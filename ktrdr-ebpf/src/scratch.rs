@@ -6,7 +6,7 @@
 
 use aya_ebpf::{helpers::bpf_get_smp_processor_id, macros::map, maps::Array};
 use ktrdr_ebpf_common::{
-    ConnTuple, DataBody, EventHeader,
+    ConnTuple, DataBody, EventHeader, WriteBody,
     limits::{MAX_IOVECS, MAX_PAYLOAD},
 };
 
@@ -26,6 +26,18 @@ pub struct Head {
     pub header: EventHeader,
     pub body: DataBody,
 }
+
+/// Header and body of a write record.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct WriteHead {
+    pub header: EventHeader,
+    pub body: WriteBody,
+}
+
+/// Bytes before the payload of a write record.
+pub const WRITE_HEAD: usize = size_of::<WriteHead>();
+const WRITE_WORDS: usize = WRITE_HEAD / 4;
 
 /// A user-space `struct iovec`.
 #[derive(Clone, Copy)]
@@ -58,6 +70,9 @@ pub static SCRATCH_SEND: Map = Array::with_max_entries(1, 0);
 pub static SCRATCH_RECV: Map = Array::with_max_entries(1, 0);
 #[map]
 pub static SCRATCH_SYSCALL: Map = Array::with_max_entries(1, 0);
+
+#[map]
+pub static SCRATCH_WRITE: Map = Array::with_max_entries(1, 0);
 
 /// The entry of this CPU.
 #[expect(clippy::mut_from_ref, reason = "the map stands for kernel memory outside it; see SAFETY below")]
@@ -93,5 +108,16 @@ impl Scratch {
         let head_len = if tuple.is_some() { LONG_HEAD } else { SHORT_HEAD };
         // SAFETY: from `start` to the end of `front`, then `captured` bytes of the payload that follows it directly.
         unsafe { core::slice::from_raw_parts(start.cast(), head_len + captured) }
+    }
+
+    /// The same for a write record.
+    #[inline(always)]
+    pub fn write_record(&mut self, head: WriteHead, captured: usize) -> &[u8] {
+        // SAFETY: the head is shorter than `front`, and ends where it does, so it begins on a multiple of 8.
+        unsafe {
+            let start = self.front.as_mut_ptr().add(HEAD_WORDS + TUPLE_WORDS - WRITE_WORDS);
+            start.cast::<WriteHead>().write(head);
+            core::slice::from_raw_parts(start.cast(), WRITE_HEAD + captured)
+        }
     }
 }

@@ -9,6 +9,7 @@ use crate::{
     memory::{Direct, Object, Probed},
 };
 
+const AF_UNIX: u16 = 1;
 pub const AF_INET: u16 = 2;
 pub const AF_INET6: u16 = 10;
 const IPPROTO_TCP: u16 = 6;
@@ -35,6 +36,12 @@ impl<O: Object> Sock<O> {
     pub fn is_tcp(self) -> Result<bool, Error> {
         let family: u16 = self.0.load(&SK_FAMILY)?;
         Ok((family == AF_INET || family == AF_INET6) && self.0.load::<u16>(&SK_PROTOCOL)? == IPPROTO_TCP)
+    }
+
+    /// A Unix socket.
+    #[inline(always)]
+    pub fn is_unix(self) -> Result<bool, Error> {
+        Ok(self.0.load::<u16>(&SK_FAMILY)? == AF_UNIX)
     }
 
     /// Identity of the socket, as `DataBody::conn` has it.

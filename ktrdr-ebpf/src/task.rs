@@ -5,6 +5,7 @@ use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_get_current_task, bpf_get_
 use crate::{
     constants::*,
     error::Error,
+    file::File,
     memory::{Direct, Object, Probed},
     sock::Sock,
 };
@@ -72,32 +73,27 @@ impl<O: Object> Task<O> {
     }
 }
 
-/// `S_IFMT` and `S_IFSOCK` of `inode->i_mode`.
-const FILE_TYPE: u16 = 0o170_000;
-const SOCKET: u16 = 0o140_000;
-
 impl Task<Probed> {
-    /// The socket behind a file descriptor, `None` for anything else.
+    /// The file behind a descriptor, `None` if it is closed.
     #[inline(always)]
-    pub fn socket(self, fd: u32) -> Result<Option<Sock<Probed>>, Error> {
+    pub fn file(self, fd: u32) -> Result<Option<File>, Error> {
         let table = self.0.follow(&TASK_FILES)?.follow(&FILES_FDT)?;
         if fd >= table.load::<u32>(&FDT_MAX_FDS)? {
             return Ok(None);
         }
         let slot = table.follow(&FDT_FD)?.address().wrapping_add(fd as usize * size_of::<u64>());
         let file = Probed::at(Probed::at(slot).load_at::<*const u8>(0)?);
-        if file.address().is_null() || !is_socket(file)? {
-            return Ok(None);
-        }
-        let sock = file.follow(&FILE_PRIVATE)?.follow(&SOCKET_SK)?;
-        // A socket being closed by another thread has lost it.
-        Ok((!sock.address().is_null()).then_some(Sock(sock)))
+        Ok((!file.address().is_null()).then_some(File(file)))
     }
 }
 
-/// By its inode: only sockfs has open files of type socket. Comparing `f_op` with the address of `socket_file_ops`
-/// would save a read, but finding that address takes a fifth of a second, and many kernels do not list data symbols.
+/// The socket behind a file, `None` for anything else.
 #[inline(always)]
-fn is_socket(file: Probed) -> Result<bool, Error> {
-    Ok(file.follow(&FILE_INODE)?.load::<u16>(&INODE_MODE)? & FILE_TYPE == SOCKET)
+pub fn socket(file: File) -> Result<Option<Sock<Probed>>, Error> {
+    if !file.inode()?.is_socket()? {
+        return Ok(None);
+    }
+    let sock = file.0.follow(&FILE_PRIVATE)?.follow(&SOCKET_SK)?;
+    // A socket being closed by another thread has lost it.
+    Ok((!sock.address().is_null()).then_some(Sock(sock)))
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use ktrdr_ebpf_common::limits;
 
+use super::watching::Watched;
 use crate::engine::EngineCounts;
 use crate::event::{ConnId, DecodeError, Ns};
 use crate::trace::assembly::AssemblyCounts;
@@ -28,6 +29,8 @@ pub struct CoreConfig {
     pub connections: usize,
     /// How long a failed connect waits for another address of the same name.
     pub connect_grace: Ns,
+    /// Have what services write captured.
+    pub watch: bool,
 }
 
 impl Default for CoreConfig {
@@ -41,6 +44,7 @@ impl Default for CoreConfig {
             excluded_ports: Vec::new(),
             connections: crate::engine::MAX_CONNS,
             connect_grace: crate::trace::connects::FALLBACK_NS,
+            watch: true,
         }
     }
 }
@@ -54,6 +58,8 @@ pub enum Output {
     Capture(ConnId, u32),
     /// The connection is over.
     Forget(ConnId),
+    /// Capture what a process writes from now on, see [`Watched`](super::watching::Watched).
+    Watch(u32, Watched),
 }
 
 /// What the core counted.

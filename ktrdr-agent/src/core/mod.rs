@@ -9,11 +9,13 @@ mod scenario;
 mod sockets;
 #[cfg(test)]
 mod tests;
+mod watching;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::net::SocketAddr;
 
 pub use config::{CoreConfig, CoreCounts, Output};
+pub use watching::Watched;
 
 use crate::engine::Engine;
 use crate::engine::conn::ConnSettings;
@@ -27,6 +29,7 @@ use crate::trace::operations::Operations;
 use crate::trace::operations::body::FailureRule;
 use crate::trace::processes::Processes;
 use lingering::Lingering;
+use watching::Watching;
 
 /// What span builders may look at, borrowed from some of the core's fields.
 macro_rules! facts {
@@ -56,6 +59,7 @@ pub struct Core {
     own: BTreeSet<(SocketAddr, SocketAddr)>,
     own_connecting: BTreeSet<ConnId>,
     lingering: Lingering,
+    watching: Watching,
     now: Ns,
     out: VecDeque<Output>,
     spans: Vec<Span>,
@@ -82,6 +86,7 @@ impl Core {
             own: BTreeSet::new(),
             own_connecting: BTreeSet::new(),
             lingering: Lingering::default(),
+            watching: Watching::default(),
             now: 0,
             out: VecDeque::new(),
             spans: Vec::new(),
@@ -132,8 +137,10 @@ impl Core {
             Body::Exit(e) => {
                 self.processes.exit(tgid, ts, &e);
                 self.causality.exit(tgid);
+                self.watching.ended(tgid);
             }
             Body::PyCopy(c) => self.causality.py_copy(tgid, tid, c, ts),
+            Body::Write(_) => {}
             Body::Tick => self.tick(),
             Body::Shell(s) => self.shell(*s),
         }
@@ -149,7 +156,11 @@ impl Core {
                 self.processes.host(s.host, s.agent_version);
             }
             ShellEvent::Clock(c) => self.wall_offset_ns = c.wall_offset_ns,
-            ShellEvent::Process(p) => self.processes.learn(p),
+            ShellEvent::Process(p) => {
+                self.watch_service(&p);
+                self.processes.learn(p);
+            }
+            ShellEvent::File(_) => {}
             ShellEvent::Listener(l) => {
                 self.listeners.up(l.netns, SocketAddr::new(canonical(l.addr), l.port), l.tgid);
             }

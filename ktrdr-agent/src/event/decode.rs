@@ -4,13 +4,13 @@ use std::net::SocketAddr;
 
 use ktrdr_ebpf_common::{
     ConnTuple, ConnectErrorBody, DataBody, EventHeader, ExecBody, ExitBody, ForkBody, PyCopyBody, SEND,
-    StateBody, flags, kind,
+    StateBody, WriteBody, file, flags, kind,
 };
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
 use super::{
-    Body, ConnId, ConnectError, Data, Direction, Event, Exec, Exit, Fork, PyCopy, ShellEvent, State, Tuple,
-    canonical, shell,
+    Body, ConnId, ConnectError, Data, Direction, Event, Exec, Exit, FileKind, Fork, PyCopy, ShellEvent,
+    State, Tuple, Write, canonical, shell,
 };
 
 /// Why a record was not decoded. Each is counted by its name.
@@ -52,6 +52,7 @@ pub fn decode(record: &[u8]) -> Result<Event<'_>, DecodeError> {
             Body::PyCopy(PyCopy { parent: c.parent, child: c.child })
         }
         kind::CONNECT_ERROR => connect_error(rest)?,
+        kind::WRITE => write(rest)?,
         shell::TICK => Body::Tick,
         shell::JSON => Body::Shell(Box::new(ShellEvent::from_json(rest).map_err(|_| DecodeError::Invalid)?)),
         _ => return Err(DecodeError::UnknownKind),
@@ -116,6 +117,30 @@ fn exec(rest: &[u8]) -> Result<Body<'_>, DecodeError> {
     let len = usize::try_from(e.args_len).map_err(|_| DecodeError::Invalid)?;
     let args = rest.get(..len).ok_or(DecodeError::Short)?;
     Ok(Body::Exec(Exec { ppid: e.ppid, comm: e.comm, args }))
+}
+
+fn write(rest: &[u8]) -> Result<Body<'_>, DecodeError> {
+    let (w, rest) = take::<WriteBody>(rest)?;
+    let captured = usize::try_from(w.captured).map_err(|_| DecodeError::Invalid)?;
+    if w.offset.checked_add(w.captured).is_none_or(|end| end > w.len) {
+        return Err(DecodeError::Invalid);
+    }
+    Ok(Body::Write(Write {
+        py_context: w.py_context,
+        id: w.id,
+        kind: match w.file {
+            file::PIPE => FileKind::Pipe,
+            file::TERMINAL => FileKind::Terminal,
+            file::REGULAR => FileKind::Regular,
+            file::UNIX_SOCKET => FileKind::UnixSocket,
+            _ => return Err(DecodeError::Invalid),
+        },
+        fd: w.fd,
+        len: w.len,
+        offset: w.offset,
+        payload: rest.get(..captured).ok_or(DecodeError::Short)?,
+        lost: w.lost,
+    }))
 }
 
 fn connect_error(rest: &[u8]) -> Result<Body<'_>, DecodeError> {

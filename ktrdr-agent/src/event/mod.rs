@@ -78,6 +78,8 @@ pub enum Body<'a> {
     Exit(Exit),
     /// A Python context was copied on the header's thread.
     PyCopy(PyCopy),
+    /// The header's process, which is watched, wrote to something that is no TCP socket.
+    Write(Write<'a>),
     /// Time passed; nothing else happened.
     Tick,
     /// A fact from the shell.
@@ -212,4 +214,41 @@ pub struct PyCopy {
     pub parent: u64,
     /// The copy.
     pub child: u64,
+}
+
+/// What a watched process wrote to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum FileKind {
+    /// A pipe or FIFO.
+    Pipe,
+    /// A terminal.
+    Terminal,
+    /// A regular file.
+    Regular,
+    /// A Unix socket.
+    UnixSocket,
+}
+
+/// Identity of a file while it is open anywhere. Both ends of a pipe are the same file.
+pub type FileId = ktrdr_ebpf_common::maps::FileId;
+
+/// A watched process wrote. A long write comes in several parts, in order.
+#[derive(Clone, Debug)]
+pub struct Write<'a> {
+    /// Python context current on the thread, 0 = none known.
+    pub py_context: u64,
+    /// The file.
+    pub id: FileId,
+    /// What it is.
+    pub kind: FileKind,
+    /// File descriptor.
+    pub fd: u32,
+    /// Bytes written by the call.
+    pub len: u32,
+    /// Where in them the payload begins.
+    pub offset: u32,
+    /// This part of them, or what of it could be captured.
+    pub payload: &'a [u8],
+    /// Writes of this process not captured because of its rate, until now.
+    pub lost: u64,
 }

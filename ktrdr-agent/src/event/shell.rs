@@ -28,6 +28,8 @@ pub enum ShellEvent {
     Lost(Lost),
     /// How well Python causality works in one process.
     Python(PythonStatus),
+    /// What a file is that a watched process writes.
+    File(FileMeta),
     /// The stream ends: everything still open is to be finished as it is.
     End,
 }
@@ -131,6 +133,28 @@ pub struct PythonStatus {
     pub exact: bool,
     /// Why not.
     pub why: String,
+}
+
+/// A regular file that a watched process writes. Sent before its first write record.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileMeta {
+    /// `i_ino`.
+    pub inode: u64,
+    /// Device, as the kernel keeps it.
+    pub device: u32,
+    /// `i_generation`.
+    pub generation: u32,
+    /// Path as the process sees it; empty = unknown.
+    pub path: String,
+    /// The settings say that it is a log.
+    pub log: bool,
+}
+
+impl FileMeta {
+    /// The file's identity.
+    pub fn id(&self) -> super::FileId {
+        super::FileId { inode: self.inode, device: self.device, generation: self.generation }
+    }
 }
 
 impl ShellEvent {

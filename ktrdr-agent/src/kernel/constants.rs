@@ -30,6 +30,7 @@ impl Constants {
         words.push((names::HAS_GROUP_DEAD, tells_group.into()));
         words.push((names::AGENT_TGID, options.agent_tgid));
         words.push((names::UNKNOWN_CAPTURE, options.unknown_capture.min(limits::MAX_PAYLOAD as u32)));
+        words.push((names::HAS_LOGS, options.logs.into()));
         Ok(Constants { words, wake_bytes: wake_bytes(options.ring_bytes) })
     }
 

@@ -6,7 +6,7 @@ use aya::{
 };
 use ktrdr_ebpf_common::{
     counters::COUNTERS,
-    maps::{self, Policy, PyProcess, PyThread},
+    maps::{self, FileId, Policy, PyProcess, PyThread, Watch},
 };
 
 use super::KernelError;
@@ -32,6 +32,18 @@ struct PodPyProcess(PyProcess);
 // SAFETY: plain numbers without padding (zerocopy's `IntoBytes` holds for `PyProcess`).
 unsafe impl Pod for PodPyProcess {}
 
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+struct PodWatch(Watch);
+// SAFETY: plain numbers without padding (zerocopy's `IntoBytes` holds for `Watch`).
+unsafe impl Pod for PodWatch {}
+
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+struct PodFileId(FileId);
+// SAFETY: plain numbers without padding (zerocopy's `IntoBytes` holds for `FileId`).
+unsafe impl Pod for PodFileId {}
+
 /// The control maps.
 pub(super) struct Controls {
     counters: PerCpuArray<MapData, CounterValues>,
@@ -39,6 +51,8 @@ pub(super) struct Controls {
     excluded: HashMap<MapData, u32, u32>,
     py_threads: HashMap<MapData, u32, PodPyThread>,
     py_processes: HashMap<MapData, u32, PodPyProcess>,
+    watched: HashMap<MapData, u32, PodWatch>,
+    files: HashMap<MapData, PodFileId, u32>,
 }
 
 impl Controls {
@@ -49,6 +63,8 @@ impl Controls {
             excluded: take(ebpf, maps::EXCLUDED)?,
             py_threads: take(ebpf, maps::PY_THREADS)?,
             py_processes: take(ebpf, maps::PY_PROCESSES)?,
+            watched: take(ebpf, maps::WATCHED)?,
+            files: take(ebpf, maps::FILES)?,
         })
     }
 
@@ -84,6 +100,18 @@ impl Controls {
 
     pub fn set_py_process(&mut self, tgid: u32, process: PyProcess) -> Result<(), MapError> {
         self.py_processes.insert(tgid, PodPyProcess(process), 0)
+    }
+
+    pub fn watch(&mut self, tgid: u32, watch: Watch) -> Result<(), MapError> {
+        self.watched.insert(tgid, PodWatch(watch), 0)
+    }
+
+    pub fn unwatch(&mut self, tgid: u32) -> Result<(), MapError> {
+        absent_is_fine(self.watched.remove(&tgid))
+    }
+
+    pub fn set_file(&mut self, file: FileId, log: bool) -> Result<(), MapError> {
+        self.files.insert(PodFileId(file), u32::from(log), 0)
     }
 
     pub fn remove_py_thread(&mut self, tid: u32) -> Result<(), MapError> {

@@ -23,7 +23,7 @@ use aya::{
 };
 use ktrdr_ebpf_common::{
     limits,
-    maps::{self, Policy, PyProcess, PyThread},
+    maps::{self, FileId, Policy, PyProcess, PyThread, Watch},
 };
 
 pub use controls::CounterValues;
@@ -50,6 +50,9 @@ pub struct KernelOptions {
     /// Report connects that failed before a packet left. With the socket hook this takes a system-call tracepoint,
     /// which costs every system call of the host some nanoseconds; with the syscall hook it is free.
     pub connect_errors: bool,
+    /// Capture what watched processes write ([`Kernel::watch`]). With the socket hook this takes two system-call
+    /// tracepoints.
+    pub logs: bool,
 }
 
 impl Default for KernelOptions {
@@ -61,6 +64,7 @@ impl Default for KernelOptions {
             exclude: Vec::new(),
             agent_tgid: std::process::id(),
             connect_errors: true,
+            logs: true,
         }
     }
 }
@@ -156,7 +160,7 @@ impl Kernel {
         for &tgid in &options.exclude {
             controls.exclude(tgid).map_err(map_error(maps::EXCLUDED))?;
         }
-        let probes = probes::attach_all(&mut ebpf, &kernel_btf, &types, hook, options.connect_errors)
+        let probes = probes::attach_all(&mut ebpf, &kernel_btf, &types, hook, options)
             .map_err(|(name, reason)| KernelError::Probe { name, reason })?;
         drop((types, kernel_btf));
         release_memory();
@@ -263,6 +267,30 @@ impl Kernel {
     /// The map is full.
     pub fn set_py_process(&mut self, tgid: u32, process: PyProcess) -> Result<(), KernelError> {
         self.controls.set_py_process(tgid, process).map_err(map_error(maps::PY_PROCESSES))
+    }
+
+    /// Captures what a process writes, up to `rate` bytes a second; ends with the process. `flags`: of [`Watch`].
+    ///
+    /// # Errors
+    /// The map is full.
+    pub fn watch(&mut self, tgid: u32, rate: u32, flags: u32) -> Result<(), KernelError> {
+        self.controls.watch(tgid, Watch::new(rate, flags)).map_err(map_error(maps::WATCHED))
+    }
+
+    /// Ends [`Kernel::watch`].
+    ///
+    /// # Errors
+    /// The map cannot be changed.
+    pub fn unwatch(&mut self, tgid: u32) -> Result<(), KernelError> {
+        self.controls.unwatch(tgid).map_err(map_error(maps::WATCHED))
+    }
+
+    /// Says whether a regular file is a log.
+    ///
+    /// # Errors
+    /// The map cannot be changed.
+    pub fn set_file(&mut self, file: FileId, log: bool) -> Result<(), KernelError> {
+        self.controls.set_file(file, log).map_err(map_error(maps::FILES))
     }
 
     /// Forgets a Python thread.

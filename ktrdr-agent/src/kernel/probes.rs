@@ -7,7 +7,7 @@ use aya::{
     programs::{BtfTracePoint, Program, ProgramError, TracePoint},
 };
 
-use super::{btf::KernelTypes, tracefs::Tracefs};
+use super::{KernelOptions, btf::KernelTypes, tracefs::Tracefs};
 
 /// Which of the two ways transfers are seen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -72,6 +72,16 @@ struct Probe {
     required: bool,
 }
 
+impl Probe {
+    /// Whether the options ask for this system call.
+    fn wanted(&self, options: &KernelOptions) -> bool {
+        match self.name {
+            "sys_exit_connect" => options.connect_errors,
+            _ => options.logs,
+        }
+    }
+}
+
 const PROBES: &[Probe] = &[
     Probe {
         name: "sock_send_length",
@@ -130,6 +140,20 @@ const PROBES: &[Probe] = &[
         required: false,
     },
     Probe {
+        name: "sys_exit_write",
+        purpose: "log lines written",
+        place: Place::Syscall,
+        hook: Some(Hook::Socket),
+        required: false,
+    },
+    Probe {
+        name: "sys_exit_writev",
+        purpose: "log lines written in parts",
+        place: Place::Syscall,
+        hook: Some(Hook::Socket),
+        required: false,
+    },
+    Probe {
         name: "py_context_copy_ret",
         purpose: "Python causality (return probe)",
         place: Place::Uprobe,
@@ -151,11 +175,11 @@ pub(super) fn attach_all(
     btf: &Btf,
     types: &KernelTypes,
     hook: Hook,
-    connect_errors: bool,
+    options: &KernelOptions,
 ) -> Result<Vec<ProbeReport>, (&'static str, String)> {
     let mut reports = Vec::with_capacity(PROBES.len());
     for probe in PROBES {
-        let status = attach(ebpf, btf, types, probe, hook, connect_errors);
+        let status = attach(ebpf, btf, types, probe, hook, options);
         if probe.required
             && let ProbeStatus::Failed(why) = status
         {
@@ -172,7 +196,7 @@ fn attach(
     types: &KernelTypes,
     probe: &Probe,
     hook: Hook,
-    connect_errors: bool,
+    options: &KernelOptions,
 ) -> ProbeStatus {
     if let Some(wanted) = probe.hook
         && wanted != hook
@@ -184,7 +208,7 @@ fn attach(
     };
     let result = match probe.place {
         Place::Uprobe => return ProbeStatus::Skipped("attached when a Python library is found".into()),
-        Place::Syscall if !connect_errors => return ProbeStatus::Skipped("switched off".into()),
+        Place::Syscall if !probe.wanted(options) => return ProbeStatus::Skipped("switched off".into()),
         Place::Syscall => syscall(program, probe.name),
         Place::Raw if !types.has_tracepoint(probe.name) => Err("the kernel has no such tracepoint".into()),
         Place::Raw => raw(program, probe.name, btf),

@@ -8,6 +8,7 @@ pub mod container;
 mod describe;
 #[cfg(test)]
 mod fake;
+mod files;
 mod filter;
 mod guess;
 pub mod host;
@@ -24,12 +25,13 @@ mod tests;
 use std::{path::PathBuf, sync::Arc};
 
 use hashlink::LruCache;
-use ktrdr_ebpf_common::{EventHeader, ExecBody, ForkBody, StateBody, flags, kind};
+use ktrdr_ebpf_common::{EventHeader, ExecBody, ForkBody, StateBody, WriteBody, flags, kind};
 use smallvec::SmallVec;
 use zerocopy::FromBytes;
 
 use self::{
     container::ContainerNames,
+    files::Files,
     filter::Filter,
     lifecycle::{Budget, add_port},
     process::Process,
@@ -80,6 +82,7 @@ pub struct Metadata {
     known: LruCache<u32, Entry>,
     prospects: LruCache<u32, Entry>,
     containers: LruCache<String, ContainerNames>,
+    files: Files,
     exec_budget: Budget,
     /// Raised when records were lost: an exit or a new process with an old number may be among them.
     epoch: u32,
@@ -97,6 +100,7 @@ impl Metadata {
             known: LruCache::new(settings.limits.processes),
             prospects: LruCache::new(MAX_PROSPECTS),
             containers: LruCache::new(MAX_CONTAINERS),
+            files: Files::new(&settings.logs.files),
             exec_budget: Budget::default(),
             epoch: 0,
         }
@@ -146,6 +150,10 @@ impl Metadata {
     pub fn observe(&mut self, header: &EventHeader, record: &[u8]) -> Option<ShellEvent> {
         let body = record.get(size_of::<EventHeader>()..).unwrap_or_default();
         match header.kind {
+            kind::WRITE if header.flags & flags::UNKNOWN_FILE != 0 => {
+                let (write, _) = WriteBody::read_from_prefix(body).ok()?;
+                self.files.look(&self.proc, header.tgid, &write).map(ShellEvent::File)
+            }
             kind::DATA | kind::CONNECT_ERROR => self.active(header.tgid, header.ts),
             kind::STATE => {
                 let (state, _) = StateBody::read_from_prefix(body).ok()?;

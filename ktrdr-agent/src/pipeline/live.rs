@@ -15,9 +15,9 @@ use zerocopy::FromBytes;
 use super::recorder::Recorder;
 use super::remember::Remember;
 use super::stats::{self, Stats};
-use super::{FLUSH, RunOptions, options, python};
+use super::{FLUSH, RunOptions, options, python, watch};
 use crate::core::{Core, Output};
-use crate::event::shell::{Lost, ShellEvent, tick};
+use crate::event::shell::{FileMeta, Lost, ShellEvent, tick};
 use crate::export::Exporters;
 use crate::kernel::{Kernel, ProbeStatus};
 use crate::meta::{Metadata, host as clock};
@@ -66,6 +66,8 @@ pub fn run(settings: &Settings, run: &RunOptions) -> anyhow::Result<()> {
         exporters,
         exclusions,
         excluded,
+        files: Vec::new(),
+        rate: settings.logs.rate,
         remember,
         lost,
         misses: 0,
@@ -106,6 +108,10 @@ struct Live {
     exclusions: Vec<(u32, bool)>,
     /// Processes excluded in the kernel.
     excluded: BTreeSet<u32>,
+    /// Files told since the last turn.
+    files: Vec<FileMeta>,
+    /// Bytes a second that may be captured of one process's writes.
+    rate: u32,
     remember: Option<Remember>,
     lost: [u64; LOSSES.len()],
     misses: u64,
@@ -115,14 +121,16 @@ struct Live {
 impl Live {
     /// One turn: what the kernel has, then time, then what came out.
     fn turn(&mut self, wait: Duration) -> anyhow::Result<usize> {
-        let Self { kernel, meta, python, stream, exclusions, .. } = self;
+        let Self { kernel, meta, python, stream, exclusions, files, .. } = self;
         let mut failed = None;
         let n = kernel.poll(wait, &mut |record| {
             if let Ok((header, _)) = EventHeader::read_from_prefix(record) {
                 python.observe(&header);
                 if let Some(fact) = meta.observe(&header, record) {
-                    if let ShellEvent::Process(p) = &fact {
-                        exclusions.push((p.tgid, p.excluded));
+                    match &fact {
+                        ShellEvent::Process(p) => exclusions.push((p.tgid, p.excluded)),
+                        ShellEvent::File(f) => files.push(f.clone()),
+                        _ => {}
                     }
                     if let Err(e) = stream.fact(&fact.to_record(header.ts)) {
                         failed = Some(e);
@@ -137,6 +145,7 @@ impl Live {
             return Err(e);
         }
         self.exclude()?;
+        watch::files(&mut self.kernel, &mut self.files);
         self.look_at_python()?;
         self.stream.fact(&tick(clock::boot_now_ns()))?;
         self.outputs()?;
@@ -181,6 +190,7 @@ impl Live {
                 Output::Capture(conn, bytes) => {
                     self.kernel.set_policy(conn.0, Policy::capture(bytes)).context("capture policy")?;
                 }
+                Output::Watch(tgid, much) => watch::process(&mut self.kernel, tgid, much, self.rate),
                 Output::Forget(conn) => {
                     // Gone already when it never had a policy.
                     let _ = self.kernel.forget_policy(conn.0);

@@ -8,6 +8,7 @@ mod recorder;
 mod remember;
 pub mod replay;
 mod stats;
+mod watch;
 
 pub use options::kernel as kernel_options;
 

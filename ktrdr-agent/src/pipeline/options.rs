@@ -14,6 +14,7 @@ pub fn core(s: &Settings, port_names: Vec<(u16, String)>) -> CoreConfig {
         max_head: s.http.max_head,
         connections: s.limits.connections,
         connect_grace: u64::try_from(s.connect_grace.as_nanos()).unwrap_or(u64::MAX),
+        watch: s.logs.enabled,
         semconv_dup: s.http.old_names,
         port_names,
         ports: s.include.ports.clone(),
@@ -32,6 +33,7 @@ pub fn kernel(s: &Settings) -> KernelOptions {
         ring_bytes: s.capture.ring_bytes,
         unknown_capture: s.capture.capture_bytes,
         exclude: s.exclude.pids.clone(),
+        logs: s.logs.enabled,
         ..KernelOptions::default()
     }
 }

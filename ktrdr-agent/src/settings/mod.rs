@@ -5,6 +5,7 @@
 
 mod error;
 mod load;
+mod logs;
 mod otel_env;
 pub mod otlp;
 mod print;
@@ -19,6 +20,7 @@ use std::{path::Path, time::Duration};
 pub use self::{
     error::{Origin, SettingsError},
     load::Override,
+    logs::Logs,
     otel_env::environment,
     otlp::{Otlp, Target, Tls},
     print::{default_file, file},
@@ -42,6 +44,8 @@ pub struct Settings {
     pub http: Http,
     /// How long a failed connect waits for another address of the same name to succeed.
     pub connect_grace: Duration,
+    /// Log lines.
+    pub logs: Logs,
     /// Sending to an OpenTelemetry receiver.
     pub otlp: Otlp,
     /// What is printed.
@@ -150,6 +154,7 @@ impl Settings {
             services: said.services.clone(),
             http: Http::resolve(&said.http)?,
             connect_grace: said.connect.grace.0,
+            logs: Logs::resolve(&said.logs)?,
             otlp: Otlp::resolve(&said.otlp)?,
             console: said.console.clone(),
             explain: Explain::resolve(&said.explain)?,

@@ -23,6 +23,7 @@ settings! {
         services: Services = Services::default(),
         http: Http = Http::default(),
         connect: Connect = Connect::default(),
+        logs: Logs = Logs::default(),
         otlp: Otlp = Otlp::default(),
         console: Console = Console::default(),
         explain: Explain = Explain::default(),
@@ -114,6 +115,18 @@ settings! {
         /// How long a failed connect to an IPv6 address waits for another address of the same name to succeed (::1
         /// refused, 127.0.0.1 accepted) before it is reported. Clients try the next one after 250 ms at the latest.
         grace: Period = Period(std::time::Duration::from_nanos(crate::trace::connects::FALLBACK_NS)),
+    }
+
+    /// Log lines of observed services, read as they are written, and joined to the request they were written for.
+    pub struct Logs {
+        /// Read what observed services write to standard output and error.
+        enabled: bool = true,
+        /// Log files that are read, too, when an observed service writes them: paths or names, with * and ?.
+        files: Vec<String> = vec!["*.log".to_owned()],
+        /// Most bytes a second that are read of one process; what it writes beyond is counted and not read.
+        rate: Size = Size(1 << 20),
+        /// Longest record (a line, or a traceback with its lines); the rest of a longer one is counted.
+        max_record: Size = Size(64 << 10),
     }
 
     /// Sending to an OpenTelemetry receiver.

@@ -8,7 +8,7 @@ use std::{
 };
 
 use ktrdr_agent::kernel::{Hook, KernelOptions, enable_stats};
-use ktrdr_ebpf_common::maps::Policy;
+use ktrdr_ebpf_common::maps::{Policy, Watch};
 
 use crate::{
     observer::{Observer, conn_of, options},
@@ -72,17 +72,34 @@ fn getppid_ns() -> f64 {
     (0..30).map(round).fold(f64::INFINITY, f64::min)
 }
 
+/// Wall-clock nanoseconds per `write` to `/dev/null` by a process that is not watched.
+fn write_ns() -> f64 {
+    let mut null = std::fs::File::create("/dev/null").unwrap();
+    let mut round = |_| {
+        let begin = std::time::Instant::now();
+        (0..100_000).for_each(|_| null.write_all(&MESSAGE).unwrap());
+        begin.elapsed().as_nanos() as f64 / 100_000.0
+    };
+    (0..30).map(&mut round).fold(f64::INFINITY, f64::min)
+}
+
 /// What a hook costs the system calls it has no interest in.
 #[test]
 #[ignore = "prints times"]
 fn cost_to_others() {
-    println!("nothing attached            {:6.0} ns per getppid", getppid_ns());
-    for (hook, connect_errors) in [(Hook::Socket, false), (Hook::Socket, true), (Hook::Syscall, true)] {
-        let Some(observer) = Observer::start(&KernelOptions { connect_errors, ..options(hook) }) else {
-            return;
-        };
-        let label = format!("{hook}, connect errors {connect_errors}");
-        println!("{label:27} {:6.0} ns per getppid", getppid_ns());
+    println!("nothing attached            {:6.0} ns per getppid, {:6.0} per write", getppid_ns(), write_ns());
+    let cases = [
+        (Hook::Socket, false, false),
+        (Hook::Socket, true, false),
+        (Hook::Socket, true, true),
+        (Hook::Syscall, true, false),
+        (Hook::Syscall, true, true),
+    ];
+    for (hook, connect_errors, logs) in cases {
+        let options = KernelOptions { connect_errors, logs, ..options(hook) };
+        let Some(observer) = Observer::start(&options) else { return };
+        let label = format!("{hook}, connect errors {connect_errors}, logs {logs}");
+        println!("{label:45} {:6.0} ns per getppid, {:6.0} per write", getppid_ns(), write_ns());
         drop(observer);
     }
 }
@@ -140,6 +157,20 @@ fn own_cost() {
             let mut buffer = [0; MESSAGE.len()];
             (0..MESSAGES).for_each(|_| file.read_exact(&mut buffer).unwrap());
         });
+        let mut null = std::fs::File::create("/dev/null").unwrap();
+        measure(&mut observer, "write, process not watched", || {
+            (0..MESSAGES).for_each(|_| null.write_all(&MESSAGE).unwrap());
+        });
+        let me = std::process::id();
+        observer.kernel.watch(me, u32::MAX, Watch::PIPES).unwrap();
+        measure(&mut observer, "write, no log", || {
+            (0..MESSAGES).for_each(|_| null.write_all(&MESSAGE).unwrap());
+        });
+        let (mut reader, mut writer) = std::io::pipe().unwrap();
+        measure(&mut observer, "write to a pipe, captured (300 B)", || pump(&mut writer, &mut reader));
+        observer.kernel.watch(me, 0, Watch::PIPES).unwrap();
+        measure(&mut observer, "write to a pipe, over its rate", || pump(&mut writer, &mut reader));
+        observer.kernel.unwatch(me).unwrap();
         measure(&mut observer, "getppid", || {
             // SAFETY: no arguments.
             (0..MESSAGES).for_each(|_| unsafe {

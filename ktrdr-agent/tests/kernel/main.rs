@@ -8,3 +8,4 @@ mod observer;
 mod steering;
 mod sys;
 mod transfers;
+mod writes;

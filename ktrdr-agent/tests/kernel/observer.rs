@@ -8,7 +8,7 @@ use std::{
 use ktrdr_agent::kernel::{Hook, Kernel, KernelOptions};
 use ktrdr_ebpf_common::{
     ConnTuple, ConnectErrorBody, Counter, DataBody, EventHeader, ExecBody, ExitBody, ForkBody, PyCopyBody,
-    StateBody, flags, kind,
+    StateBody, WriteBody, flags, kind,
 };
 use zerocopy::FromBytes;
 
@@ -22,6 +22,7 @@ pub enum Body {
     Exit(ExitBody),
     PyCopy(PyCopyBody),
     ConnectError(ConnectErrorBody),
+    Write { body: WriteBody, payload: Vec<u8> },
 }
 
 /// A record.
@@ -59,6 +60,12 @@ impl Record {
             kind::EXIT => Body::Exit(ExitBody::read_from_bytes(rest).unwrap()),
             kind::PY_COPY => Body::PyCopy(PyCopyBody::read_from_bytes(rest).unwrap()),
             kind::CONNECT_ERROR => Body::ConnectError(ConnectErrorBody::read_from_bytes(rest).unwrap()),
+            kind::WRITE => {
+                let (body, payload) = WriteBody::read_from_prefix(rest).unwrap();
+                assert_eq!(body.captured as usize, payload.len(), "the payload fills the record");
+                assert!(body.offset + body.captured <= body.len);
+                Body::Write { body, payload: payload.to_vec() }
+            }
             other => panic!("unknown kind {other}"),
         };
         Record { header, body }

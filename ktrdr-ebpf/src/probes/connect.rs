@@ -15,7 +15,7 @@ use crate::{
     ring::{self, Wake},
     sock::{AF_INET, AF_INET6, v4_mapped},
     syscall::Call,
-    task::Task,
+    task::{Task, socket},
 };
 
 const EPERM: u32 = 1;
@@ -81,7 +81,8 @@ pub fn may_be_local(result: i64) -> bool {
 pub fn failed<C: Object>(call: Call<C>, result: i64) -> Result<(), Error> {
     let fd = call.argument::<0>()? as u32;
     let task = Task::<Probed>::current();
-    let Some(sock) = task.socket(fd)? else { return Ok(()) };
+    let Some(file) = task.file(fd)? else { return Ok(()) };
+    let Some(sock) = socket(file)? else { return Ok(()) };
     // The first SYN chooses the first sequence number, so a socket without one never sent anything. With one, a
     // route's ICMP answer may be what failed, and the socket's own state change has told of it.
     if !sock.is_tcp()? || sock.written()? != 0 {

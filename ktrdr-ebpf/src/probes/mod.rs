@@ -6,3 +6,4 @@ mod python;
 mod state;
 mod sys_exit;
 mod transfer;
+mod write;

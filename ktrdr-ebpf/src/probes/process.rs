@@ -16,6 +16,7 @@ use crate::{
     python,
     ring::{self, Wake},
     task::{Task, current_ids},
+    watch,
 };
 
 /// An exec record being put together.
@@ -129,6 +130,7 @@ fn ended(task: Task<Direct>, signal: Direct) -> Result<(), Error> {
         task.0.follow(&TASK_LEADER)?.load(&TASK_EXIT_CODE)?
     };
     python::forget(current_ids().0);
+    watch::forget(current_ids().0);
     let header = ring::header(kind::EXIT, 0, size_of::<ExitRecord>() as u32);
     let body = ExitBody { code, ppid: task.parent()?, comm: task.comm()? };
     ring::submit_fixed(&ExitRecord { header, body }, Wake::Now)

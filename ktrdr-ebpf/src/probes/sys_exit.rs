@@ -12,7 +12,8 @@ use crate::{
     memory::{Direct, Object, Probed},
     scratch::SCRATCH_SYSCALL,
     syscall::{self, Call},
-    task::Task,
+    task::{Task, socket},
+    watch,
 };
 
 /// `(struct pt_regs *regs, long ret)`
@@ -73,11 +74,22 @@ fn moved(call: Call<Direct>, fd: u32, transfer: Transfer) -> Result<(), Error> {
     if task.is_compat()? {
         return Ok(());
     }
-    let Some(sock) = task.socket(fd)? else { return Ok(()) };
+    let Some(file) = task.file(fd)? else { return Ok(()) };
+    let Some(sock) = socket(file)? else { return written(call, fd, transfer, false) };
     if !sock.is_tcp()? {
-        return Ok(());
+        return if sock.is_unix()? { written(call, fd, transfer, true) } else { Ok(()) };
     }
     capture::transfer(transfer, sock, &SCRATCH_SYSCALL, || Ok(Some(call)))
+}
+
+/// A write to anything but TCP.
+#[inline(always)]
+fn written(call: Call<Direct>, fd: u32, transfer: Transfer, unix: bool) -> Result<(), Error> {
+    if transfer.direction != SEND || transfer.result <= 0 {
+        return Ok(());
+    }
+    let Some(process) = watch::current() else { return Ok(()) };
+    process.wrote(call, fd, transfer.result as u32, unix, &SCRATCH_SYSCALL)
 }
 
 #[inline(always)]

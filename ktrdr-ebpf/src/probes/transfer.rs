@@ -12,6 +12,7 @@ use crate::{
     sock::Sock,
     syscall::Call,
     task::Task,
+    watch,
 };
 
 /// `(struct sock *sk, int ret, int flags)`
@@ -34,7 +35,7 @@ fn socket_transfer(
 ) -> Result<(), Error> {
     let sock = Sock(Direct::at(ctx.arg::<*const u8>(0)));
     if !sock.is_tcp()? {
-        return Ok(());
+        return if direction == SEND && sock.is_unix()? { written(ctx.arg::<i32>(1)) } else { Ok(()) };
     }
     let transfer =
         Transfer { direction, result: ctx.arg::<i32>(1).into(), msg_flags: ctx.arg::<i32>(2) as u32 };
@@ -42,6 +43,18 @@ fn socket_transfer(
         return Ok(());
     }
     capture::transfer(transfer, sock, scratch, current_call)
+}
+
+/// A write to a Unix socket: of interest where a supervisor (journald) reads a service's output from one.
+#[inline(always)]
+fn written(result: i32) -> Result<(), Error> {
+    let Some(process) = watch::current() else { return Ok(()) };
+    if result <= 0 {
+        return Ok(());
+    }
+    let Some(call) = current_call()? else { return Ok(()) };
+    let fd = call.argument::<0>()? as u32;
+    process.wrote(call, fd, result as u32, true, &SCRATCH_SEND)
 }
 
 /// The registers of the system call under way; `None` in a 32-bit one.

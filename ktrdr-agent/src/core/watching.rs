@@ -1,0 +1,127 @@
+//! Whose writes are captured: those of every observed process, except who only passes on what others wrote.
+
+use std::collections::BTreeMap;
+
+use ktrdr_ebpf_common::limits;
+
+use super::{Core, Output};
+use crate::event::shell::ProcessMeta;
+
+/// How much of what a process writes is captured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Watched {
+    /// Standard output and error, and log files.
+    Logs,
+    /// Also what it writes to any pipe or Unix socket.
+    Pipes,
+}
+
+/// Programs that carry other programs' output: their own writes are copies, among them of this agent's.
+const CARRIERS: &[&str] = &[
+    "dockerd",
+    "containerd",
+    "containerd-shim",
+    "containerd-shim-runc-v2",
+    "conmon",
+    "podman",
+    "systemd-journald",
+    "rsyslogd",
+    "syslog-ng",
+    "kubelet",
+    "fluent-bit",
+    "fluentd",
+    "vector",
+    "promtail",
+    "filebeat",
+    "otelcol",
+    "otelcol-contrib",
+    "rotel",
+    "sshd",
+    "tmux",
+    "screen",
+];
+
+/// Processes watched.
+#[derive(Debug, Default)]
+pub(super) struct Watching(BTreeMap<u32, Watched>);
+
+impl Watching {
+    /// Whether this is more than was asked for so far, and there is room.
+    fn want(&mut self, tgid: u32, much: Watched) -> bool {
+        let room = self.0.len() < limits::MAX_WATCHED as usize;
+        match self.0.get_mut(&tgid) {
+            Some(before) if *before >= much => false,
+            Some(before) => {
+                *before = much;
+                true
+            }
+            None if room => self.0.insert(tgid, much).is_none(),
+            None => false,
+        }
+    }
+
+    /// The process ended; the kernel side forgets it by itself.
+    pub fn ended(&mut self, tgid: u32) {
+        self.0.remove(&tgid);
+    }
+}
+
+impl Core {
+    /// A process became known.
+    pub(super) fn watch_service(&mut self, p: &ProcessMeta) {
+        let program = p.exe.rsplit('/').next().unwrap_or_default();
+        if !p.excluded && !CARRIERS.contains(&program) {
+            self.watch(p.tgid, Watched::Logs);
+        }
+    }
+
+    /// Has what a process writes captured.
+    pub(super) fn watch(&mut self, tgid: u32, much: Watched) {
+        if self.config.watch && tgid != 0 && tgid != self.agent_tgid && self.watching.want(tgid, much) {
+            self.out.push_back(Output::Watch(tgid, much));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::CoreConfig;
+    use crate::event::shell::{ShellEvent, Start};
+
+    fn watched(core: &mut Core) -> Vec<(u32, Watched)> {
+        let mut out = Vec::new();
+        while let Some(o) = core.next_output() {
+            if let Output::Watch(tgid, much) = o {
+                out.push((tgid, much));
+            }
+        }
+        out
+    }
+
+    fn process(tgid: u32, exe: &str, excluded: bool) -> Vec<u8> {
+        let meta = ProcessMeta { tgid, exe: exe.into(), excluded, ..ProcessMeta::default() };
+        ShellEvent::Process(meta).to_record(1)
+    }
+
+    #[test]
+    fn services_are_watched_once_and_carriers_and_the_agent_never() {
+        let mut core = Core::new(CoreConfig::default());
+        core.feed(&ShellEvent::Start(Start { agent_tgid: 9, ..Start::default() }).to_record(1));
+        core.feed(&process(5, "/usr/bin/python3.13", false));
+        core.feed(&process(5, "/usr/bin/python3.13", false));
+        core.feed(&process(6, "/usr/bin/dockerd", false));
+        core.feed(&process(7, "/usr/bin/python3.13", true));
+        core.feed(&process(9, "/usr/bin/ktrdr-agent", false));
+        assert_eq!(watched(&mut core), [(5, Watched::Logs)]);
+        core.watch(5, Watched::Pipes);
+        core.watch(5, Watched::Logs);
+        assert_eq!(watched(&mut core), [(5, Watched::Pipes)]);
+        core.watching.ended(5);
+        core.feed(&process(5, "/usr/bin/node", false));
+        assert_eq!(watched(&mut core), [(5, Watched::Logs)]);
+        let mut off = Core::new(CoreConfig { watch: false, ..CoreConfig::default() });
+        off.feed(&process(5, "/usr/bin/python3.13", false));
+        assert_eq!(watched(&mut off), []);
+    }
+}

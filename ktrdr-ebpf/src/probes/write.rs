@@ -1,0 +1,48 @@
+//! `syscalls:sys_exit_write` and `sys_exit_writev`: what watched processes write to pipes, terminals and files. Unix
+//! sockets are seen where all sockets are, and with the older hook so is everything here.
+
+use aya_ebpf::{helpers::bpf_task_pt_regs, macros::tracepoint, programs::TracePointContext};
+
+use crate::{
+    error::{self, Error},
+    memory::{Direct, Object},
+    scratch::SCRATCH_WRITE,
+    syscall::Call,
+    task::Task,
+    watch,
+};
+
+/// Offset of the result in the context of a `syscalls:sys_exit_*` tracepoint: 8 common bytes, number, result.
+const RESULT: usize = 16;
+
+/// `syscalls:sys_exit_write`
+#[tracepoint]
+pub fn sys_exit_write(ctx: TracePointContext) -> u32 {
+    error::run(|| wrote(&ctx)) as u32
+}
+
+/// `syscalls:sys_exit_writev`
+#[tracepoint]
+pub fn sys_exit_writev(ctx: TracePointContext) -> u32 {
+    error::run(|| wrote(&ctx)) as u32
+}
+
+#[inline(always)]
+fn wrote(ctx: &TracePointContext) -> Result<(), Error> {
+    // Whose write it is first: this runs at every write of the host.
+    let Some(process) = watch::current() else { return Ok(()) };
+    // SAFETY: the field lies inside the tracepoint's context; the verifier checks.
+    let result: i64 = unsafe { ctx.read_at(RESULT) }.map_err(|_| Error::KernelRead)?;
+    if result <= 0 {
+        return Ok(());
+    }
+    let task = Task::<Direct>::current();
+    if task.is_compat()? {
+        return Ok(());
+    }
+    // SAFETY: the pointer is a `struct task_struct` to the verifier too.
+    let regs = unsafe { bpf_task_pt_regs(task.0.address().cast_mut().cast()) };
+    let call = Call(Direct::at(regs as *const u8));
+    let fd = call.argument::<0>()? as u32;
+    process.wrote(call, fd, result as u32, false, &SCRATCH_WRITE)
+}

@@ -1,0 +1,217 @@
+//! Writes of watched processes: standard output and error, and what the agent asks for besides.
+
+use core::intrinsics::{AtomicOrdering, atomic_xadd};
+
+use aya_ebpf::{
+    macros::map,
+    maps::{HashMap, LruHashMap},
+};
+use ktrdr_ebpf_common::{
+    Counter, WriteBody, file, flags, kind,
+    limits::{MAX_FILES, MAX_PAYLOAD, MAX_WATCHED, MAX_WRITE_RECORDS, WATCH_WINDOW_NS},
+    maps::{FileId, Watch},
+};
+
+use crate::{
+    constants::HAS_LOGS,
+    counters::Tally,
+    error::Error,
+    file::Inode,
+    memory::{Object, Probed},
+    payload, python, ring,
+    scratch::{self, WRITE_HEAD, WriteHead},
+    syscall::{Buffer, Call},
+    task::{Task, current_ids},
+};
+
+#[map]
+static WATCHED: HashMap<u32, Watch> = HashMap::with_max_entries(MAX_WATCHED, 0);
+
+#[map]
+static FILES: LruHashMap<FileId, u32> = LruHashMap::with_max_entries(MAX_FILES, 0);
+
+const STDOUT: u32 = 1;
+const STDERR: u32 = 2;
+
+/// A watched process.
+#[derive(Clone, Copy)]
+pub struct Watched {
+    watch: *mut Watch,
+    tgid: u32,
+    tid: u32,
+}
+
+/// The current process, if its writes are watched: one look-up, and all that others pay.
+#[inline(always)]
+pub fn current() -> Option<Watched> {
+    if HAS_LOGS.get() == 0 {
+        return None;
+    }
+    let (tgid, tid) = current_ids();
+    let watch = WATCHED.get_ptr_mut(tgid)?;
+    Some(Watched { watch, tgid, tid })
+}
+
+/// The process ended: its number will be another's.
+#[inline(always)]
+pub fn forget(tgid: u32) {
+    if HAS_LOGS.get() != 0 {
+        let _ = WATCHED.remove(tgid);
+    }
+}
+
+/// What is written to.
+#[derive(Clone, Copy)]
+struct Target {
+    fd: u32,
+    id: FileId,
+    kind: u8,
+    flags: u16,
+}
+
+impl Watched {
+    /// A write of `len` bytes to a descriptor that is no TCP socket. `unix`: it is a Unix socket.
+    #[inline(always)]
+    pub fn wrote<C: Object>(
+        self,
+        call: Call<C>,
+        fd: u32,
+        len: u32,
+        unix: bool,
+        scratch: &'static scratch::Map,
+    ) -> Result<(), Error> {
+        let Some(target) = self.target(fd, unix)? else { return Ok(()) };
+        if !self.within_rate(len) {
+            return Ok(());
+        }
+        let buffer = Buffer::of_send(call)?;
+        let scratch = scratch::here(scratch)?;
+        let Buffer::Flat { base, .. } = buffer else {
+            let copied = payload::copy(buffer, (len as usize).min(MAX_PAYLOAD), scratch);
+            return self.send(target, len, 0, copied, scratch);
+        };
+        for part in 0..MAX_WRITE_RECORDS {
+            let offset = part * MAX_PAYLOAD as u32;
+            if part > 0 && offset >= len {
+                break;
+            }
+            let buffer = Buffer::Flat { base: base.wrapping_add(offset.into()), len: 0 };
+            let copied = payload::copy(buffer, (len - offset) as usize, scratch);
+            self.send(target, len, offset, copied, scratch)?;
+            if copied.fault {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// The file, if writes to it are of interest.
+    #[inline(always)]
+    fn target(self, fd: u32, unix: bool) -> Result<Option<Target>, Error> {
+        let task = Task::<Probed>::current();
+        let Some(file) = task.file(fd)? else { return Ok(None) };
+        let inode = file.inode()?;
+        let kind = if unix { file::UNIX_SOCKET } else { inode.kind()? };
+        if kind == 0 {
+            return Ok(None);
+        }
+        let id = inode.id()?;
+        // SAFETY: a valid map value; one aligned `u32`.
+        let wanted = unsafe { (*self.watch).flags };
+        let mut flags = 0;
+        let standard = fd == STDOUT || fd == STDERR;
+        if !standard {
+            let piped = wanted & Watch::PIPES != 0 && (kind == file::PIPE || unix);
+            if !piped && !same(task, STDOUT, inode)? && !same(task, STDERR, inode)? {
+                if kind != file::REGULAR || wanted & Watch::FILES == 0 {
+                    return Ok(None);
+                }
+                // SAFETY: a valid map value; one aligned `u32`.
+                match FILES.get_ptr(id).map(|log| unsafe { *log }) {
+                    Some(0) => return Ok(None),
+                    Some(_) => {}
+                    None => flags = flags::UNKNOWN_FILE,
+                }
+            }
+        }
+        Ok(Some(Target { fd, id, kind, flags }))
+    }
+
+    /// Takes `len` bytes from what the process may still write in this window. Processors that do so at once may let a
+    /// write more or less pass; what is not captured is counted exactly.
+    #[inline(always)]
+    fn within_rate(self, len: u32) -> bool {
+        // SAFETY: a valid map value, whose numbers are aligned.
+        unsafe {
+            let watch = self.watch;
+            let now = aya_ebpf::helpers::bpf_ktime_get_boot_ns();
+            if now.wrapping_sub((*watch).window) >= WATCH_WINDOW_NS {
+                (*watch).window = now;
+                (*watch).used = 0;
+            }
+            if (*watch).used < (*watch).rate as u64 {
+                (*watch).used += u64::from(len.min(MAX_WRITE_RECORDS * MAX_PAYLOAD as u32));
+                return true;
+            }
+            let lost = core::ptr::addr_of_mut!((*watch).lost);
+            atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(lost, 1);
+        }
+        if let Some(tally) = Tally::here() {
+            tally.add(Counter::WritesOverRate, 1);
+            tally.add(Counter::WriteBytesOverRate, len.into());
+        }
+        false
+    }
+
+    #[inline(always)]
+    fn send(
+        self,
+        target: Target,
+        len: u32,
+        offset: u32,
+        copied: payload::Copied,
+        scratch: &mut scratch::Scratch,
+    ) -> Result<(), Error> {
+        let captured = copied.bytes;
+        if captured > MAX_PAYLOAD {
+            return Err(Error::MapEntry);
+        }
+        let body = WriteBody {
+            py_context: python::current_context(self.tgid, self.tid),
+            id: target.id,
+            // SAFETY: a valid map value; one aligned `u64`.
+            lost: unsafe { (*self.watch).lost },
+            fd: target.fd,
+            len,
+            offset,
+            captured: captured as u32,
+            file: target.kind,
+            reserved: [0; 7],
+        };
+        let flags = target.flags | if copied.fault { flags::FAULT } else { 0 };
+        let length = (WRITE_HEAD + captured) as u32;
+        let header = ring::header_of(kind::WRITE, flags, length, self.tgid, self.tid);
+        let record = scratch.write_record(WriteHead { header, body }, captured);
+        let tally = ring::submit(record, ring::Wake::IfFull)?;
+        tally.add(Counter::WriteBytesCaptured, captured as u64);
+        let last =
+            offset / MAX_PAYLOAD as u32 + 1 == MAX_WRITE_RECORDS || captured < MAX_PAYLOAD || copied.fault;
+        let end = offset + captured as u32;
+        if last && end < len {
+            tally.add(Counter::WriteBytesTruncated, (len - end).into());
+        }
+        if copied.fault {
+            tally.add(Counter::CopyFault, 1);
+        }
+        Ok(())
+    }
+}
+
+/// Whether another descriptor of the process stands for the same file.
+#[inline(always)]
+fn same(task: Task<Probed>, fd: u32, inode: Inode) -> Result<bool, Error> {
+    match task.file(fd)? {
+        Some(file) => Ok(file.inode()?.is(inode)),
+        None => Ok(false),
+    }
+}
