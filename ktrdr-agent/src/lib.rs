@@ -10,6 +10,7 @@ pub mod event;
 pub mod explain;
 pub mod export;
 pub mod kernel;
+pub mod mcp;
 pub mod meta;
 pub mod pipeline;
 pub mod protocol;

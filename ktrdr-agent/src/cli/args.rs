@@ -29,6 +29,8 @@ pub enum Command {
     Replay(Replay),
     /// Say why an operation or a call failed, from the traces a running agent remembers (or from a file).
     Explain(super::explain::Explain),
+    /// Let a language model ask the running agent: an MCP server on standard input and output.
+    Mcp(super::mcp::Mcp),
     /// The configuration.
     Config {
         /// What to do with it.

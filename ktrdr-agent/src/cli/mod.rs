@@ -3,6 +3,7 @@
 mod args;
 mod check;
 mod explain;
+mod mcp;
 
 use std::process::ExitCode;
 
@@ -70,6 +71,7 @@ fn run(args: Args) -> anyhow::Result<ExitCode> {
             pipeline::replay::run(&settings, &a.file, a.common.spans_out.as_deref(), a.repeat)?;
         }
         Command::Explain(a) => return explain::run(&a, &load(a.config.as_deref(), Vec::new())?),
+        Command::Mcp(a) => mcp::run(&a, &load(a.config.as_deref(), Vec::new())?)?,
         Command::Check(a) => return check::run(&load(a.config.as_deref(), Vec::new())?, a.json),
         Command::Config { command: ConfigCommand::Print { config } } => match config {
             None => print!("{}", settings::default_file()),

@@ -35,7 +35,7 @@ mod slow;
 mod symptom;
 mod timeline;
 mod tree;
-mod view;
+pub(crate) mod view;
 
 #[cfg(test)]
 mod build;

@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use super::jaeger::TraceQuery;
 use super::traces::Class;
-use super::{Answers, Inner, NotFound, Store};
+use super::{Answers, Finds, Inner, NotFound, Spans, Store};
 use crate::explain::{self, Case, ListRow, Listing, Report, parse};
 use crate::export::Item;
 use crate::trace::model::{SpanKind, TraceId, Value};
@@ -71,6 +72,21 @@ impl Answers for Store {
         }
         rows.truncate(limit);
         Listing { schema: explain::LIST_SCHEMA.to_owned(), rows, traces, spans }
+    }
+
+    fn find(&self, query: &TraceQuery) -> Finds {
+        self.found(query)
+    }
+
+    fn spans(&self, trace: &str) -> Result<Spans, NotFound> {
+        let id = {
+            let inner = self.lock();
+            match inner.subject(trace.trim())? {
+                Subject::Traces(ids) => ids.first().copied(),
+                Subject::Operation(id) => inner.operations.get(&id).and_then(|t| t.ids.front().copied()),
+            }
+        };
+        self.spans_of(id.unwrap_or_default())
     }
 }
 

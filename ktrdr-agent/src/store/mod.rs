@@ -6,9 +6,11 @@
 
 pub mod client;
 mod file;
+pub mod jaeger;
 mod lookup;
 mod operations;
 pub mod protocol;
+mod search;
 pub mod server;
 #[cfg(test)]
 mod tests;
@@ -22,7 +24,9 @@ use crate::explain::{Listing, Report};
 use crate::export::{Books, Item, SpanSink};
 use crate::trace::model::{Span, TraceId};
 pub use file::{FileError, from_file};
+use jaeger::TraceQuery;
 use operations::Operations;
+pub use search::{Finds, Spans};
 use traces::Traces;
 
 /// Bounds on the store.
@@ -55,6 +59,10 @@ pub trait Answers: Send + Sync {
     fn explain(&self, query: &str) -> Result<Report, NotFound>;
     /// What happened lately?
     fn list(&self, limit: usize) -> Listing;
+    /// Which traces fit?
+    fn find(&self, query: &TraceQuery) -> Finds;
+    /// What is in this trace?
+    fn spans(&self, trace: &str) -> Result<Spans, NotFound>;
 }
 
 /// There is no such thing here.

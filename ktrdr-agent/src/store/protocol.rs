@@ -3,6 +3,8 @@
 //! ```text
 //! → {"v":1,"op":"explain","query":"op_training_20251113_101500_0a1b2c3d"}      ← {"v":1,"ok":true,"result":{…ktrdr.explain/1…}}
 //! → {"v":1,"op":"list","limit":20}                                             ← {"v":1,"ok":true,"result":{…ktrdr.explain.list/1…}}
+//! → {"v":1,"op":"find","query":"service=ktrdr-api&tag=error:true&limit=5"}     ← {"v":1,"ok":true,"result":{…ktrdr.find/1…}}
+//! → {"v":1,"op":"spans","query":"e5de474a062eac50aa90088e1bc14177"}            ← {"v":1,"ok":true,"result":{…ktrdr.spans/1…}}
 //! → {"v":1,"op":"ping"}                                                        ← {"v":1,"ok":true,"result":{"agent":"0.1.0"}}
 //!                                                                              ← {"v":1,"ok":false,"error":{"code":"not_found","message":"…","suggestions":[]}}
 //! ```
@@ -10,6 +12,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::jaeger::TraceQuery;
 use super::{Answers, NotFound};
 
 /// Version of the protocol.
@@ -26,9 +29,9 @@ const ROWS: usize = 20;
 pub struct Request {
     /// [`VERSION`].
     pub v: u64,
-    /// `explain`, `list` or `ping`.
+    /// `explain`, `list`, `find`, `spans` or `ping`.
     pub op: String,
-    /// What to explain.
+    /// What to explain, find or show.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub query: Option<String>,
     /// Rows of a listing.
@@ -50,8 +53,17 @@ pub fn answer(answers: &dyn Answers, line: &str) -> String {
             },
             ("explain", None) => error("bad_request", "`query` is missing", &[]),
             ("list", _) => ok(&answers.list(r.limit.unwrap_or(ROWS))),
+            ("find", query) => match TraceQuery::parse(&query.unwrap_or_default()) {
+                Ok(query) => ok(&answers.find(&query)),
+                Err(e) => error("bad_request", &e.to_string(), &[]),
+            },
+            ("spans", Some(query)) => match answers.spans(&query) {
+                Ok(spans) => ok(&spans),
+                Err(NotFound { message, suggestions }) => error("not_found", &message, &suggestions),
+            },
+            ("spans", None) => error("bad_request", "`query` is missing", &[]),
             ("ping", _) => ok(&json!({"agent": env!("CARGO_PKG_VERSION")})),
-            _ => error("bad_request", "`op` is none of explain, list, ping", &[]),
+            _ => error("bad_request", "`op` is none of explain, list, find, spans, ping", &[]),
         },
     };
     let mut text = value.to_string();

@@ -8,9 +8,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::client::{AskError, ask};
+use super::jaeger::TraceQuery;
 use super::protocol::{MAX_REQUEST, Request, answer};
 use super::server::{ServeError, Server};
-use super::{Answers, Limits, NotFound, Store, from_file};
+use super::{Answers, Finds, Limits, NotFound, Spans, Store, from_file};
 use crate::explain::{Kind, Listing, Report};
 use crate::export::console::json;
 use crate::export::{Item, fixture};
@@ -187,6 +188,12 @@ impl Answers for Fake {
     fn list(&self, limit: usize) -> Listing {
         Listing { traces: limit, ..Listing::default() }
     }
+    fn find(&self, _: &TraceQuery) -> Finds {
+        Finds::default()
+    }
+    fn spans(&self, trace: &str) -> Result<Spans, NotFound> {
+        self.explain(trace).map(|_| Spans::default())
+    }
 }
 
 fn request(op: &str, query: Option<&str>) -> Request {
@@ -205,6 +212,9 @@ fn garbage_gets_an_error_that_says_why() {
         (r#"{"v":1,"op":"explain"}"#, "bad_request"),
         (r#"{"v":1,"op":"explain","query":5}"#, "bad_request"),
         (r#"{"v":1,"op":"explain","query":"q"}"#, "not_found"),
+        (r#"{"v":1,"op":"spans"}"#, "bad_request"),
+        (r#"{"v":1,"op":"spans","query":"q"}"#, "not_found"),
+        (r#"{"v":1,"op":"find","query":"limit=no"}"#, "bad_request"),
     ] {
         let text = answer(&Fake::default(), line);
         let value: serde_json::Value = serde_json::from_str(&text).unwrap();
@@ -295,4 +305,27 @@ fn a_socket_left_over_is_replaced_and_other_files_are_not() {
     assert_eq!(std::fs::read_to_string(&path).unwrap(), "precious");
     let nowhere = Server::start(Path::new("/nonexistent/dir/s"), Arc::new(Fake::default())).err().unwrap();
     assert!(nowhere.to_string().starts_with("/nonexistent/dir/s: No such file"), "{nowhere}");
+}
+
+#[test]
+fn traces_are_found_by_what_they_contain_and_shown_whole() {
+    let store = filled();
+    let find = |query: &str| store.find(&TraceQuery::parse(query).unwrap()).traces;
+    let all = find("");
+    assert_eq!(all.len(), 1);
+    let row = &all[0];
+    assert!(row.services.iter().any(|s| s == "ktrdr-api") && row.failed > 0 && row.spans > 1, "{row:?}");
+    assert!(row.error.as_deref().is_some_and(|e| e.contains("refused")), "{row:?}");
+    assert_eq!(find("tag=error:true"), all);
+    assert!(find("service=nobody").is_empty());
+    let spans = store.spans(&row.trace_id).unwrap();
+    assert_eq!((spans.spans.len(), spans.left_out), (row.spans, 0));
+    assert!(store.spans("0123456789abcdef0123456789abcdef").unwrap_err().message.contains("no trace"));
+    // A trace too long for an answer is cut, and says so.
+    let store = Store::new(Limits { spans_per_trace: 10_000, ..limits(10_000) });
+    let long = lone(1, false, &"x".repeat(1000));
+    (0..1000).for_each(|_| store.add(&long));
+    let spans = store.spans(&long.trace_id.to_string()).unwrap();
+    assert_eq!(spans.spans.len() as u64 + spans.left_out, 1000);
+    assert!(spans.left_out > 900, "{}", spans.left_out);
 }

@@ -1,0 +1,23 @@
+//! Who called whom, from the traces in memory.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use crate::explain::view;
+use crate::store::Store;
+use crate::trace::model::SpanKind;
+
+/// Edges with their number of calls. A call counts once: at its client's end, or at its server's where the client
+/// was not observed.
+pub fn of(store: &Store) -> Vec<Value> {
+    let mut edges: BTreeMap<(String, String), u64> = BTreeMap::new();
+    store.each_span(|span| {
+        if span.kind == SpanKind::Client
+            && let Some(child) = view::peer_name(span)
+        {
+            *edges.entry((span.resource.service.clone(), child.to_owned())).or_default() += 1;
+        }
+    });
+    edges.into_iter().map(|((from, to), n)| json!({"parent": from, "child": to, "callCount": n})).collect()
+}
