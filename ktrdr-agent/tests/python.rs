@@ -8,9 +8,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
-use ktrdr_agent::python::PythonProcess;
-use ktrdr_agent::python::image::Image;
+use ktrdr_agent::event::shell::PythonStatus;
+use ktrdr_agent::python::image::{CopySymbol, Image};
 use ktrdr_agent::python::process::PythonError;
+use ktrdr_agent::python::{Probes, PythonProcess, Watcher};
+use ktrdr_ebpf_common::maps::{PyProcess, PyThread};
 
 /// Four threads, each inside a context whose address it prints with its native thread id, and one in its own.
 const THREADS: &str = r#"
@@ -136,4 +138,74 @@ fn every_interpreter_here_is_followed_thread_by_thread() {
         checked += 1;
     }
     assert!(checked > 0, "no interpreter of 3.8 or later on this machine");
+}
+
+/// A kernel side that refuses what it is told to refuse.
+#[derive(Default)]
+struct Fake {
+    no_probe: bool,
+    no_room: bool,
+    attached: usize,
+    told: Vec<u32>,
+}
+
+impl Fake {
+    fn answer(&self, tgid: u32) -> Result<u32, String> {
+        if self.no_room { Err("the table is full".into()) } else { Ok(tgid) }
+    }
+}
+
+impl Probes for Fake {
+    fn attach(&mut self, _: &Path, _: &CopySymbol) -> Result<(), String> {
+        if self.no_probe {
+            return Err("uprobes are forbidden here".into());
+        }
+        self.attached += 1;
+        Ok(())
+    }
+    fn process(&mut self, tgid: u32, _: PyProcess) -> Result<(), String> {
+        self.told.push(self.answer(tgid)?);
+        Ok(())
+    }
+    fn thread(&mut self, _: u32, thread: PyThread) -> Result<(), String> {
+        self.told.push(self.answer(thread.tgid)?);
+        Ok(())
+    }
+}
+
+fn watched(kernel: &mut Fake) -> PythonStatus {
+    let exe = interpreters().into_iter().find(|exe| minor(exe) >= 8).expect("an interpreter of 3.8 or later");
+    let mut python = Python::start(&exe, THREADS);
+    python.threads(5);
+    let tgid = python.child.id();
+    let mut watcher = Watcher::new();
+    watcher.seen(tgid, 0);
+    let news = watcher.poll(1, kernel);
+    assert_eq!(news.len(), 1, "{news:?}");
+    assert_eq!(watcher.statuses().collect::<Vec<_>>(), news.iter().collect::<Vec<_>>());
+    assert_eq!(news[0].tgid, tgid);
+    news[0].clone()
+}
+
+#[test]
+fn a_process_is_exact_once_the_kernel_side_knows_all_of_it() {
+    let mut kernel = Fake::default();
+    let status = watched(&mut kernel);
+    assert!(status.exact, "{status:?}");
+    assert_eq!(kernel.attached, 1);
+    assert!(!kernel.told.is_empty() && kernel.told.iter().all(|tgid| *tgid == status.tgid));
+}
+
+#[test]
+fn a_probe_that_cannot_be_attached_degrades_and_nothing_else_is_told() {
+    let mut kernel = Fake { no_probe: true, ..Fake::default() };
+    let status = watched(&mut kernel);
+    assert!(!status.exact && status.why.contains("uprobes are forbidden here"), "{status:?}");
+    assert!(kernel.told.is_empty(), "contexts without their copies would be worse than none");
+}
+
+#[test]
+fn a_full_table_degrades() {
+    let status = watched(&mut Fake { no_room: true, ..Fake::default() });
+    assert!(!status.exact && status.why.contains("the table is full"), "{status:?}");
 }

@@ -28,6 +28,13 @@ impl Tally {
     }
 }
 
+/// Adds to a map's value.
+#[inline(always)]
+pub fn add_u32(at: *mut u32, by: u32) {
+    // SAFETY: a valid, aligned map value; the intrinsic as in [`Tally::add`].
+    unsafe { atomic_xadd::<u32, u32, { AtomicOrdering::Relaxed }>(at, by) };
+}
+
 /// Adds 1 to a counter.
 #[inline(always)]
 pub fn count(counter: Counter) {

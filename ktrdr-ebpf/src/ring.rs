@@ -4,14 +4,42 @@ use aya_ebpf::{
     bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP},
     helpers::bpf_ktime_get_boot_ns,
     macros::map,
-    maps::RingBuf,
+    maps::{Array, RingBuf},
 };
-use ktrdr_ebpf_common::{Counter, EventHeader, limits::RING_BYTES};
+use ktrdr_ebpf_common::{Counter, EventHeader, flags::LOSSES_SHIFT, limits::RING_BYTES};
 
-use crate::{constants::WAKE_BYTES, counters::Tally, error::Error, task};
+use crate::{
+    constants::WAKE_BYTES,
+    counters::{Tally, add_u32},
+    error::Error,
+    task,
+};
 
 #[map]
 static EVENTS: RingBuf = RingBuf::with_byte_size(RING_BYTES, 0);
+
+/// See [`LOSSES_SHIFT`]. Read for each record, written around losses only.
+#[map]
+static LOSSES: Array<u32> = Array::with_max_entries(1, 0);
+
+/// Where losses are counted, and the count.
+#[inline(always)]
+fn losses() -> Option<(*mut u32, u32)> {
+    let at = LOSSES.get_ptr_mut(0)?;
+    // SAFETY: a valid, aligned map value; volatile because other CPUs write it.
+    Some((at, unsafe { at.read_volatile() }))
+}
+
+/// Counts when the question whether something is missing gets another answer. Two CPUs that find the same answer at
+/// once count twice, which at worst says that more is missing.
+#[inline(always)]
+fn note_loss(missing: bool) {
+    if let Some((at, count)) = losses()
+        && (count & 1 != 0) != missing
+    {
+        add_u32(at, 1);
+    }
+}
 
 /// Whether the reader should be woken for this record alone.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -34,7 +62,8 @@ pub fn header(kind: u16, flags: u16, len: u32) -> EventHeader {
 pub fn header_of(kind: u16, flags: u16, len: u32, tgid: u32, tid: u32) -> EventHeader {
     // SAFETY: a helper without arguments.
     let ts = unsafe { bpf_ktime_get_boot_ns() };
-    EventHeader { ts, tgid, tid, len, kind, flags }
+    let losses = losses().map_or(0, |(_, count)| count);
+    EventHeader { ts, tgid, tid, len, kind, flags: flags | (losses as u16) << LOSSES_SHIFT }
 }
 
 /// Submits a record, whole, in exactly its length.
@@ -48,7 +77,11 @@ pub fn submit(record: &[u8], wake: Wake) -> Result<Tally, Error> {
         }
         Wake::IfFull => BPF_RB_NO_WAKEUP,
     };
-    EVENTS.output::<[u8]>(record, flags.into()).map_err(|_| Error::RingFull)?;
+    if EVENTS.output::<[u8]>(record, flags.into()).is_err() {
+        note_loss(true);
+        return Err(Error::RingFull);
+    }
+    note_loss(false);
     let tally = Tally::here().ok_or(Error::MapEntry)?;
     tally.add(Counter::Submitted, 1);
     Ok(tally)

@@ -19,6 +19,7 @@ pub use watching::Watched;
 
 use crate::engine::Engine;
 use crate::engine::conn::ConnSettings;
+use crate::event::losses::Losses;
 use crate::event::{Body, ConnId, Event, Ns, ShellEvent, Task, canonical, decode};
 use crate::trace::assembly::Assembler;
 use crate::trace::causality::Causality;
@@ -44,6 +45,9 @@ macro_rules! facts {
 }
 use facts;
 
+/// Name of the counter of what the ring had no room for.
+const RING_FULL: &str = ktrdr_ebpf_common::Counter::LostRingFull.name();
+
 /// The core.
 pub struct Core {
     config: CoreConfig,
@@ -60,6 +64,7 @@ pub struct Core {
     own_connecting: BTreeSet<ConnId>,
     lingering: Lingering,
     watching: Watching,
+    losses: Losses,
     now: Ns,
     out: VecDeque<Output>,
     spans: Vec<Span>,
@@ -87,6 +92,7 @@ impl Core {
             own_connecting: BTreeSet::new(),
             lingering: Lingering::default(),
             watching: Watching::default(),
+            losses: Losses::default(),
             now: 0,
             out: VecDeque::new(),
             spans: Vec::new(),
@@ -126,8 +132,12 @@ impl Core {
     }
 
     fn handle(&mut self, event: Event<'_>) {
-        let Event { ts, tgid, tid, body } = event;
+        let Event { ts, tgid, tid, losses, body } = event;
         self.now = self.now.max(ts);
+        if losses.is_some_and(|mark| self.losses.advance(mark)) {
+            // Copies of contexts may be missing right before this record.
+            self.causality.lost(ts);
+        }
         match body {
             Body::Data(d) => self.data(ts, Task { tgid, tid, py_context: d.py_context }, &d),
             Body::State(s) => self.state(ts, Task { tgid, tid, py_context: s.py_context }, &s),
@@ -165,7 +175,11 @@ impl Core {
                 self.listeners.up(l.netns, SocketAddr::new(canonical(l.addr), l.port), l.tgid);
             }
             ShellEvent::Lost(l) => {
-                self.causality.lost(self.now);
+                // A full ring was told by the records behind the loss; another loss is known by its number only.
+                let told = self.losses.told() && l.counts.iter().all(|(name, _)| name == RING_FULL);
+                if !told {
+                    self.causality.lost(self.now);
+                }
                 for (name, n) in l.counts {
                     *self.counts.lost.entry(name).or_default() += n;
                 }

@@ -57,7 +57,8 @@ pub fn decode(record: &[u8]) -> Result<Event<'_>, DecodeError> {
         shell::JSON => Body::Shell(Box::new(ShellEvent::from_json(rest).map_err(|_| DecodeError::Invalid)?)),
         _ => return Err(DecodeError::UnknownKind),
     };
-    Ok(Event { ts: header.ts, tgid: header.tgid, tid: header.tid, body })
+    let losses = (header.kind < kind::SHELL_KINDS).then_some((header.flags >> flags::LOSSES_SHIFT) as u8);
+    Ok(Event { ts: header.ts, tgid: header.tgid, tid: header.tid, losses, body })
 }
 
 fn take<T: FromBytes + KnownLayout + Immutable>(bytes: &[u8]) -> Result<(T, &[u8]), DecodeError> {

@@ -4,6 +4,7 @@
 
 pub mod decode;
 pub mod file;
+pub mod losses;
 pub mod shell;
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -57,6 +58,8 @@ pub struct Event<'a> {
     pub tgid: u32,
     /// Its thread.
     pub tid: u32,
+    /// For [`losses::Losses`]; `None` for the shell's own.
+    pub losses: Option<u8>,
     /// What.
     pub body: Body<'a>,
 }

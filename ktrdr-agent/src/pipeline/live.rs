@@ -12,16 +12,16 @@ use ktrdr_ebpf_common::maps::Policy;
 use ktrdr_ebpf_common::{Counter, EventHeader};
 use zerocopy::FromBytes;
 
+use super::python::Python;
 use super::recorder::Recorder;
 use super::remember::Remember;
 use super::stats::{self, Stats};
-use super::{FLUSH, RunOptions, options, python, watch};
+use super::{FLUSH, RunOptions, options, watch};
 use crate::core::{Core, Output};
 use crate::event::shell::{FileMeta, Lost, ShellEvent, tick};
 use crate::export::Exporters;
 use crate::kernel::{Kernel, ProbeStatus};
 use crate::meta::{Metadata, host as clock};
-use crate::python::Watcher;
 use crate::settings::Settings;
 
 /// Longest time a record waits in the ring: with the assembler's grace, a lone request is out within 200 ms.
@@ -55,7 +55,7 @@ pub fn run(settings: &Settings, run: &RunOptions) -> anyhow::Result<()> {
     let core = Core::new(options::core(settings, meta.port_names()));
     let stream = Stream { core, recorder, shell_records: 0 };
     let facts = meta.start();
-    let python = Watcher::new();
+    let python = Python::new(settings.python.causality);
     let lost = [0; LOSSES.len()];
     let (exclusions, excluded) = (Vec::new(), BTreeSet::new());
     let mut live = Live {
@@ -101,7 +101,7 @@ pub fn run(settings: &Settings, run: &RunOptions) -> anyhow::Result<()> {
 struct Live {
     kernel: Kernel,
     meta: Metadata,
-    python: Watcher,
+    python: Python,
     stream: Stream,
     exporters: Exporters,
     /// Processes told since the last turn, and whether they are excluded.
@@ -174,10 +174,8 @@ impl Live {
 
     /// Python processes that showed up: where their contexts are.
     fn look_at_python(&mut self) -> anyhow::Result<()> {
-        for action in self.python.poll(clock::boot_now_ns()) {
-            if let Some(fact) = python::act(&mut self.kernel, action) {
-                self.fact(&fact)?;
-            }
+        for fact in self.python.poll(clock::boot_now_ns(), &mut self.kernel) {
+            self.fact(&fact)?;
         }
         Ok(())
     }
@@ -252,6 +250,7 @@ impl Live {
                 ProbeStatus::Failed(why) => tracing::warn!("{} ({}) is missing: {why}", p.name, p.purpose),
             }
         }
+        self.python.announce();
         tracing::info!(
             "observing (hook {:?}, ready after {} ms); stop with Ctrl-C",
             self.kernel.hook(),

@@ -1,40 +1,85 @@
-//! Does what the Python watcher asks for.
+//! Python causality in the live agent: the watcher, its probes, and what becomes of both.
 
+use std::path::Path;
+
+use ktrdr_ebpf_common::EventHeader;
+use ktrdr_ebpf_common::maps::{PyProcess, PyThread};
+
+use crate::event::Ns;
 use crate::event::shell::{PythonStatus, ShellEvent};
 use crate::kernel::Kernel;
-use crate::python::Action;
+use crate::python::image::CopySymbol;
+use crate::python::{Probes, Watcher};
 
-/// Carries out one action; the fact it makes known, if any.
-pub(super) fn act(kernel: &mut Kernel, action: Action) -> Option<ShellEvent> {
-    match action {
-        Action::Attach { path, copy } => {
-            // A probe at `ret` itself needs no second trap, but its instruction has to be single-stepped: 20 µs and
-            // more in a virtual machine against 2 µs of the return probe (build host, 6.18). So it comes second.
-            let at_return = kernel.attach_py_copy(&path, copy.entry, true);
-            let attached = match at_return {
-                Err(_) if !copy.returns.is_empty() => {
-                    copy.returns.iter().try_for_each(|at| kernel.attach_py_copy(&path, *at, false))
-                }
-                done => done,
-            };
-            match attached {
-                Ok(()) => tracing::debug!("context copies are seen in {}", path.display()),
-                Err(e) => tracing::warn!("context copies are not seen in {}: {e}", path.display()),
-            }
-        }
-        Action::Process(tgid, process) => warn(tgid, kernel.set_py_process(tgid, process)),
-        Action::Thread(tid, thread) => warn(thread.tgid, kernel.set_py_thread(tid, thread)),
-        Action::Status(status) => {
-            report(&status);
-            return Some(ShellEvent::Python(status));
+/// Follows the Python processes, unless that is switched off.
+pub(super) struct Python(Option<Watcher>);
+
+impl Python {
+    pub(super) fn new(enabled: bool) -> Self {
+        Self(enabled.then(Watcher::new))
+    }
+
+    /// A record of the kernel programs.
+    pub(super) fn observe(&mut self, header: &EventHeader) {
+        if let Some(w) = &mut self.0 {
+            w.observe(header);
         }
     }
-    None
+
+    /// A process that has sockets.
+    pub(super) fn seen(&mut self, tgid: u32, now: Ns) {
+        if let Some(w) = &mut self.0 {
+            w.seen(tgid, now);
+        }
+    }
+
+    /// Looks at what is due; what became known, said aloud.
+    pub(super) fn poll(&mut self, now: Ns, kernel: &mut Kernel) -> Vec<ShellEvent> {
+        let Some(w) = &mut self.0 else { return Vec::new() };
+        let news = w.poll(now, kernel);
+        news.into_iter().inspect(report).map(ShellEvent::Python).collect()
+    }
+
+    /// The start-up report's line; each process has had its own.
+    pub(super) fn announce(&self) {
+        if self.0.is_none() {
+            tracing::info!("python causality: off (python.causality)");
+            return;
+        }
+        let (exact, degraded): (Vec<_>, Vec<_>) = self.statuses().partition(|s| s.exact);
+        match (exact.len(), degraded.len()) {
+            (0, 0) => tracing::info!("python causality: no Python process with sockets yet"),
+            (n, 0) => tracing::info!("python causality: exact in {n} processes"),
+            (n, m) => tracing::warn!("python causality: exact in {n} processes, degraded in {m}"),
+        }
+    }
+
+    /// How it stands, by process: for the start-up report and the self-metrics.
+    pub(super) fn statuses(&self) -> impl Iterator<Item = &PythonStatus> {
+        self.0.iter().flat_map(Watcher::statuses)
+    }
 }
 
-fn warn(tgid: u32, result: Result<(), crate::kernel::KernelError>) {
-    if let Err(e) = result {
-        tracing::warn!("python causality of process {tgid} is incomplete: {e}");
+impl Probes for Kernel {
+    fn attach(&mut self, path: &Path, copy: &CopySymbol) -> Result<(), String> {
+        // A probe at `ret` itself needs no second trap, but its instruction has to be single-stepped: 20 µs and
+        // more in a virtual machine against 2 µs of the return probe (build host, 6.18). So it comes second.
+        let at_return = self.attach_py_copy(path, copy.entry, true);
+        let attached = match at_return {
+            Err(_) if !copy.returns.is_empty() => {
+                copy.returns.iter().try_for_each(|at| self.attach_py_copy(path, *at, false))
+            }
+            done => done,
+        };
+        attached.map_err(|e| format!("context copies cannot be seen in {}: {e}", path.display()))
+    }
+
+    fn process(&mut self, tgid: u32, process: PyProcess) -> Result<(), String> {
+        self.set_py_process(tgid, process).map_err(|e| e.to_string())
+    }
+
+    fn thread(&mut self, tid: u32, thread: PyThread) -> Result<(), String> {
+        self.set_py_thread(tid, thread).map_err(|e| e.to_string())
     }
 }
 

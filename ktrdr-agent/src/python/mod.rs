@@ -18,4 +18,4 @@ pub mod walk;
 pub mod watcher;
 
 pub use process::{PythonProcess, Tls};
-pub use watcher::{Action, Watcher};
+pub use watcher::{Probes, Watcher};

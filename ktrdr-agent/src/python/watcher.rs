@@ -5,7 +5,7 @@
 //! each thread is resolved when it is first seen.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 
 use ktrdr_ebpf_common::maps::{PyProcess, PyThread};
@@ -13,25 +13,27 @@ use ktrdr_ebpf_common::{EventHeader, kind};
 
 use super::image::{CopySymbol, Image, ImageError};
 use super::process::{PythonError, PythonProcess};
+use super::walk::ThreadState;
 use crate::event::shell::PythonStatus;
 use crate::event::{MS, Ns};
 
-/// What the shell is to do.
-#[derive(Debug)]
-pub enum Action {
-    /// Attach the probe to this file, once per file.
-    Attach {
-        /// The file, as the agent reaches it.
-        path: PathBuf,
-        /// Where copies are seen.
-        copy: CopySymbol,
-    },
-    /// Tell the kernel programs where this process's threads find their contexts.
-    Process(u32, PyProcess),
-    /// Tell the kernel programs where this thread finds its context.
-    Thread(u32, PyThread),
-    /// The core and the reader of the logs want to know.
-    Status(PythonStatus),
+/// The kernel side, as far as the watcher needs it. Errors are in words: they become the status of a process.
+pub trait Probes {
+    /// Sees context copies in this file (as the agent reaches it), of all processes that map it.
+    ///
+    /// # Errors
+    /// Why they cannot be seen.
+    fn attach(&mut self, path: &Path, copy: &CopySymbol) -> Result<(), String>;
+    /// Tells where this process's threads find their contexts.
+    ///
+    /// # Errors
+    /// Why that is not known to the programs now.
+    fn process(&mut self, tgid: u32, process: PyProcess) -> Result<(), String>;
+    /// Tells where this thread finds its context.
+    ///
+    /// # Errors
+    /// Why that is not known to the programs now.
+    fn thread(&mut self, tid: u32, thread: PyThread) -> Result<(), String>;
 }
 
 /// Processes remembered, Python or not; the oldest is looked at again when it shows up.
@@ -125,25 +127,25 @@ impl Watcher {
         self.statuses.values()
     }
 
-    /// Looks at what is due.
-    pub fn poll(&mut self, now: Ns) -> Vec<Action> {
-        let mut actions = Vec::new();
+    /// Looks at what is due. Returns what became known of processes.
+    pub fn poll(&mut self, now: Ns, probes: &mut dyn Probes) -> Vec<PythonStatus> {
+        let mut news = Vec::new();
         for _ in 0..MAX_LOOKS {
             let Some(&(at, tgid)) = self.due.first() else { break };
             if at > now {
                 break;
             }
             self.due.pop_first();
-            self.look(tgid, now, &mut actions);
+            self.look(tgid, now, probes, &mut news);
         }
-        actions
+        news
     }
 
-    fn look(&mut self, tgid: u32, now: Ns, actions: &mut Vec<Action>) {
+    fn look(&mut self, tgid: u32, now: Ns, probes: &mut dyn Probes, news: &mut Vec<PythonStatus>) {
         match self.processes.remove(&tgid) {
             None => {}
             Some(State::Due { tries, .. }) => {
-                let state = self.open(tgid, tries, now, actions);
+                let state = self.open(tgid, tries, now, probes, news);
                 if let State::Due { at, .. } = state {
                     self.due.insert((at, tgid));
                 }
@@ -151,8 +153,11 @@ impl Watcher {
             }
             Some(State::ByThread { process, .. }) => {
                 // Read errors: the process is gone, or will be seen again.
-                if let Ok(threads) = process.resolve_threads() {
-                    self.resolved(threads, actions);
+                let told = process.resolve_threads().map_or(Ok(()), |threads| self.resolved(threads, probes));
+                if let Err(why) = told
+                    && self.statuses.get(&tgid).is_some_and(|s| s.exact)
+                {
+                    self.status(degraded(tgid, process.version.to_string(), why), news);
                 }
                 self.processes.insert(tgid, State::ByThread { process, next: now.saturating_add(RESCAN_NS) });
             }
@@ -162,7 +167,14 @@ impl Watcher {
         }
     }
 
-    fn open(&mut self, tgid: u32, tries: usize, now: Ns, actions: &mut Vec<Action>) -> State {
+    fn open(
+        &mut self,
+        tgid: u32,
+        tries: usize,
+        now: Ns,
+        probes: &mut dyn Probes,
+        news: &mut Vec<PythonStatus>,
+    ) -> State {
         let files = &mut self.files;
         let opened = PythonProcess::open(tgid, |mapping, path| {
             let key = (mapping.dev.clone(), mapping.inode);
@@ -182,16 +194,14 @@ impl Watcher {
         });
         let followed = opened.and_then(|p| p.threads().map(|threads| (p, threads)));
         match followed {
-            Ok((process, threads)) => self.follow(process, &threads, now, actions),
+            Ok((process, threads)) => self.follow(process, &threads, now, probes, news),
             Err(e) => match RETRY_NS.get(tries) {
                 Some(after) if e.may_pass() => {
                     State::Due { at: now.saturating_add(*after), tries: tries + 1 }
                 }
                 _ => {
                     if !matches!(e, PythonError::NotPython | PythonError::Io(_)) {
-                        let status =
-                            PythonStatus { tgid, version: String::new(), exact: false, why: e.to_string() };
-                        self.status(status, actions);
+                        self.status(degraded(tgid, String::new(), e.to_string()), news);
                     }
                     State::Settled
                 }
@@ -202,51 +212,77 @@ impl Watcher {
     fn follow(
         &mut self,
         process: PythonProcess,
-        threads: &[(u32, super::walk::ThreadState)],
+        threads: &[(u32, ThreadState)],
         now: Ns,
-        actions: &mut Vec<Action>,
+        probes: &mut dyn Probes,
+        news: &mut Vec<PythonStatus>,
     ) -> State {
-        if self.attached.insert(process.file.clone()) {
-            let copy = process.image.copy.clone();
-            actions.push(Action::Attach { path: process.path.clone(), copy });
-        }
-        let status = PythonStatus {
-            tgid: process.tgid,
-            version: process.version.to_string(),
-            exact: true,
-            why: String::new(),
-        };
+        let (tgid, version) = (process.tgid, process.version.to_string());
+        let told = self.tell(&process, threads, probes);
         // The status comes last: from then on all copies are seen.
+        let status = match &told {
+            Ok(_) => PythonStatus { tgid, version, exact: true, why: String::new() },
+            Err(why) => degraded(tgid, version, why.clone()),
+        };
+        self.status(status, news);
+        match told {
+            Ok(Told::Process) => State::ByProcess,
+            Ok(Told::Threads) => {
+                State::ByThread { process: Box::new(process), next: now.saturating_add(RESCAN_NS) }
+            }
+            Err(_) => State::Settled,
+        }
+    }
+
+    /// Tells the kernel programs all they need. Contexts without their copies would be worse than none, so the
+    /// probe comes first.
+    fn tell(
+        &mut self,
+        process: &PythonProcess,
+        threads: &[(u32, ThreadState)],
+        probes: &mut dyn Probes,
+    ) -> Result<Told, String> {
+        if !self.attached.contains(&process.file) {
+            probes.attach(&process.path, &process.image.copy)?;
+            self.attached.insert(process.file.clone());
+        }
         if let Some(tls) = process.tls(threads) {
             let value = PyProcess {
                 tls_offset: tls.offset,
                 context_offset: tls.context,
                 entered_offset: tls.entered,
             };
-            actions.push(Action::Process(process.tgid, value));
-            self.status(status, actions);
-            return State::ByProcess;
+            return probes.process(process.tgid, value).map(|()| Told::Process);
         }
-        if let Ok(threads) = process.resolve_threads() {
-            self.resolved(threads, actions);
-        }
-        self.status(status, actions);
-        State::ByThread { process: Box::new(process), next: now.saturating_add(RESCAN_NS) }
+        // Read errors: the process is gone, or its threads will be seen again.
+        let threads = process.resolve_threads().unwrap_or_default();
+        self.resolved(threads, probes).map(|()| Told::Threads)
     }
 
-    fn resolved(&mut self, threads: Vec<(u32, PyThread)>, actions: &mut Vec<Action>) {
+    fn resolved(&mut self, threads: Vec<(u32, PyThread)>, probes: &mut dyn Probes) -> Result<(), String> {
         for (tid, thread) in threads {
             if self.threads.len() >= MAX_THREADS {
                 self.threads.pop_first();
             }
             self.threads.insert(tid);
             // Also a known one: its number may be another thread's by now.
-            actions.push(Action::Thread(tid, thread));
+            probes.thread(tid, thread)?;
         }
+        Ok(())
     }
 
-    fn status(&mut self, status: PythonStatus, actions: &mut Vec<Action>) {
+    fn status(&mut self, status: PythonStatus, news: &mut Vec<PythonStatus>) {
         self.statuses.insert(status.tgid, status.clone());
-        actions.push(Action::Status(status));
+        news.push(status);
     }
+}
+
+/// How the kernel programs find the contexts of a process.
+enum Told {
+    Process,
+    Threads,
+}
+
+fn degraded(tgid: u32, version: String, why: String) -> PythonStatus {
+    PythonStatus { tgid, version, exact: false, why }
 }

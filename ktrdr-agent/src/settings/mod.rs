@@ -46,6 +46,8 @@ pub struct Settings {
     pub connect_grace: Duration,
     /// Log lines.
     pub logs: Logs,
+    /// CPython processes.
+    pub python: said::Python,
     /// Sending to an OpenTelemetry receiver.
     pub otlp: Otlp,
     /// What is printed.
@@ -155,6 +157,7 @@ impl Settings {
             http: Http::resolve(&said.http)?,
             connect_grace: said.connect.grace.0,
             logs: Logs::resolve(&said.logs)?,
+            python: said.python.clone(),
             otlp: Otlp::resolve(&said.otlp)?,
             console: said.console.clone(),
             explain: Explain::resolve(&said.explain)?,

@@ -9,6 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use ktrdr_agent::event::losses::Losses;
 use ktrdr_agent::kernel::{Hook, KernelOptions};
 use ktrdr_ebpf_common::{
     Counter, SEND, flags,
@@ -117,7 +118,10 @@ fn a_full_ring_loses_records_by_number() {
     // Other processes of the host lose records here too, so not less than ours.
     assert!(lost >= (2 * MESSAGES - arrived) as u64, "{lost} lost, {arrived} arrived");
 
-    // With room again records arrive.
+    // With room again records arrive, and the first of them says that others are missing before it.
+    let mark = |record: &Record| (record.header.flags >> flags::LOSSES_SHIFT) as u8;
+    let mut losses = Losses::default();
+    let mut told = observer.records.iter().filter(|r| losses.advance(mark(r))).count();
     observer.records.clear();
     let deadline = Instant::now() + Duration::from_secs(10);
     while observer.records.iter().filter(ours).count() == 0 {
@@ -125,6 +129,8 @@ fn a_full_ring_loses_records_by_number() {
         pair.send(b"room again");
         observer.drain();
     }
+    told += observer.records.iter().filter(|r| losses.advance(mark(r))).count();
+    assert!(told >= 1, "no record told of the loss");
 }
 
 /// Stands in for CPython's function: exported, never inlined, returns an address.

@@ -87,7 +87,7 @@ fn forked(child: Direct) -> Result<(), Error> {
     let mut header = ring::header(kind::FORK, 0, size_of::<ForkRecord>() as u32);
     let child_tgid = child.load(&TASK_TGID)?;
     if child_tgid == header.tgid {
-        header.flags = flags::THREAD;
+        header.flags |= flags::THREAD;
         if child_tgid == AGENT_TGID.get() {
             return Ok(());
         }

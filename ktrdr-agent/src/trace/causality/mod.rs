@@ -7,7 +7,7 @@
 //!    that request, every other copy inherits. The response is written under the context of the task that
 //!    served the request; it confirms (or refutes) what the tree said, and settles calls the tree knows nothing of.
 //! 2. **Thread** ([`thread`]): request read, call made and response written on one thread that served nothing
-//!    else meanwhile.
+//!    else meanwhile, in a runtime whose threads are known to serve requests one by one.
 //! 3. **Clone**: the thread or process was created while its creator served exactly that request, and its creator
 //!    has read no other request since (a pool's thread may work for the next one).
 //! 4. **Single in flight**: inferred, and only where nothing better can exist.

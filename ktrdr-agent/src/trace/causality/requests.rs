@@ -31,6 +31,7 @@ impl Causality {
         let t = self.thread(task.tgid, task.tid);
         let before = t.serving.replace(span);
         t.is_loop |= before.is_some();
+        self.process(task.tgid).loops |= before.is_some();
         if let Some(r) = company.and_then(|s| self.requests.get_mut(&s)) {
             r.alone = false;
         }

@@ -99,6 +99,8 @@ pub(super) struct Process {
     pub first_read: Option<NodeId>,
     /// A request's response came from another thread than its read, so threads do not stand for requests.
     pub migrates: bool,
+    /// A thread of it served two requests at once: it has an event loop.
+    pub loops: bool,
     /// Requests served from read to response by one thread while another thread served another.
     pub sync_proofs: u32,
     /// Open calls that wait until all requests in flight at their time are over, with the last of those.
@@ -225,6 +227,7 @@ impl Causality {
                 via: lru(MAX_STYLES),
                 first_read: None,
                 migrates: false,
+                loops: false,
                 sync_proofs: 0,
                 horizon: VecDeque::new(),
             }

@@ -8,7 +8,7 @@ use crate::event::Task;
 
 /// Requests that a process of an unknown runtime must have served thread by thread, while others were open on its
 /// other threads, before its threads are believed under concurrency: runtimes that move tasks between threads
-/// (Go, tokio) betray themselves within as many.
+/// (Go, tokio) betray themselves within as many, and an event loop (Node) never serves two at once on two threads.
 const SYNC_PROOFS: u32 = 3;
 
 /// The task's context, 0 for none or the thread's own: those are the thread's, not a task's.
@@ -74,7 +74,8 @@ impl Causality {
         if r.responded.is_none() {
             return if r.done { Some(false) } else { None };
         }
-        let proven = p.python == Some(true) || r.alone || p.sync_proofs >= SYNC_PROOFS;
+        // Until then, a loop that happened to serve one request may have called for anybody.
+        let proven = p.python == Some(true) || (p.sync_proofs >= SYNC_PROOFS && !p.loops);
         Some(r.one_thread && proven)
     }
 }

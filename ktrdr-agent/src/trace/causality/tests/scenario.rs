@@ -109,7 +109,7 @@ pub const NONE: Settlement = Settlement::Settled(None);
 
 #[test]
 fn a_thread_that_serves_one_request_at_a_time_is_exact_once_it_answered() {
-    let mut w = World::new();
+    let mut w = World::python();
     let a = w.read(at(1, 0), 1);
     let call = w.call(at(1, 0));
     assert_eq!(w.origin(call), Settlement::Open, "a second request may still show an event loop");
@@ -118,6 +118,39 @@ fn a_thread_that_serves_one_request_at_a_time_is_exact_once_it_answered() {
     assert_eq!(w.origin(call), is(a, Method::Thread));
     let after = w.call(at(1, 0));
     assert_eq!(w.origin(after), NONE, "nothing is served any more");
+}
+
+#[test]
+fn one_request_at_a_time_proves_nothing_of_an_unknown_runtime() {
+    let mut w = World::new();
+    // Node: a timer's call on the loop's thread while it serves its only request looks just like the request's own.
+    for _ in 0..10 {
+        let a = w.read(at(1, 0), 1);
+        let call = w.call(at(1, 0));
+        w.thread(at(1, 0), 7);
+        let created = w.call(at(7, 0));
+        w.finish(at(1, 0), a);
+        assert_eq!(w.origin(call), is(a, Method::SingleInFlight));
+        assert_eq!(w.origin(created), is(a, Method::SingleInFlight));
+    }
+}
+
+#[test]
+fn threads_that_are_loops_are_not_believed_however_often_they_served_one_request_each() {
+    let mut w = World::new();
+    let side_by_side = |w: &mut World| {
+        let (a, b) = (w.read(at(1, 0), 1), w.read(at(2, 0), 2));
+        let call = w.call(at(1, 0));
+        w.finish(at(1, 0), a);
+        w.finish(at(2, 0), b);
+        w.origin(call)
+    };
+    let (a, b) = (w.read(at(3, 0), 1), w.read(at(3, 0), 2));
+    w.finish(at(3, 0), a);
+    w.finish(at(3, 0), b);
+    for _ in 0..10 {
+        assert_eq!(side_by_side(&mut w), NONE);
+    }
 }
 
 #[test]
@@ -161,7 +194,7 @@ fn a_runtime_that_moves_requests_between_threads_is_never_linked_by_thread() {
 
 #[test]
 fn a_thread_created_for_a_request_works_for_it_until_another_request_comes() {
-    let mut w = World::new();
+    let mut w = World::python();
     let a = w.read(at(1, 0), 1);
     w.thread(at(1, 0), 7);
     let first = w.call(at(7, 0));
@@ -177,7 +210,7 @@ fn a_thread_created_for_a_request_works_for_it_until_another_request_comes() {
 
 #[test]
 fn a_program_started_by_a_request_calls_for_it() {
-    let mut w = World::new();
+    let mut w = World::python();
     let a = w.read(at(1, 0), 1);
     w.process(at(1, 0), 50);
     w.c.exec(50);
