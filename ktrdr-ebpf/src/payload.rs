@@ -64,12 +64,11 @@ fn gather(list: u64, count: u64, limit: usize, scratch: &mut Scratch) -> Copied 
             break;
         }
         let Iovec { base, len } = scratch.iovecs[index];
-        // The compiler knows that a part is short and drops the comparison below; the verifier does not and needs it.
-        let part = core::hint::black_box((limit - bytes).min(len as usize));
+        let part = (limit - bytes).min(len as usize);
         if part == 0 {
             continue;
         }
-        if part > MAX_PAYLOAD || !read(scratch, bytes, base, part) {
+        if !read(scratch, bytes, base, part) {
             return Copied { bytes, fault: true };
         }
         // SAFETY: as above.
@@ -86,16 +85,22 @@ fn read_iovecs(scratch: &mut Scratch, list: u64, count: u64) -> Option<usize> {
         return Some(0);
     }
     let to = scratch.iovecs.as_mut_ptr();
-    // SAFETY: `count` entries fit; the helper checks the user address.
-    let result =
-        unsafe { bpf_probe_read_user(to.cast(), (count * size_of::<Iovec>()) as u32, list as *const _) };
+    // As in `read`: no change, but the verifier's proof.
+    let bytes = (core::hint::black_box(count) & (2 * MAX_IOVECS - 1)) * size_of::<Iovec>();
+    // SAFETY: there is room for `2 * MAX_IOVECS`; the helper checks the user address.
+    let result = unsafe { bpf_probe_read_user(to.cast(), bytes as u32, list as *const _) };
     (result == 0).then_some(count)
 }
 
-/// Reads `len` user bytes to position `at` of the payload; both are at most `MAX_PAYLOAD`.
+/// Reads `len` user bytes to position `at` of the payload. `at` is below `MAX_PAYLOAD`, `len` at most that.
+///
+/// The masks change neither. They say so in the one way that every verifier understands: those before 6.8 forget what
+/// a comparison of the lower half of a register told (6.1 refused the program over it).
 #[inline(always)]
 fn read(scratch: &mut Scratch, at: usize, from: u64, len: usize) -> bool {
-    // SAFETY: the payload is `2 * MAX_PAYLOAD` long; the helper checks the user address.
+    let at = core::hint::black_box(at) & (MAX_PAYLOAD - 1);
+    let len = core::hint::black_box(len) & (2 * MAX_PAYLOAD - 1);
+    // SAFETY: the payload is `3 * MAX_PAYLOAD` long; the helper checks the user address.
     unsafe {
         let to = scratch.payload.as_mut_ptr().add(at);
         bpf_probe_read_user(to.cast(), len as u32, from as *const _) == 0

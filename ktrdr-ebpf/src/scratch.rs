@@ -51,14 +51,16 @@ pub struct Iovec {
 /// or, with a tuple, 100 bytes before, so that the record lies in one piece either way.
 #[repr(C)]
 pub struct Scratch {
-    pub iovecs: [Iovec; MAX_IOVECS],
+    /// Twice the limit, for the same reason as in `payload`.
+    pub iovecs: [Iovec; 2 * MAX_IOVECS],
     /// Payload bytes gathered so far.
     pub filled: u64,
     /// Makes the shorter head 8-byte aligned.
     _align: u32,
     front: [u32; HEAD_WORDS + TUPLE_WORDS],
-    /// Twice the limit: position and length are each at most `MAX_PAYLOAD`, and their sum is all the verifier knows.
-    pub payload: [u8; 2 * MAX_PAYLOAD],
+    /// Three times the limit: all that every verifier believes is a position below `MAX_PAYLOAD` and a length below
+    /// twice that.
+    pub payload: [u8; 3 * MAX_PAYLOAD],
 }
 
 /// A program's scratch memory on every CPU.
