@@ -10,6 +10,8 @@ pub trait Object: Copy {
     const TYPED: bool;
     /// Address of the object.
     fn address(self) -> *const u8;
+    /// Its address as a plain number, which a typed pointer is not: the verifier refuses to calculate with one.
+    fn number(self) -> Result<u64, Error>;
     /// The object at an address.
     fn at(address: *const u8) -> Self;
     /// Reads the field at an offset in bytes.
@@ -42,6 +44,12 @@ impl Object for Direct {
     }
 
     #[inline(always)]
+    fn number(self) -> Result<u64, Error> {
+        // What a helper reads is a number to the verifier.
+        Probed(core::ptr::from_ref(&self.0).cast()).load_at(0)
+    }
+
+    #[inline(always)]
     fn at(address: *const u8) -> Self {
         Direct(address)
     }
@@ -64,6 +72,11 @@ impl Object for Probed {
     #[inline(always)]
     fn address(self) -> *const u8 {
         self.0
+    }
+
+    #[inline(always)]
+    fn number(self) -> Result<u64, Error> {
+        Ok(self.0 as u64)
     }
 
     #[inline(always)]

@@ -47,10 +47,9 @@ impl<O: Object> Sock<O> {
     /// Identity of the socket, as `DataBody::conn` has it.
     #[inline(always)]
     pub fn conn(self) -> Result<u64, Error> {
-        let address = self.0.address();
         if HAS_SOCKET_COOKIE.get() == 0 {
             // A cookie that anybody's `ss` may create in mid-connection is no identity.
-            return Ok(address as u64 | 1 << 63);
+            return Ok(self.0.number()? | 1 << 63);
         }
         let cookie: u64 = self.0.load(&SK_COOKIE)?;
         if cookie != 0 {
@@ -58,11 +57,11 @@ impl<O: Object> Sock<O> {
         }
         if O::TYPED {
             // SAFETY: the pointer is a `struct sock` to the verifier too.
-            return Ok(unsafe { bpf_get_socket_cookie(address.cast_mut().cast()) });
+            return Ok(unsafe { bpf_get_socket_cookie(self.0.address().cast_mut().cast()) });
         }
         // Not typed, so the helper cannot create it. State changes do for new sockets, the agent's first listing of
         // all sockets (sock_diag) does for older ones.
-        Ok(address as u64 | 1 << 63)
+        Ok(self.0.number()? | 1 << 63)
     }
 
     /// `sk_err`.

@@ -4,7 +4,7 @@ use std::fmt;
 
 use aya::{
     Btf, Ebpf,
-    programs::{BtfTracePoint, Program, ProgramError, TracePoint},
+    programs::{BtfTracePoint, Program, ProgramError, TracePoint, UProbe},
 };
 
 use super::{KernelOptions, btf::KernelTypes, tracefs::Tracefs};
@@ -207,7 +207,10 @@ fn attach(
         return ProbeStatus::Failed("the program is not in the object".into());
     };
     let result = match probe.place {
-        Place::Uprobe => return ProbeStatus::Skipped("attached when a Python library is found".into()),
+        Place::Uprobe => match uprobe(program) {
+            Ok(()) => return ProbeStatus::Skipped("attached when a Python library is found".into()),
+            Err(why) => Err(why),
+        },
         Place::Syscall if !probe.wanted(options) => return ProbeStatus::Skipped("switched off".into()),
         Place::Syscall => syscall(program, probe.name),
         Place::Raw if !types.has_tracepoint(probe.name) => Err("the kernel has no such tracepoint".into()),
@@ -230,6 +233,12 @@ fn syscall(program: &mut Program, name: &str) -> Result<(), String> {
     let _tracefs = Tracefs::ensure().map_err(|error| format!("no tracefs: {error}"))?;
     program.load().map_err(reason)?;
     program.attach("syscalls", name).map(|_| ()).map_err(reason)
+}
+
+/// Only loads it, so that a refusal shows at the start and in `check`.
+fn uprobe(program: &mut Program) -> Result<(), String> {
+    let program: &mut UProbe = program.try_into().map_err(reason)?;
+    program.load().map_err(reason)
 }
 
 /// Detaches and unloads every program. One that is not loaded has nothing to detach.
