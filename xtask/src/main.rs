@@ -14,6 +14,7 @@ mod setup;
 mod stack;
 mod test;
 mod tidy;
+mod vm;
 mod wait;
 
 #[derive(Parser)]
@@ -39,6 +40,11 @@ enum Task {
     },
     /// Check the architecture's invariants in the sources
     Tidy,
+    /// Boot other kernels in an emulator and see whether the agent works there (x86_64, Debian's archive)
+    Vm {
+        /// Only kernels whose name contains one of these: 5.10, 6.1, 6.12, newest
+        only: Vec<String>,
+    },
     /// Measure what the agent costs (as root)
     Bench {
         /// Rounds per comparison, with and without the agent in turn
@@ -70,6 +76,7 @@ fn main() -> std::process::ExitCode {
         Task::Test => host::as_root(test::run),
         Task::Demo { keep } => host::as_root(|| demo::run(keep)),
         Task::Tidy => tidy::run(),
+        Task::Vm { only } => vm::run(&only),
         Task::Bench { what: Some(BenchOf::Causality { options }), .. } => {
             host::as_root(|| causality::run(&options))
         }

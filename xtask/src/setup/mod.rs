@@ -50,6 +50,14 @@ pub fn run(purpose: For) -> Result<()> {
     Ok(())
 }
 
+/// Makes it ready to boot other kernels (`cargo xtask vm`).
+pub fn vm() -> Result<()> {
+    run(For::Build)?;
+    let tools = [("qemu-system-x86_64", "qemu-system-x86"), ("busybox", "busybox-static"), ("cpio", "cpio")];
+    let missing = tools.into_iter().filter(|(program, _)| !apt::has_program(program));
+    apt::install(&missing.map(|(_, package)| package).collect::<Vec<_>>())
+}
+
 /// Tells what is being installed, and why it takes a while.
 fn say(what: &str) {
     eprintln!("setup: {what}");

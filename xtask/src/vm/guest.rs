@@ -1,0 +1,77 @@
+//! One guest: an image with the agent and busybox in memory, no disk, a serial console.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+use super::console;
+use super::kernels::Files;
+use crate::{cmd, host, wait};
+
+/// What the guest runs first and last.
+const INIT: &str = include_str!("init.sh");
+/// A guest takes half a minute; a busy machine three times that.
+const DEADLINE: Duration = Duration::from_secs(240);
+
+/// Boots, waits for the end, and gives what came over the console.
+pub fn boot(kernel: &Files, agent: &Path, directory: &Path) -> Result<String> {
+    let image = image(kernel, agent, directory)?;
+    let log = directory.join(format!("{}.log", kernel.release));
+    let mut qemu = Command::new("qemu-system-x86_64");
+    // No hardware help: nested, it often is broken (as on the build host), and half a minute is short enough.
+    qemu.args(["-accel", "tcg", "-cpu", "max", "-m", "1024", "-smp", "2"]);
+    qemu.args(["-nodefaults", "-no-reboot", "-display", "none", "-serial", "stdio"]);
+    qemu.arg("-kernel").arg(&kernel.image).arg("-initrd").arg(&image);
+    qemu.args(["-append", "console=ttyS0 quiet panic=-1 rdinit=/init"]);
+    let output = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
+    qemu.stdin(Stdio::null()).stderr(output.try_clone()?).stdout(output);
+    let mut child = qemu.spawn().with_context(|| format!("cannot run `{}`", cmd::shown(&qemu)))?;
+    let ended = wait::until(DEADLINE, || child.try_wait().transpose());
+    if ended.is_none() {
+        child.kill()?;
+        child.wait()?;
+        bail!("the guest did not end within {} s", DEADLINE.as_secs());
+    }
+    Ok(console::plain(&fs::read(&log)?))
+}
+
+/// The guest's file system, as the archive that the kernel unpacks into memory.
+fn image(kernel: &Files, agent: &Path, directory: &Path) -> Result<PathBuf> {
+    let root = directory.join("root");
+    if root.exists() {
+        fs::remove_dir_all(&root)?;
+    }
+    for part in ["bin", "dev", "lib/modules", "proc", "sys", "run", "tmp"] {
+        fs::create_dir_all(root.join(part))?;
+    }
+    let busybox = host::which("busybox").context("busybox is not on the path")?;
+    fs::copy(busybox, root.join("bin/busybox"))?;
+    // Without what only a debugger reads, which is nine tenths of it.
+    cmd::run_quietly(Command::new("strip").arg("-o").arg(root.join("bin/ktrdr-agent")).arg(agent))?;
+    for library in libraries(agent)? {
+        let place = root.join(library.strip_prefix("/").unwrap_or(&library));
+        fs::create_dir_all(place.parent().unwrap_or(&root))?;
+        fs::copy(&library, place)?;
+    }
+    for (number, module) in kernel.modules.iter().enumerate() {
+        let name = module.file_name().context("a module without a name")?.to_string_lossy();
+        fs::copy(module, root.join(format!("lib/modules/{number}-{name}")))?;
+    }
+    fs::write(root.join("init"), INIT)?;
+    cmd::run_quietly(Command::new("chmod").arg("+x").arg(root.join("init")))?;
+    let image = directory.join("image");
+    let mut pack = Command::new("sh");
+    pack.current_dir(&root).args(["-c", r#"find . | cpio --quiet -o -H newc > "$1""#, "sh"]).arg(&image);
+    cmd::run_quietly(&mut pack)?;
+    Ok(image)
+}
+
+/// The shared libraries of a program and its loader, where the program looks for them.
+fn libraries(program: &Path) -> Result<Vec<PathBuf>> {
+    let said = cmd::output(Command::new("ldd").arg(program))?;
+    let path = |line: &str| line.split_whitespace().find(|word| word.starts_with('/')).map(PathBuf::from);
+    Ok(said.lines().filter_map(path).collect())
+}

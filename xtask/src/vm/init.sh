@@ -1,0 +1,57 @@
+#!/bin/busybox sh
+# The first and only process of a test guest: runs the agent once per hook beside two calls that work, one to a
+# resource that is not there and one to nobody, and prints what it saw in sections that the host reads.
+/bin/busybox --install -s /bin
+mount -t proc proc /proc
+mount -t sysfs sys /sys
+mount -t devtmpfs dev /dev
+mount -t tmpfs tmp /tmp
+ip link set lo up
+cd /lib/modules
+for module in *.xz; do [ -e "$module" ] && unxz "$module"; done
+for module in *.ko; do insmod "$module"; done
+cd /
+
+mkdir /tmp/www
+echo hello >/tmp/www/index.html
+httpd -p 127.0.0.1:8080 -h /tmp/www
+
+# until_true SECONDS COMMAND…: waits for a condition with a deadline.
+until_true() {
+    left=$(($1 * 10))
+    shift
+    until "$@"; do
+        [ "$left" -gt 0 ] || return 1
+        left=$((left - 1))
+        sleep 0.1
+    done
+}
+
+echo
+echo "== check"
+ktrdr-agent check
+echo "== status $?"
+
+for hook in auto syscall; do
+    ktrdr-agent run --hook "$hook" --console json --stats-out /tmp/stats >/tmp/spans 2>/tmp/log &
+    agent=$!
+    if until_true 60 grep -q observing /tmp/log; then
+        wget -q -O /dev/null http://127.0.0.1:8080/
+        wget -q -O /dev/null http://127.0.0.1:8080/missing 2>/dev/null
+        wget -q -O /dev/null http://127.0.0.1:9/ 2>/dev/null
+        until_true 20 grep -q connection_refused /tmp/spans
+        kill -INT $agent
+    fi
+    wait $agent
+    echo "== hook $hook"
+    echo "== log"
+    cat /tmp/log
+    echo "== spans"
+    cat /tmp/spans
+    echo "== stats"
+    tr -d '\n' </tmp/stats
+    echo
+    echo "== end"
+done
+echo "== done"
+poweroff -f

@@ -1,0 +1,117 @@
+//! What a guest must have said. Nothing is a failure.
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+
+use super::console::sections;
+
+/// Which hooks were seen to work.
+pub fn of(said: &str) -> Result<Vec<String>> {
+    let check = sections(said, "check");
+    let check = check.first().context("the guest said nothing")?;
+    if !said.contains("\n== status 0\n") {
+        bail!("`check` says:\n{}", bad_rows(check));
+    }
+    ensure!(said.contains("\n== done\n"), "the guest did not come to its end");
+    let (hooks, logs) = (sections(said, "hook"), sections(said, "log"));
+    let (spans, stats) = (sections(said, "spans"), sections(said, "stats"));
+    ensure!(hooks.len() == 2 && spans.len() == 2 && stats.len() == 2, "not every hook was tried");
+    let mut seen = Vec::new();
+    for ((log, spans), stats) in logs.iter().zip(&spans).zip(&stats) {
+        let log = log.join("\n");
+        let hook = ["Socket", "Syscall"].into_iter().find(|hook| log.contains(&format!("(hook {hook}")));
+        let hook = hook.with_context(|| format!("the agent did not start:\n{log}"))?;
+        let spans: Vec<Value> = spans.iter().filter_map(|line| serde_json::from_str(line).ok()).collect();
+        calls(&spans).with_context(|| format!("{hook} hook: {} spans", spans.len()))?;
+        let stats = serde_json::from_str(&stats.concat()).context("the agent's books are no JSON")?;
+        books(&stats).with_context(|| format!("{hook} hook"))?;
+        seen.push(format!("{} hook", hook.to_lowercase()));
+    }
+    Ok(seen)
+}
+
+fn bad_rows(check: &[&str]) -> String {
+    let bad = check.iter().filter(|line| !line.contains("  ok  ")).copied();
+    bad.collect::<Vec<_>>().join("\n")
+}
+
+/// Both ends of two exchanges, joined, and one refused connect.
+fn calls(spans: &[Value]) -> Result<()> {
+    for (name, status) in [("GET /", 200), ("GET /missing", 404)] {
+        let end = |kind: &str| {
+            let mut found = spans.iter().filter(|span| span["name"] == name && span["kind"] == kind);
+            let one = found.next().with_context(|| format!("no {kind} span {name}"))?;
+            ensure!(found.next().is_none(), "more than one {kind} span {name}");
+            ensure!(
+                one["attributes"]["http.response.status_code"] == status,
+                "{name} without status {status}"
+            );
+            Ok(one)
+        };
+        let (client, server) = (end("client")?, end("server")?);
+        ensure!(server["parent_span_id"] == client["span_id"], "the two ends of {name} are not joined");
+        ensure!(server["trace_id"] == client["trace_id"], "the two ends of {name} are in two traces");
+    }
+    let refused =
+        spans.iter().filter(|span| span["attributes"]["error.type"] == "connection_refused").count();
+    ensure!(refused == 1, "{refused} refused connects instead of 1");
+    Ok(())
+}
+
+/// Nothing lost, and everything accounted for.
+fn books(stats: &Value) -> Result<()> {
+    let kernel = &stats["kernel"];
+    ensure!(kernel["records_submitted"] == stats["records_read"], "records submitted are not those read");
+    ensure!(kernel["records_submitted"].as_u64() > Some(0), "no records");
+    for loss in ["records_lost_ring_full", "copy_faults", "kernel_read_faults", "map_faults"] {
+        ensure!(kernel[loss] == 0, "{loss}: {}", kernel[loss]);
+    }
+    let bytes = |what: &str| stats["bytes"][what].as_u64().unwrap_or_default();
+    let (moved, passed) =
+        (bytes("moved") + bytes("gaps"), bytes("parsed") + bytes("skipped") + bytes("lost"));
+    ensure!(moved == passed, "{moved} bytes moved, {passed} accounted for");
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a guest printed, shortened to what is looked at.
+    fn said(server_parent: &str, submitted: u32) -> String {
+        let span = |name: &str, kind: &str, id: &str, parent: &str, status: u32| {
+            format!(
+                r#"{{"trace_id":"{name}","span_id":"{id}","parent_span_id":"{parent}","name":"{name}","kind":"{kind}","attributes":{{"http.response.status_code":{status}}}}}"#
+            )
+        };
+        let hook = |hook: &str| {
+            [
+                format!("== hook {hook}\n== log\nobserving (hook {hook}, ready)\n== spans"),
+                span("GET /", "client", "1", "", 200),
+                span("GET /", "server", "2", server_parent, 200),
+                span("GET /missing", "client", "3", "", 404),
+                span("GET /missing", "server", "4", "3", 404),
+                r#"{"attributes":{"error.type":"connection_refused"}}"#.to_owned(),
+                format!(
+                    r#"== stats
+{{"kernel":{{"records_submitted":{submitted},"records_lost_ring_full":0,"copy_faults":0,"kernel_read_faults":0,"map_faults":0}},"records_read":7,"bytes":{{"moved":3,"gaps":0,"parsed":2,"skipped":1,"lost":0}}}}
+== end"#
+                ),
+            ]
+            .join("\n")
+        };
+        format!("\n== check\n== status 0\n{}\n{}\n== done\n", hook("Socket"), hook("Syscall"))
+    }
+
+    #[test]
+    fn a_good_guest_passes_and_others_fail_with_the_reason() {
+        assert_eq!(of(&said("1", 7)).unwrap(), ["socket hook", "syscall hook"]);
+        let why = |said: &str| format!("{:#}", of(said).unwrap_err());
+        assert!(why(&said("9", 7)).contains("not joined"));
+        assert!(why(&said("1", 8)).contains("not those read"));
+        assert!(why("").contains("nothing"));
+        assert!(why(&said("1", 7).replace("== done\n", "")).contains("end"));
+        let refused = "\n== check\nkernel  ok  5.4\nprograms  failed  no\n== status 1\n== done\n";
+        assert!(why(refused).contains("programs  failed  no"));
+    }
+}
