@@ -1,6 +1,6 @@
 //! From a finished transfer to its record: the one path that all hooks share.
 
-use ktrdr_ebpf_common::{Counter, DataBody, RECV, SEND, flags, kind, limits::MAX_PAYLOAD};
+use ktrdr_ebpf_common::{Counter, DataBody, RECV, SEND, flags, kind};
 
 use crate::{
     constants::UNKNOWN_CAPTURE,
@@ -123,8 +123,6 @@ where
         direction: transfer.direction,
         reserved: [0; 3],
     };
-    // As in `payload::read`: no change, but the verifier's proof.
-    let captured = core::hint::black_box(captured) & (2 * MAX_PAYLOAD - 1);
     let head_len = if tuple.is_some() { scratch::LONG_HEAD } else { scratch::SHORT_HEAD };
     let header = ring::header_of(kind::DATA, flags, (head_len + captured) as u32, tgid, tid);
     let tally = ring::submit(scratch.record(Head { header, body }, tuple, captured), ring::Wake::IfFull)?;

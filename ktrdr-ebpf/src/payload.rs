@@ -4,7 +4,7 @@ use aya_ebpf::helpers::generated::bpf_probe_read_user;
 use ktrdr_ebpf_common::limits::{MAX_IOVECS, MAX_PAYLOAD};
 
 use crate::{
-    scratch::{Iovec, Scratch},
+    scratch::{Iovec, Scratch, length},
     syscall::Buffer,
 };
 
@@ -85,7 +85,7 @@ fn read_iovecs(scratch: &mut Scratch, list: u64, count: u64) -> Option<usize> {
         return Some(0);
     }
     let to = scratch.iovecs.as_mut_ptr();
-    // As in `read`: no change, but the verifier's proof.
+    // No change, but the verifier's proof, as in `length`.
     let bytes = (core::hint::black_box(count) & (2 * MAX_IOVECS - 1)) * size_of::<Iovec>();
     // SAFETY: there is room for `2 * MAX_IOVECS`; the helper checks the user address.
     let result = unsafe { bpf_probe_read_user(to.cast(), bytes as u32, list as *const _) };
@@ -93,13 +93,11 @@ fn read_iovecs(scratch: &mut Scratch, list: u64, count: u64) -> Option<usize> {
 }
 
 /// Reads `len` user bytes to position `at` of the payload. `at` is below `MAX_PAYLOAD`, `len` at most that.
-///
-/// The masks change neither. They say so in the one way that every verifier understands: those before 6.8 forget what
-/// a comparison of the lower half of a register told (6.1 refused the program over it).
 #[inline(always)]
 fn read(scratch: &mut Scratch, at: usize, from: u64, len: usize) -> bool {
+    // No change, but the verifier's proof, as in `length`.
     let at = core::hint::black_box(at) & (MAX_PAYLOAD - 1);
-    let len = core::hint::black_box(len) & (2 * MAX_PAYLOAD - 1);
+    let len = length(len);
     // SAFETY: the payload is `3 * MAX_PAYLOAD` long; the helper checks the user address.
     unsafe {
         let to = scratch.payload.as_mut_ptr().add(at);

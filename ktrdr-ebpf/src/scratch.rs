@@ -63,6 +63,13 @@ pub struct Scratch {
     pub payload: [u8; 3 * MAX_PAYLOAD],
 }
 
+/// A length of at most `MAX_PAYLOAD`, unchanged, in the one form that every verifier believes: masked. Those before 6.8
+/// forget what a comparison of the lower half of a register told (6.1 refused programs over it).
+#[inline(always)]
+pub fn length(bytes: usize) -> usize {
+    core::hint::black_box(bytes) & (2 * MAX_PAYLOAD - 1)
+}
+
 /// A program's scratch memory on every CPU.
 pub type Map = Array<Scratch>;
 
@@ -109,7 +116,7 @@ impl Scratch {
         };
         let head_len = if tuple.is_some() { LONG_HEAD } else { SHORT_HEAD };
         // SAFETY: from `start` to the end of `front`, then `captured` bytes of the payload that follows it directly.
-        unsafe { core::slice::from_raw_parts(start.cast(), head_len + captured) }
+        unsafe { core::slice::from_raw_parts(start.cast(), head_len + length(captured)) }
     }
 
     /// The same for a write record.
@@ -119,7 +126,7 @@ impl Scratch {
         unsafe {
             let start = self.front.as_mut_ptr().add(HEAD_WORDS + TUPLE_WORDS - WRITE_WORDS);
             start.cast::<WriteHead>().write(head);
-            core::slice::from_raw_parts(start.cast(), WRITE_HEAD + captured)
+            core::slice::from_raw_parts(start.cast(), WRITE_HEAD + length(captured))
         }
     }
 }

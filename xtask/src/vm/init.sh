@@ -27,6 +27,11 @@ until_true() {
     done
 }
 
+# The agent observes, or ended.
+started() {
+    grep -q observing /tmp/log || ! kill -0 $agent 2>/dev/null
+}
+
 echo
 echo "== check"
 ktrdr-agent check
@@ -35,7 +40,7 @@ echo "== status $?"
 for hook in auto syscall; do
     ktrdr-agent run --hook "$hook" --console json --stats-out /tmp/stats >/tmp/spans 2>/tmp/log &
     agent=$!
-    if until_true 60 grep -q observing /tmp/log; then
+    if until_true 60 started; then
         wget -q -O /dev/null http://127.0.0.1:8080/
         wget -q -O /dev/null http://127.0.0.1:8080/missing 2>/dev/null
         wget -q -O /dev/null http://127.0.0.1:9/ 2>/dev/null
