@@ -55,4 +55,5 @@ class Handler(BaseHTTPRequestHandler):
     do_GET = do_POST = do_PUT = do_DELETE = do_HEAD = answer
 
 
-ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
+HOST = sys.argv[2] if len(sys.argv) > 2 else "127.0.0.1"
+ThreadingHTTPServer((HOST, int(sys.argv[1])), Handler).serve_forever()

@@ -32,7 +32,12 @@ fn is_free(port: u16) -> bool {
 /// Whether something in this network namespace listens on the port. Asks the kernel, not the port: a connect would
 /// be seen by the agent.
 pub fn listens(port: u16) -> bool {
-    ["/proc/net/tcp", "/proc/net/tcp6"].iter().any(|table| {
+    listens_beside(std::process::id(), port)
+}
+
+/// The same in the network namespace of a process.
+pub fn listens_beside(pid: u32, port: u16) -> bool {
+    ["tcp", "tcp6"].map(|table| format!("/proc/{pid}/net/{table}")).iter().any(|table| {
         let text = std::fs::read_to_string(table).unwrap_or_default();
         text.lines().skip(1).any(|line| {
             let mut fields = line.split_whitespace().skip(1);

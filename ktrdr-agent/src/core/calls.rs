@@ -7,7 +7,7 @@ use crate::event::{ConnId, Data, Direction, Ns, Task, Tuple};
 use crate::protocol::Role;
 use crate::trace::assembly::NewSpan;
 use crate::trace::causality::SpanRef;
-use crate::trace::ids::{self, ExchangeId};
+use crate::trace::ids::{self, ExchangeId, Positions};
 use crate::trace::model::Span;
 use crate::trace::operations::{self, Operations};
 use crate::trace::spans::{self, OnConn};
@@ -80,6 +80,21 @@ impl Core {
         ExchangeId::new(self.assembler.id_seed(), client, server, on.tuple.netns, seq)
     }
 
+    /// What both ends see of an exchange where addresses are translated between them. Inside one host's loopback
+    /// they are not, as far as anybody does that, and the bulk of a host's calls need no second look-up.
+    fn positions(&self, conn: ConnId, on: &OnConn, request: u32) -> Option<Positions> {
+        let loopback = |a: std::net::SocketAddr| a.ip().is_loopback();
+        if loopback(on.tuple.local) && loopback(on.tuple.remote) {
+            return None;
+        }
+        let answer = match on.role {
+            Role::Client => Direction::Recv,
+            Role::Server => Direction::Send,
+        };
+        let response = self.engine.get(conn)?.position(answer)?;
+        Some(Positions::new(request, response))
+    }
+
     fn began(&mut self, conn: ConnId, on: &OnConn, b: Began) {
         let call = match on.role {
             Role::Client => Some(self.causality.call(b.start.task, b.start.ts)),
@@ -89,10 +104,12 @@ impl Core {
             }
         };
         let exchange = self.exchange_id(on, b.start.seq);
+        let positions = self.positions(conn, on, b.start.seq);
         self.assembler.begin(NewSpan {
             span: b.span,
             role: on.role,
             exchange,
+            positions,
             start: b.start.ts,
             tgid: b.start.task.tgid,
             call,

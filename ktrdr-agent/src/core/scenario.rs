@@ -127,6 +127,21 @@ impl Host {
         p
     }
 
+    /// A connect whose addresses are translated on the way: the client asks for `asked`, `from` reaches the server.
+    pub fn connect_translated(
+        &mut self,
+        client: u32,
+        asked: &str,
+        from: &str,
+        server: u32,
+        addr: &str,
+    ) -> Pipe {
+        let mut p = self.older(client, server, addr);
+        p.client.remote = asked.parse().unwrap();
+        p.server.remote = from.parse().unwrap();
+        self.handshake(p)
+    }
+
     /// A connect by one thread of the client.
     pub fn connect_from(&mut self, client: u32, tid: u32, server: u32, addr: &str) -> Pipe {
         let mut p = self.older(client, server, addr);

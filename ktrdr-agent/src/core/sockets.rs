@@ -120,6 +120,7 @@ impl Core {
             span,
             role: Role::Client,
             exchange,
+            positions: None,
             start: c.start,
             tgid: c.task.tgid,
             call,

@@ -313,3 +313,52 @@ fn a_dispatch_from_a_pool_thread_belongs_to_the_operations_trace() {
         ("operation-id", "inferred")
     );
 }
+
+#[test]
+fn both_ends_of_a_translated_connection_are_joined_by_their_positions() {
+    let mut h = host();
+    h.process(30, "client");
+    h.process(31, "server");
+    let mut p = h.connect_translated(30, "10.9.0.9:80", "10.9.0.5:61000", 31, "10.9.0.1:8888");
+    for path in ["/1", "/2"] {
+        h.request(&mut p, format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes());
+        h.pass(20);
+        h.response(&mut p, b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+    }
+    let spans = h.spans();
+    assert_eq!(spans.len(), 4);
+    for path in ["/1", "/2"] {
+        let find = |kind| {
+            spans
+                .iter()
+                .find(|s| {
+                    s.kind == kind
+                        && s.name.contains("GET")
+                        && (text(s, "url.path") == path || text(s, "url.full").ends_with(path))
+                })
+                .unwrap()
+        };
+        let (client, server) = (find(SpanKind::Client), find(SpanKind::Server));
+        assert_eq!(server.parent_span_id, Some(client.span_id), "{path}");
+        assert_eq!(server.trace_id, client.trace_id);
+        assert_eq!(text(server, "ktrdr.link.method"), "connection");
+        assert_eq!(text(server, "ktrdr.exchange.positions"), text(client, "ktrdr.exchange.positions"));
+        assert_ne!(text(server, "ktrdr.exchange.id"), text(client, "ktrdr.exchange.id"));
+    }
+}
+
+#[test]
+fn equal_addresses_need_no_positions_and_other_positions_join_nothing() {
+    let mut h = host();
+    let mut a = h.connect_translated(30, "10.9.0.9:80", "10.9.0.5:61000", 31, "10.9.0.1:8888");
+    let mut b = h.older(32, 33, "10.9.0.2:8888");
+    h.request(&mut a, b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n");
+    // Older than the agent: where its answer will begin is not known, so the number of its first byte, which is the
+    // same, proves nothing.
+    h.request(&mut b, b"GET /b HTTP/1.1\r\nHost: x\r\n\r\n");
+    h.response(&mut a, b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+    h.response(&mut b, b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+    for pair in h.spans().chunks(2) {
+        assert_eq!(pair[0].trace_id, pair[1].trace_id);
+    }
+}

@@ -140,6 +140,11 @@ impl Conn {
         })
     }
 
+    /// Sequence number of the next byte in this direction, where it is known.
+    pub fn position(&self, direction: Direction) -> Option<u32> {
+        self.sequencers[index(direction)].next()
+    }
+
     /// What became of the bytes (received, sent).
     pub fn bytes(&self) -> [super::half::ByteCounts; 2] {
         [self.halves[0].counts, self.halves[1].counts]

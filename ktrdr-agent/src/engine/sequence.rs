@@ -88,6 +88,11 @@ impl Sequencer {
         self.next.is_some()
     }
 
+    /// Sequence number of the next byte, if nothing before it is waited for.
+    pub fn next(&self) -> Option<u32> {
+        self.next.filter(|_| self.held.is_empty())
+    }
+
     /// Takes a transfer; `sink` gets what is in order now.
     pub fn push(&mut self, chunk: Chunk<'_>, sink: &mut dyn FnMut(Piece<'_>)) {
         let next = *self.next.get_or_insert(chunk.start);

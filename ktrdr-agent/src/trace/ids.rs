@@ -58,6 +58,24 @@ impl ExchangeId {
     }
 }
 
+/// Where both directions of a connection stood when a request began: the sequence number of its first byte, and of
+/// the next byte the other way. Both are chosen at random per connection (RFC 9293 §3.4.1, RFC 6528), and address
+/// translation leaves them alone, so both ends see the same 64 bits where they see other addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Positions(u64);
+
+impl Positions {
+    /// Request first.
+    pub fn new(request: u32, response: u32) -> Self {
+        Self(u64::from(request) << 32 | u64::from(response))
+    }
+
+    /// 16 hexadecimal digits.
+    pub fn to_hex(self) -> String {
+        format!("{:016x}", self.0)
+    }
+}
+
 /// Ids of an operation's own span, and of its trace should the call that created it be unknown.
 pub fn operation(seed: u64, id: &str) -> (TraceId, SpanId) {
     let trace = xxh3_128(&[id.as_bytes(), &seed.to_le_bytes()].concat());

@@ -10,5 +10,6 @@ mod hostile;
 mod large;
 mod libraries;
 mod messages;
+mod nat;
 mod proxies;
 mod recordings;

@@ -24,13 +24,14 @@ struct Tool {
 }
 
 #[rustfmt::skip]
-const TOOLS: [Tool; 6] = [
+const TOOLS: [Tool; 7] = [
     // The linker of every Rust program, and the compiler of the TLS library's C parts.
     Tool { program: "cc",      package: "build-essential", since: For::Build },
     // Clients and servers of the end-to-end tests, and of the benchmark.
     Tool { program: "curl",    package: "curl",            since: For::Test },
     Tool { program: "nginx",   package: "nginx",           since: For::Test },
     Tool { program: "ip",      package: "iproute2",        since: For::Test },
+    Tool { program: "nft",     package: "nftables",        since: For::Test },
     Tool { program: "node",    package: "nodejs",          since: For::Test },
     Tool { program: "wrk",     package: "wrk",             since: For::Test },
 ];

@@ -14,7 +14,7 @@ use node::Nodes;
 pub use node::{Node, Place};
 
 use super::causality::{CallRef, Causality, Method, Origin, Settlement, SpanRef};
-use super::ids::{self, ExchangeId};
+use super::ids::{self, ExchangeId, Positions};
 use super::model::{Link, Span, SpanId, TraceId};
 use super::operations;
 use crate::event::{MS, Ns};
@@ -60,6 +60,8 @@ pub struct NewSpan {
     pub role: Role,
     /// Its exchange.
     pub exchange: ExchangeId,
+    /// Its place on the connection, where the other end may see other addresses.
+    pub positions: Option<Positions>,
     /// Start.
     pub start: Ns,
     /// Process.
@@ -111,6 +113,7 @@ impl Assembler {
             Node {
                 role: new.role,
                 exchange: new.exchange,
+                positions: new.positions,
                 span_id,
                 start: new.start,
                 tgid: new.tgid,
@@ -216,6 +219,9 @@ impl Assembler {
             }
         }
         s.span_id = node.span_id;
+        if let Some(positions) = node.positions {
+            s.attributes.set("ktrdr.exchange.positions", positions.to_hex());
+        }
         if let Some(id) = operation {
             if s.attributes.get("operation.id").is_none() {
                 operations::tag(&mut s, &id, operations::ids::kind(&id));
@@ -256,8 +262,7 @@ impl Assembler {
             return Placing::At(place);
         }
         let own_trace = node.exchange.trace_id(self.seed, node.role);
-        let (role, start, context, call, exchange) =
-            (node.role, node.start, node.context, node.call, node.exchange);
+        let (role, start, context, call) = (node.role, node.start, node.context, node.call);
         let mut above = None;
         let place = match role {
             _ if depth > MAX_DEPTH => root(own_trace),
@@ -266,7 +271,7 @@ impl Assembler {
                     None => return Placing::Wait,
                     Some(trace_id) => Place {
                         trace_id,
-                        parent: Some(exchange.span_id(self.seed, Role::Client)),
+                        parent: self.nodes.get(client).map(|c| c.span_id),
                         follows: None,
                         method: Some(Method::Connection),
                     }

@@ -1,6 +1,7 @@
 //! Spans that are open or were until recently, so that others can find their parent among them.
 
 use std::collections::VecDeque;
+use std::hash::Hash;
 use std::sync::Arc;
 
 use hashlink::LruCache;
@@ -8,7 +9,7 @@ use hashlink::LruCache;
 use crate::event::Ns;
 use crate::protocol::{Role, TraceContext};
 use crate::trace::causality::{CallRef, Method, SpanRef};
-use crate::trace::ids::ExchangeId;
+use crate::trace::ids::{ExchangeId, Positions};
 use crate::trace::model::{Span, SpanId, TraceId};
 
 /// Spans remembered, about 250 bytes each with their index (32 MB at worst): half a second at 150,000 requests/s,
@@ -35,6 +36,8 @@ pub struct Node {
     pub role: Role,
     /// Its exchange.
     pub exchange: ExchangeId,
+    /// Its place on the connection, where the other end may see other addresses.
+    pub positions: Option<Positions>,
     /// Its id.
     pub span_id: SpanId,
     /// Process.
@@ -62,6 +65,7 @@ pub struct Nodes {
     first: u64,
     nodes: VecDeque<Option<Node>>,
     ends: LruCache<ExchangeId, Ends, foldhash::fast::FixedState>,
+    translated: LruCache<Positions, Ends, foldhash::fast::FixedState>,
     /// Spans forgotten before they ended, because too many were open.
     pub forgotten: u64,
 }
@@ -80,6 +84,7 @@ impl Nodes {
             first: 0,
             nodes: VecDeque::new(),
             ends: LruCache::with_hasher(MAX_NODES, foldhash::fast::FixedState::default()),
+            translated: LruCache::with_hasher(MAX_NODES, foldhash::fast::FixedState::default()),
             forgotten: 0,
         }
     }
@@ -94,19 +99,9 @@ impl Nodes {
         while self.nodes.len() <= at && self.nodes.len() < 2 * MAX_NODES {
             self.nodes.push_back(None);
         }
-        let ends = match self.ends.get_mut(&node.exchange) {
-            Some(e) => e,
-            None => {
-                self.ends.insert(node.exchange, Ends::default());
-                match self.ends.get_mut(&node.exchange) {
-                    Some(e) => e,
-                    None => return,
-                }
-            }
-        };
-        match node.role {
-            Role::Client => ends.client = Some(span),
-            Role::Server => ends.server = Some(span),
+        note(&mut self.ends, node.exchange, node.role, span);
+        if let Some(positions) = node.positions {
+            note(&mut self.translated, positions, node.role, span);
         }
         if let Some(slot) = self.nodes.get_mut(at) {
             *slot = Some(node);
@@ -131,10 +126,30 @@ impl Nodes {
 
     /// The other end of this span's exchange, if it is seen on this host.
     pub fn other_end(&self, node: &Node) -> Option<SpanRef> {
-        let ends = self.ends.peek(&node.exchange)?;
-        match node.role {
-            Role::Client => ends.server,
-            Role::Server => ends.client,
+        let by_addresses = self.ends.peek(&node.exchange).and_then(|e| e.other(node.role));
+        by_addresses.or_else(|| self.translated.peek(&node.positions?)?.other(node.role))
+    }
+}
+
+impl Ends {
+    fn other(&self, role: Role) -> Option<SpanRef> {
+        match role {
+            Role::Client => self.server,
+            Role::Server => self.client,
         }
+    }
+}
+
+/// Notes one end under what both ends see.
+fn note<K: Copy + Eq + Hash>(
+    ends: &mut LruCache<K, Ends, foldhash::fast::FixedState>,
+    key: K,
+    role: Role,
+    span: SpanRef,
+) {
+    let entry = ends.entry(key).or_insert_with(Ends::default);
+    match role {
+        Role::Client => entry.client = Some(span),
+        Role::Server => entry.server = Some(span),
     }
 }
