@@ -1,6 +1,6 @@
 //! `ktrdr-agent`: zero-code observability for Linux services. See `docs/ARCHITECTURE.md` for the picture.
 //!
-//! Core (sans-IO, deterministic, no `unsafe`): [`event`], [`engine`], [`protocol`], [`trace`], [`explain`].
+//! Core (sans-IO, deterministic, no `unsafe`): [`event`], [`engine`], [`protocol`], [`trace`], [`metrics`], [`explain`].
 //! Shell: everything else.
 
 pub mod cli;
@@ -12,6 +12,7 @@ pub mod export;
 pub mod kernel;
 pub mod mcp;
 pub mod meta;
+pub mod metrics;
 pub mod pipeline;
 pub mod protocol;
 pub mod python;

@@ -11,7 +11,7 @@ mod spans;
 use std::time::{Duration, Instant};
 
 use ktrdr_agent::export::otlp::{Compression, OtlpOptions, OtlpSink, Protocol, TlsFiles};
-use ktrdr_agent::export::{Books, ExportOptions, Exporters, SpanSink};
+use ktrdr_agent::export::{Books, ExportOptions, Exporters, Item, SpanSink};
 use receiver::{Collector, DEADLINE, Receiver, wait_until};
 
 const ALL: [Protocol; 3] = [Protocol::Grpc, Protocol::HttpProtobuf, Protocol::HttpJson];
@@ -266,7 +266,7 @@ fn a_batch_too_large_for_a_grpc_server_is_split() {
 
 #[test]
 fn unusable_options_are_refused_in_a_sentence() {
-    let message = |options: OtlpOptions| OtlpSink::start(options).err().unwrap().to_string();
+    let message = |options: OtlpOptions| OtlpSink::<Item>::start(options).err().unwrap().to_string();
     for protocol in ALL {
         let bad = |url: &str| message(OtlpOptions::new(url, protocol));
         assert!(
@@ -293,7 +293,8 @@ fn unusable_options_are_refused_in_a_sentence() {
 #[test]
 fn a_lone_span_does_not_wait_long() {
     let mut receiver = Receiver::start(&[]);
-    let sink = OtlpSink::start(OtlpOptions::new(receiver.url(Protocol::Grpc), Protocol::Grpc)).unwrap();
+    let sink =
+        OtlpSink::<Item>::start(OtlpOptions::new(receiver.url(Protocol::Grpc), Protocol::Grpc)).unwrap();
     sink.submit(&std::sync::Arc::new(spans::numbered(1)));
     receiver.spans(1);
     // The connection is there now.

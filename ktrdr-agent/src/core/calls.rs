@@ -183,8 +183,9 @@ impl Core {
             }
             span.trace_id = trace_id;
             span.span_id = span_id;
-            self.out.push_back(Output::Span(Box::new(span)));
+            self.spans.push(span);
         }
+        self.emit();
     }
 }
 

@@ -27,6 +27,8 @@ pub struct CoreConfig {
     pub excluded_ports: Vec<u16>,
     /// Connections followed at once; the least recently used is given up.
     pub connections: usize,
+    /// Make metrics.
+    pub metrics: bool,
     /// How long a failed connect waits for another address of the same name.
     pub connect_grace: Ns,
     /// Have what services write captured.
@@ -43,6 +45,7 @@ impl Default for CoreConfig {
             ports: Vec::new(),
             excluded_ports: Vec::new(),
             connections: crate::engine::MAX_CONNS,
+            metrics: false,
             connect_grace: crate::trace::connects::FALLBACK_NS,
             watch: true,
         }

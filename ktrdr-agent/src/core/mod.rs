@@ -4,6 +4,7 @@
 mod calls;
 mod config;
 mod lingering;
+mod measure;
 #[cfg(test)]
 mod scenario;
 mod sockets;
@@ -21,6 +22,7 @@ use crate::engine::Engine;
 use crate::engine::conn::ConnSettings;
 use crate::event::losses::Losses;
 use crate::event::{Body, ConnId, Event, Ns, ShellEvent, Task, canonical, decode};
+use crate::metrics::Metrics;
 use crate::trace::assembly::Assembler;
 use crate::trace::causality::Causality;
 use crate::trace::connects::Connects;
@@ -65,6 +67,7 @@ pub struct Core {
     lingering: Lingering,
     watching: Watching,
     losses: Losses,
+    metrics: Option<Box<Metrics>>,
     now: Ns,
     out: VecDeque<Output>,
     spans: Vec<Span>,
@@ -77,6 +80,7 @@ impl Core {
         let connects = Connects::with_fallback(config.connect_grace);
         let connections = config.connections;
         let settings = ConnSettings { semconv_dup: config.semconv_dup, max_head: config.max_head };
+        let metrics = config.metrics.then(Box::default);
         Self {
             config,
             engine: Engine::new(settings, connections),
@@ -93,6 +97,7 @@ impl Core {
             lingering: Lingering::default(),
             watching: Watching::default(),
             losses: Losses::default(),
+            metrics,
             now: 0,
             out: VecDeque::new(),
             spans: Vec::new(),
@@ -146,6 +151,7 @@ impl Core {
             Body::Exec(_) => self.causality.exec(tgid),
             Body::Exit(e) => {
                 self.processes.exit(tgid, ts, &e);
+                self.measure_exit(tgid);
                 self.causality.exit(tgid);
                 self.watching.ended(tgid);
             }
@@ -164,6 +170,7 @@ impl Core {
                 self.wall_offset_ns = s.wall_offset_ns;
                 self.agent_tgid = s.agent_tgid;
                 self.processes.host(s.host, s.agent_version);
+                self.measure_from_now();
             }
             ShellEvent::Clock(c) => self.wall_offset_ns = c.wall_offset_ns,
             ShellEvent::Process(p) => {
@@ -173,6 +180,7 @@ impl Core {
             ShellEvent::File(_) => {}
             ShellEvent::Listener(l) => {
                 self.listeners.up(l.netns, SocketAddr::new(canonical(l.addr), l.port), l.tgid);
+                self.measure_listener(l.tgid);
             }
             ShellEvent::Lost(l) => {
                 // A full ring was told by the records behind the loss; another loss is known by its number only.
@@ -211,7 +219,7 @@ impl Core {
 
     fn advance(&mut self) {
         self.assembler.advance(self.now, &mut self.causality, &mut self.spans);
-        self.out.extend(self.spans.drain(..).map(|s| Output::Span(Box::new(s))));
+        self.emit();
     }
 
     /// The stream ends: what is open is finished as it is.
@@ -226,7 +234,7 @@ impl Core {
         }
         self.settle_connects(Ns::MAX);
         self.assembler.advance(Ns::MAX, &mut self.causality, &mut self.spans);
-        self.out.extend(self.spans.drain(..).map(|s| Output::Span(Box::new(s))));
+        self.emit();
         let ended = self.operations.drain(self.now);
         self.finish_operations(ended);
     }

@@ -41,11 +41,17 @@ impl Core {
                 if self.own_connecting.remove(&s.conn) {
                     self.remember_own(&s.tuple);
                 } else if self.wanted(&s.tuple) {
+                    if let Some(c) = &connecting {
+                        self.measure_connect(c);
+                    }
                     let owner = connecting.map_or(0, |c| c.task.tgid);
                     self.engine.established(ts, s, owner, connecting.map(|c| c.start));
                 }
             }
-            (_, tcp::LISTEN) => self.listeners.up(s.tuple.netns, s.tuple.local, task.tgid),
+            (_, tcp::LISTEN) => {
+                self.listeners.up(s.tuple.netns, s.tuple.local, task.tgid);
+                self.measure_listener(task.tgid);
+            }
             (tcp::LISTEN, _) => self.listeners.down(s.tuple.netns, s.tuple.local, task.tgid, ts),
             (_, tcp::CLOSE) => {
                 let why = match s.error {

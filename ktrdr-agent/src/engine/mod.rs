@@ -88,6 +88,11 @@ impl Engine {
         self.conns.peek(&id).map(|c| &**c)
     }
 
+    /// All connections, the least recently used first.
+    pub fn iter(&self) -> impl Iterator<Item = &Conn> {
+        self.conns.iter().map(|(_, conn)| &**conn)
+    }
+
     /// The connection, followed from now on if it was not. A second connection under the same identity (its closing
     /// was lost) replaces the first. `None` when the addresses are not known.
     fn conn(&mut self, id: ConnId, tuple: Option<Tuple>, now: Ns) -> Option<&mut Box<Conn>> {

@@ -156,6 +156,11 @@ impl Pairing {
         self.open.len()
     }
 
+    /// Requests under way, oldest first.
+    pub fn requests(&self) -> impl Iterator<Item = &Request> {
+        self.open.iter().map(|x| &x.request)
+    }
+
     /// An exchange under way.
     pub fn get(&self, span: SpanRef) -> Option<&Exchange> {
         self.open.iter().rev().find(|x| x.span == span)

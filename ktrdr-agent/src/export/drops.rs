@@ -17,9 +17,9 @@ pub struct Drops {
 impl Drops {
     /// Logs what was dropped since the last line, if anything, and if that is long enough ago. `remedy` ends the
     /// sentence.
-    pub fn look(&mut self, sink: &str, books: &Books, remedy: &str, now: Instant) {
+    pub fn look(&mut self, sink: &str, what: &str, books: &Books, remedy: &str, now: Instant) {
         if let Some(new) = self.due(books.dropped_full, now) {
-            tracing::warn!("{sink}: {new} spans were dropped because its queue was full; {remedy}");
+            tracing::warn!("{sink}: {new} {what} were dropped because its queue was full; {remedy}");
         }
     }
 

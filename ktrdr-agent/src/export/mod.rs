@@ -66,7 +66,7 @@ impl Exporters {
             exporters.add(Box::new(ConsoleSink::start(console)?));
         }
         if let Some(otlp) = options.otlp {
-            exporters.add(Box::new(OtlpSink::start(otlp)?));
+            exporters.add(Box::new(OtlpSink::<Item>::start(otlp)?));
         }
         Ok(exporters)
     }

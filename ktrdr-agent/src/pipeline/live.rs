@@ -12,6 +12,7 @@ use ktrdr_ebpf_common::maps::Policy;
 use ktrdr_ebpf_common::{Counter, EventHeader};
 use zerocopy::FromBytes;
 
+use super::metrics::Measures;
 use super::python::Python;
 use super::recorder::Recorder;
 use super::remember::Remember;
@@ -49,6 +50,7 @@ pub fn run(settings: &Settings, run: &RunOptions) -> anyhow::Result<()> {
         false => Exporters::default(),
     };
     let remember = if run.socket { Remember::start(settings, &mut exporters) } else { None };
+    let measures = Measures::start(settings, run.export)?;
     let recorder = run.record.as_deref().map(Recorder::create).transpose()?;
     let kernel = Kernel::load(&options::kernel(settings))?;
     let mut meta = Metadata::new(settings);
@@ -69,6 +71,7 @@ pub fn run(settings: &Settings, run: &RunOptions) -> anyhow::Result<()> {
         files: Vec::new(),
         rate: settings.logs.rate,
         remember,
+        measures,
         lost,
         misses: 0,
         wall: 0,
@@ -92,6 +95,7 @@ pub fn run(settings: &Settings, run: &RunOptions) -> anyhow::Result<()> {
         if Instant::now() >= next_housekeeping {
             next_housekeeping += HOUSEKEEPING;
             live.housekeeping()?;
+            live.measures.look(&mut live.stream.core);
         }
     }
     live.stop(ready, run.stats_out.as_deref())
@@ -113,6 +117,7 @@ struct Live {
     /// Bytes a second that may be captured of one process's writes.
     rate: u32,
     remember: Option<Remember>,
+    measures: Measures,
     lost: [u64; LOSSES.len()],
     misses: u64,
     wall: i64,
@@ -284,7 +289,10 @@ impl Live {
             shell_records: self.stream.shell_records,
         };
         drop(self.kernel);
+        self.measures.last(&mut self.stream.core);
+        let measured = self.measures;
         let books = self.exporters.flush_and_stop(FLUSH.min(END.saturating_sub(begin.elapsed())));
+        measured.stop();
         if let Some(recorder) = self.stream.recorder {
             tracing::info!("{} records written", recorder.finish()?);
         }

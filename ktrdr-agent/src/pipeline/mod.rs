@@ -2,6 +2,7 @@
 //! stops.
 
 pub mod live;
+mod metrics;
 mod options;
 mod python;
 mod recorder;

@@ -14,6 +14,7 @@ pub fn core(s: &Settings, port_names: Vec<(u16, String)>) -> CoreConfig {
         max_head: s.http.max_head,
         connections: s.limits.connections,
         connect_grace: u64::try_from(s.connect_grace.as_nanos()).unwrap_or(u64::MAX),
+        metrics: s.otlp.metrics.is_some(),
         watch: s.logs.enabled,
         semconv_dup: s.http.old_names,
         port_names,
@@ -58,7 +59,7 @@ pub fn export(s: &Settings, spans_out: Option<&Path>) -> ExportOptions {
     ExportOptions { console: consoles, otlp: s.otlp.traces.as_ref().map(|t| otlp_options(s, t)) }
 }
 
-fn otlp_options(s: &Settings, t: &settings::Target) -> OtlpOptions {
+pub fn otlp_options(s: &Settings, t: &settings::Target) -> OtlpOptions {
     OtlpOptions {
         url: t.url.clone(),
         protocol: match t.protocol {

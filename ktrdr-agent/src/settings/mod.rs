@@ -6,6 +6,7 @@
 mod error;
 mod load;
 mod logs;
+pub mod metrics;
 mod otel_env;
 pub mod otlp;
 mod print;
@@ -21,6 +22,7 @@ pub use self::{
     error::{Origin, SettingsError},
     load::Override,
     logs::Logs,
+    metrics::Metrics,
     otel_env::environment,
     otlp::{Otlp, Target, Tls},
     print::{default_file, file},
@@ -48,6 +50,8 @@ pub struct Settings {
     pub logs: Logs,
     /// CPython processes.
     pub python: said::Python,
+    /// Metrics.
+    pub metrics: Metrics,
     /// Sending to an OpenTelemetry receiver.
     pub otlp: Otlp,
     /// What is printed.
@@ -158,6 +162,7 @@ impl Settings {
             connect_grace: said.connect.grace.0,
             logs: Logs::resolve(&said.logs)?,
             python: said.python.clone(),
+            metrics: Metrics::resolve(&said.metrics)?,
             otlp: Otlp::resolve(&said.otlp)?,
             console: said.console.clone(),
             explain: Explain::resolve(&said.explain)?,

@@ -64,6 +64,15 @@ pub(super) fn values(env: &[(String, String)]) -> Result<Vec<EnvValue>, Settings
             out.push((variable.to_owned(), key.to_owned(), "false".to_owned()));
         }
     }
+    if let Some(value) = get("OTEL_METRIC_EXPORT_INTERVAL") {
+        let (name, path) = ("OTEL_METRIC_EXPORT_INTERVAL".to_owned(), "metrics.interval".to_owned());
+        let value = translate("timeout", value).map_err(|message| SettingsError::BadValue {
+            origin: Origin::Environment(name.clone()),
+            key: path.clone(),
+            message,
+        })?;
+        out.push((name, path, value));
+    }
     let opt_in = "OTEL_SEMCONV_STABILITY_OPT_IN";
     if let Some(list) = get(opt_in) {
         // A list over all domains; those that are not HTTP are not ours to judge. "http/dup" wins over "http".

@@ -25,6 +25,7 @@ settings! {
         connect: Connect = Connect::default(),
         logs: Logs = Logs::default(),
         python: Python = Python::default(),
+        metrics: Metrics = Metrics::default(),
         otlp: Otlp = Otlp::default(),
         console: Console = Console::default(),
         explain: Explain = Explain::default(),
@@ -136,6 +137,12 @@ settings! {
         /// process serves at once. Costs about 2 microseconds per task created. Without it a call in an event loop
         /// is a root, unless a single request was in flight.
         causality: bool = true,
+    }
+
+    /// Metrics: counted from every call, whatever becomes of its span.
+    pub struct Metrics {
+        /// How often they are sent to the OpenTelemetry receiver (OTEL_METRIC_EXPORT_INTERVAL, in milliseconds).
+        interval: Period = Period::secs(15),
     }
 
     /// Sending to an OpenTelemetry receiver.

@@ -37,7 +37,7 @@ impl std::fmt::Display for End {
 }
 
 /// Names of the signals that end processes (`signal(7)`).
-fn signal_name(n: u32) -> Option<&'static str> {
+pub fn signal_name(n: u32) -> Option<&'static str> {
     Some(match n {
         1 => "SIGHUP",
         2 => "SIGINT",
@@ -135,6 +135,17 @@ impl Processes {
     /// `service.name` of a process.
     pub fn service(&self, tgid: u32) -> Option<&str> {
         self.get(tgid).map(|p| p.meta.service.as_str())
+    }
+
+    /// The Resource of the agent itself.
+    pub fn agent(&self) -> Arc<Resource> {
+        let mut a = Attributes::new();
+        a.set("service.name", "ktrdr-agent");
+        a.set("service.version", self.agent_version.clone());
+        for (k, v) in &self.host {
+            a.set(k.clone(), v.clone());
+        }
+        Arc::new(Resource { service: "ktrdr-agent".to_owned(), attributes: a })
     }
 
     fn resource(&self, meta: &ProcessMeta) -> Resource {

@@ -151,7 +151,13 @@ fn write_json(queue: &Queue<Item>, mut writer: impl Write, name: &str) -> io::Re
         writer.write_all(&lines)?;
         writer.flush()?;
         queue.settle(batch.len() as u64, 0);
-        drops.look(name, &queue.books(), "they come faster than they can be written", Instant::now());
+        drops.look(
+            name,
+            "spans",
+            &queue.books(),
+            "they come faster than they can be written",
+            Instant::now(),
+        );
     }
     Ok(())
 }

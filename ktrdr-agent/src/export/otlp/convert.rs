@@ -87,7 +87,7 @@ pub fn request(spans: &[Item]) -> ExportTraceServiceRequest {
 }
 
 /// A resource without `service.name` would become `unknown_service` at the receiver: the field counts.
-fn resource_attributes(resource: &Resource) -> Vec<KeyValue> {
+pub fn resource_attributes(resource: &Resource) -> Vec<KeyValue> {
     let mut out = attributes(&resource.attributes);
     if resource.attributes.get("service.name").is_none() {
         out.push(key_value("service.name", any_value::Value::StringValue(resource.service.clone())));

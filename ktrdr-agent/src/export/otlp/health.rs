@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use super::options::Protocol;
+use super::options::{Protocol, Signal};
 use super::retry::{Failure, Next};
 
 /// The receiver as it was last seen.
@@ -11,6 +11,7 @@ use super::retry::{Failure, Next};
 pub struct Health {
     url: String,
     protocol: Protocol,
+    what: &'static str,
     state: State,
 }
 
@@ -42,8 +43,8 @@ impl Line {
 
 impl Health {
     /// Nothing known yet.
-    pub fn new(url: &str, protocol: Protocol) -> Self {
-        Self { url: url.to_owned(), protocol, state: State::Unknown }
+    pub fn new(url: &str, protocol: Protocol, signal: Signal) -> Self {
+        Self { url: url.to_owned(), protocol, what: signal.what(), state: State::Unknown }
     }
 
     /// A request was accepted.
@@ -52,8 +53,8 @@ impl Health {
         let State::Down { since, .. } = before else { return None };
         let seconds = now.saturating_duration_since(since).as_secs_f64();
         Some(Line::Info(format!(
-            "the OTLP receiver at {} accepts spans again, after {seconds:.1} s",
-            self.url
+            "the OTLP receiver at {} accepts {} again, after {seconds:.1} s",
+            self.url, self.what
         )))
     }
 
@@ -68,21 +69,21 @@ impl Health {
             State::Unknown | State::Up => now,
         };
         self.state = State::Down { since, next: failure.next };
-        let url = &self.url;
+        let (url, what) = (&self.url, self.what);
         let why = &failure.why;
         Some(Line::Error(match failure.next {
             Next::Unreachable => format!(
                 "cannot reach the OTLP receiver at {url}: {why}. Check that a receiver runs there and that \
-                 otlp.endpoint (or OTEL_EXPORTER_OTLP_ENDPOINT) and otlp.protocol name it{}. Spans wait in memory \
-                 ({waiting} now); the agent keeps trying.",
+                 otlp.endpoint (or OTEL_EXPORTER_OTLP_ENDPOINT) and otlp.protocol name it{}. What is to be sent ({what}) \
+                 waits in memory ({waiting} now); the agent keeps trying.",
                 self.hint()
             ),
             Next::Later(_) => format!(
-                "the OTLP receiver at {url} cannot take spans now ({why}). They wait in memory ({waiting} now); \
+                "the OTLP receiver at {url} cannot take {what} now ({why}). They wait in memory ({waiting} now); \
                  the agent keeps trying."
             ),
             Next::Refused => format!(
-                "the OTLP receiver at {url} refuses spans ({why}). They are lost and counted; check the \
+                "the OTLP receiver at {url} refuses {what} ({why}). They are lost and counted; check the \
                  receiver's log{} and otlp.headers (or OTEL_EXPORTER_OTLP_HEADERS) if it wants credentials.",
                 self.hint()
             ),
@@ -115,7 +116,7 @@ mod tests {
 
     #[test]
     fn one_line_per_change() {
-        let mut health = Health::new("http://c:4318", Protocol::Grpc);
+        let mut health = Health::new("http://c:4318", Protocol::Grpc, Signal::Traces);
         let start = Instant::now();
         assert_eq!(health.accepted(start), None, "working from the start is no news");
         let gone = Failure { why: "connection refused".into(), next: Next::Unreachable };

@@ -4,6 +4,46 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+/// What is sent. A receiver has a service of its own for each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// Spans.
+    Traces,
+    /// Metrics.
+    Metrics,
+    /// Log records.
+    Logs,
+}
+
+impl Signal {
+    /// Name of the sink in logs and books.
+    pub const fn sink(self) -> &'static str {
+        match self {
+            Signal::Traces => "otlp",
+            Signal::Metrics => "otlp_metrics",
+            Signal::Logs => "otlp_logs",
+        }
+    }
+
+    /// What a receiver gets, for a sentence.
+    pub const fn what(self) -> &'static str {
+        match self {
+            Signal::Traces => "spans",
+            Signal::Metrics => "metrics",
+            Signal::Logs => "log records",
+        }
+    }
+
+    /// The gRPC method (`opentelemetry/proto/collector/{trace,metrics,logs}/v1/*_service.proto`).
+    pub const fn grpc_method(self) -> &'static str {
+        match self {
+            Signal::Traces => "/opentelemetry.proto.collector.trace.v1.TraceService/Export",
+            Signal::Metrics => "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export",
+            Signal::Logs => "/opentelemetry.proto.collector.logs.v1.LogsService/Export",
+        }
+    }
+}
+
 /// Options of one signal's exporter.
 #[derive(Clone, PartialEq)]
 pub struct OtlpOptions {

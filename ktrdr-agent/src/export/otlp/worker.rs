@@ -9,26 +9,30 @@ use rand::rngs::SmallRng;
 use tokio::sync::watch;
 
 use super::client::Client;
-use super::convert;
-use super::encode;
 use super::health::Health;
-use super::options::{OtlpOptions, Protocol};
+use super::options::{OtlpOptions, Protocol, Signal};
 use super::retry::{Backoff, Failure, Next, PATIENCE};
-use crate::export::Item;
 use crate::export::drops::Drops;
-use crate::export::queue::Queue;
+use crate::export::queue::{Books, Queue};
 
 /// Largest request that is sent, before compression. gRPC servers take 4 MiB unless told otherwise; a batch of
 /// ordinary spans is below 2 MiB.
 const MAX_REQUEST: usize = 3 * 1024 * 1024;
 
 /// What can be done about a full queue.
-const REMEDY: &str =
-    "the receiver is away or slower than the spans come (otlp.queue_size says how many may wait)";
+const REMEDY: &str = "the receiver is away or slower than they come (otlp.queue_size says how many may wait)";
+
+/// What one signal's exporter sends.
+pub trait Payload: Clone + Send + Sync + 'static {
+    /// The signal.
+    const SIGNAL: Signal;
+    /// One request with these items. An item's size is bounded by who makes it.
+    fn encode(items: &[Self], protocol: Protocol) -> Bytes;
+}
 
 /// The exporter's only task.
-pub struct Worker {
-    queue: Arc<Queue<Item>>,
+pub struct Worker<T> {
+    queue: Arc<Queue<T>>,
     client: Client,
     protocol: Protocol,
     linger: Duration,
@@ -38,10 +42,10 @@ pub struct Worker {
     stop: watch::Receiver<Option<Instant>>,
 }
 
-impl Worker {
+impl<T: Payload> Worker<T> {
     /// `stop` carries the deadline once the agent ends.
     pub fn new(
-        queue: Arc<Queue<Item>>,
+        queue: Arc<Queue<T>>,
         client: Client,
         options: OtlpOptions,
         stop: watch::Receiver<Option<Instant>>,
@@ -51,7 +55,7 @@ impl Worker {
             client,
             protocol: options.protocol,
             linger: options.batch_delay,
-            health: Health::new(&options.url, options.protocol),
+            health: Health::new(&options.url, options.protocol, T::SIGNAL),
             drops: Drops::default(),
             rng: SmallRng::from_os_rng(),
             stop,
@@ -76,9 +80,9 @@ impl Worker {
                 return;
             }
             // Depth-first, so that the halves of a batch leave in order.
-            let mut parts: Vec<&[Item]> = vec![&batch];
+            let mut parts: Vec<&[T]> = vec![&batch];
             while let Some(part) = parts.pop() {
-                let body = encode(part, self.protocol);
+                let body = T::encode(part, self.protocol);
                 if body.len() > MAX_REQUEST && part.len() > 1 {
                     let (left, right) = part.split_at(part.len() / 2);
                     parts.extend([right, left]);
@@ -105,7 +109,7 @@ impl Worker {
                         tracing::warn!(rejected, "the OTLP receiver says: {}", accepted.message);
                     }
                     let now = Instant::now();
-                    self.drops.look("otlp", &self.queue.books(), REMEDY, now);
+                    self.look(&self.queue.books(), now);
                     self.health.accepted(now).into_iter().for_each(|line| line.log());
                     return true;
                 }
@@ -113,7 +117,7 @@ impl Worker {
             };
             let now = Instant::now();
             let books = self.queue.books();
-            self.drops.look("otlp", &books, REMEDY, now);
+            self.look(&books, now);
             self.health.failed(&failure, books.waiting, now).into_iter().for_each(|line| line.log());
             let asked = match failure.next {
                 Next::Refused => None,
@@ -138,18 +142,13 @@ impl Worker {
         }
     }
 
-    fn give_up(&self, failure: &Failure, count: u64) {
-        tracing::debug!(count, why = %failure.why, "spans refused by the OTLP receiver");
-        self.queue.settle(0, count);
+    fn look(&mut self, books: &Books, now: Instant) {
+        self.drops.look(T::SIGNAL.sink(), T::SIGNAL.what(), books, REMEDY, now);
     }
-}
 
-/// The one place where spans become bytes.
-pub fn encode(spans: &[Item], protocol: Protocol) -> Bytes {
-    match protocol {
-        Protocol::Grpc | Protocol::HttpProtobuf => encode::request(spans).into(),
-        // The messages hold no map with other than string keys, so this cannot fail; an empty request at worst.
-        Protocol::HttpJson => serde_json::to_vec(&convert::request(spans)).unwrap_or_default().into(),
+    fn give_up(&self, failure: &Failure, count: u64) {
+        tracing::debug!(count, why = %failure.why, "{} refused by the OTLP receiver", T::SIGNAL.what());
+        self.queue.settle(0, count);
     }
 }
 

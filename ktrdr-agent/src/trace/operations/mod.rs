@@ -117,6 +117,12 @@ impl Operations {
         self.open.len()
     }
 
+    /// Operations that have not ended: type, last status, and when their progress last moved or they were created.
+    pub fn under_way(&self) -> impl Iterator<Item = (&Operation, Ns)> {
+        let open = self.open.iter().map(|(_, op)| op);
+        open.filter(|op| op.ended.is_none()).map(|op| (op, op.progress_at))
+    }
+
     /// Whether none is under way.
     pub fn is_empty(&self) -> bool {
         self.open.is_empty()

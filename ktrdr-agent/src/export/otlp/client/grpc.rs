@@ -11,22 +11,20 @@ use tonic::{Code, Request, Status};
 
 use super::response::{Accepted, Response};
 use super::{MAX_ANSWER, Refusal, USER_AGENT, chain, tls};
-use crate::export::otlp::options::{OtlpOptions, StartError};
+use crate::export::otlp::options::{OtlpOptions, Signal, StartError};
 use crate::export::otlp::retry::{self, Next};
-
-/// `opentelemetry/proto/collector/trace/v1/trace_service.proto`.
-const EXPORT_TRACES: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
 
 /// A channel to the receiver; it reconnects by itself.
 pub struct Grpc {
     channel: Channel,
     metadata: MetadataMap,
+    method: &'static str,
     timeout: std::time::Duration,
 }
 
 impl Grpc {
     /// Connects with the first request.
-    pub fn new(options: &OtlpOptions) -> Result<Self, StartError> {
+    pub fn new(options: &OtlpOptions, signal: Signal) -> Result<Self, StartError> {
         let bad_url = |e: &(dyn std::error::Error + 'static)| StartError::Endpoint {
             url: options.url.clone(),
             why: chain(e),
@@ -51,6 +49,7 @@ impl Grpc {
         Ok(Self {
             channel: endpoint.connect_lazy(),
             metadata: metadata(&options.headers)?,
+            method: signal.grpc_method(),
             timeout: options.timeout,
         })
     }
@@ -76,7 +75,7 @@ impl Grpc {
         client.ready().await.map_err(|e| Status::from_error(Box::new(e)))?;
         let mut request = Request::new(body);
         *request.metadata_mut() = self.metadata.clone();
-        let path = PathAndQuery::from_static(EXPORT_TRACES);
+        let path = PathAndQuery::from_static(self.method);
         client.unary(request, path, Raw).await.map(tonic::Response::into_inner)
     }
 }

@@ -7,7 +7,7 @@ mod tls;
 
 use bytes::Bytes;
 
-use super::options::{Compression, OtlpOptions, Protocol, StartError};
+use super::options::{Compression, OtlpOptions, Protocol, Signal, StartError};
 use super::retry::{Failure, Next};
 pub use response::Accepted;
 
@@ -38,9 +38,9 @@ impl Refusal {
 
 impl Client {
     /// Checks the options; connects with the first request. To be called inside a runtime.
-    pub fn new(options: &OtlpOptions) -> Result<Self, StartError> {
+    pub fn new(options: &OtlpOptions, signal: Signal) -> Result<Self, StartError> {
         let transport = match options.protocol {
-            Protocol::Grpc => Transport::Grpc(grpc::Grpc::new(options)?),
+            Protocol::Grpc => Transport::Grpc(grpc::Grpc::new(options, signal)?),
             Protocol::HttpProtobuf => Transport::Http(http::Http::new(options, "application/x-protobuf")?),
             Protocol::HttpJson => Transport::Http(http::Http::new(options, "application/json")?),
         };

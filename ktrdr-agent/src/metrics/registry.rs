@@ -1,0 +1,312 @@
+//! All series: bounded, deterministic, and what does not fit is counted.
+
+use std::collections::BTreeMap;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+use hashlink::LruCache;
+use indexmap::{Equivalent, IndexMap};
+
+use super::Id;
+use super::instrument::Kind;
+use super::label::{Given, Label, OwnedLabel, cut};
+use super::snapshot::{Point, Snapshot};
+use super::value::{Exemplar, Histogram, Value};
+use crate::event::{MS, Ns};
+use crate::trace::model::{Attributes, Resource};
+
+/// Series of one metric of one service: what OpenTelemetry's SDKs hold by default ("cardinality limits"). KTRDR's API
+/// has a few hundred routes.
+pub const MAX_PER_METRIC: u32 = 2_000;
+/// Series in all, at most 1.2 kB each (a histogram with exemplars): about 24 MB at worst.
+pub const MAX_SERIES: usize = 20_000;
+/// Services; the ones beyond share one Resource. A host runs tens.
+pub const MAX_SERVICES: usize = 256;
+/// Processes whose service is remembered, for speed only.
+const MAX_KNOWN: usize = 1_024;
+/// A reading that nobody renewed for so long is no reading of now: the shell renews them at least every second.
+const STALE_NS: Ns = 60_000 * MS;
+/// Attribute of the series that takes what does not fit (OpenTelemetry's metrics SDK specification).
+pub const OVERFLOW: &str = "otel.metric.overflow";
+/// `service.name` of the services beyond [`MAX_SERVICES`].
+pub const OTHER_SERVICE: &str = "other";
+
+/// A service, as its series name it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ServiceId(pub(super) u16);
+
+type State = foldhash::fast::FixedState;
+
+/// All series of all services.
+pub struct Registry {
+    services: IndexMap<Identity, Arc<Resource>, State>,
+    known: LruCache<usize, (Arc<Resource>, ServiceId), State>,
+    series: IndexMap<Key, Series, State>,
+    per_metric: BTreeMap<(ServiceId, Id), u32>,
+    overflow: BTreeMap<Id, u64>,
+    start_wall_ns: u64,
+}
+
+/// What tells services apart.
+type Identity = [Option<Box<str>>; 4];
+const IDENTITY: [&str; 4] = ["service.name", "service.namespace", "service.instance.id", "container.id"];
+
+#[derive(Debug)]
+struct Series {
+    value: Value,
+    set: Ns,
+}
+
+/// What tells series apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Key {
+    service: ServiceId,
+    id: Id,
+    labels: Arc<[(&'static str, OwnedLabel)]>,
+}
+
+struct KeyRef<'a>(ServiceId, Id, &'a [Given<'a>]);
+
+/// Both kinds of key hash alike: by service, instrument and the attributes' values.
+impl Hash for KeyRef<'_> {
+    fn hash<H: Hasher>(&self, h: &mut H) {
+        (self.0, self.1).hash(h);
+        self.2.iter().for_each(|(_, value)| value.hash(h));
+    }
+}
+impl Hash for Key {
+    fn hash<H: Hasher>(&self, h: &mut H) {
+        (self.service, self.id).hash(h);
+        self.labels.iter().for_each(|(_, value)| value.get().hash(h));
+    }
+}
+impl Equivalent<Key> for KeyRef<'_> {
+    fn equivalent(&self, key: &Key) -> bool {
+        let same = |(a, b): (&Given<'_>, &(&'static str, OwnedLabel))| a.0 == b.0 && a.1 == b.1.get();
+        (self.0, self.1) == (key.service, key.id)
+            && self.2.len() == key.labels.len()
+            && self.2.iter().zip(key.labels.iter()).all(same)
+    }
+}
+
+impl Default for Registry {
+    fn default() -> Self {
+        Self {
+            services: IndexMap::with_hasher(State::default()),
+            known: LruCache::with_hasher(MAX_KNOWN, State::default()),
+            series: IndexMap::with_hasher(State::default()),
+            per_metric: BTreeMap::new(),
+            overflow: BTreeMap::new(),
+            start_wall_ns: 0,
+        }
+    }
+}
+
+impl Registry {
+    /// Since when sums add up, nanoseconds since the Unix epoch. The first word counts: a changed clock must not move
+    /// the begin of a sum.
+    pub fn started(&mut self, wall_ns: u64) {
+        if self.start_wall_ns == 0 {
+            self.start_wall_ns = wall_ns;
+        }
+    }
+
+    /// The service that a process's Resource belongs to: all its processes (on this host, in this container) are one.
+    pub fn service(&mut self, resource: &Arc<Resource>) -> ServiceId {
+        // The cache holds the Resource, so an address cannot come to mean another one.
+        let address = Arc::as_ptr(resource) as usize;
+        if let Some((_, id)) = self.known.get(&address) {
+            return *id;
+        }
+        let identity = IDENTITY.map(|key| {
+            let text = resource.attributes.get(key).and_then(|v| v.as_str());
+            let text = if key == "service.name" { Some(resource.service.as_str()) } else { text };
+            text.map(Box::from)
+        });
+        let id = match self.services.get_index_of(&identity) {
+            Some(at) => at,
+            None if self.services.len() < MAX_SERVICES - 1 => {
+                self.services.insert_full(identity, Arc::new(of_service(resource))).0
+            }
+            None => {
+                let other = [Some(OTHER_SERVICE.into()), None, None, None];
+                let mut attributes = Attributes::new();
+                attributes.set("service.name", OTHER_SERVICE);
+                let resource = Resource { service: OTHER_SERVICE.to_owned(), attributes };
+                let entry = self.services.entry(other);
+                let at = entry.index();
+                entry.or_insert_with(|| Arc::new(resource));
+                at
+            }
+        };
+        // At most MAX_SERVICES.
+        let id = ServiceId(u16::try_from(id).unwrap_or(u16::MAX));
+        self.known.insert(address, (resource.clone(), id));
+        id
+    }
+
+    /// Whether anything was ever measured of the service of this Resource's process.
+    pub fn knows(&self, resource: &Arc<Resource>) -> bool {
+        self.known.peek(&(Arc::as_ptr(resource) as usize)).is_some()
+    }
+
+    /// `service.name` of a service.
+    pub fn name(&self, service: ServiceId) -> &str {
+        self.services.get_index(usize::from(service.0)).map_or("", |(_, r)| r.service.as_str())
+    }
+
+    /// Adds to a counter.
+    pub fn add(&mut self, service: ServiceId, id: Id, labels: &[Given<'_>], n: u64) {
+        if let Some(Series { value: Value::Int(sum), .. }) = self.at(service, id, labels, true) {
+            *sum += n;
+        }
+    }
+
+    /// Sets a counter to a total that somebody else counts (the kernel, a queue). It never goes back.
+    pub fn total(&mut self, service: ServiceId, id: Id, labels: &[Given<'_>], total: u64) {
+        if let Some(Series { value: Value::Int(sum), .. }) = self.at(service, id, labels, true) {
+            *sum = total.max(*sum);
+        }
+    }
+
+    /// Likewise for amounts.
+    pub fn total_float(&mut self, service: ServiceId, id: Id, labels: &[Given<'_>], total: f64) {
+        if let Some(Series { value: Value::Float(sum), .. }) = self.at(service, id, labels, true) {
+            *sum = total.max(*sum);
+        }
+    }
+
+    /// Sets a reading at `now`.
+    pub fn set(&mut self, service: ServiceId, id: Id, labels: &[Given<'_>], reading: f64, now: Ns) {
+        if let Some(Series { value: Value::Float(v), set }) = self.at(service, id, labels, true) {
+            (*v, *set) = (reading, now);
+        }
+    }
+
+    /// Begins to count anew how many there are: all series of a number of things are 0 at `now`.
+    pub fn none(&mut self, id: Id, now: Ns) {
+        for (_, series) in self.series.iter_mut().filter(|(key, _)| key.id == id) {
+            (series.value, series.set) = (Value::Float(0.0), now);
+        }
+    }
+
+    /// One more of a number of things.
+    pub fn one_more(&mut self, service: ServiceId, id: Id, labels: &[Given<'_>], now: Ns) {
+        if let Some(Series { value: Value::Float(v), set }) = self.at(service, id, labels, true) {
+            (*v, *set) = (*v + 1.0, now);
+        }
+    }
+
+    /// A reading of which only the highest counts.
+    pub fn highest(&mut self, service: ServiceId, id: Id, labels: &[Given<'_>], reading: f64, now: Ns) {
+        if let Some(Series { value: Value::Float(v), set }) = self.at(service, id, labels, true) {
+            (*v, *set) = (v.max(reading), now);
+        }
+    }
+
+    /// Counts a value in a histogram.
+    pub fn observe(
+        &mut self,
+        service: ServiceId,
+        id: Id,
+        labels: &[Given<'_>],
+        value: f64,
+        exemplar: Option<Exemplar>,
+    ) {
+        let Kind::Histogram(bounds) = id.instrument().kind else { return };
+        if let Some(Series { value: Value::Histogram(h), .. }) = self.at(service, id, labels, true) {
+            h.observe(bounds, value, exemplar);
+        }
+    }
+
+    /// Series held.
+    pub fn len(&self) -> usize {
+        self.series.len()
+    }
+
+    /// Whether nothing was measured.
+    pub fn is_empty(&self) -> bool {
+        self.series.is_empty()
+    }
+
+    /// Measurements that went to an overflow series, by instrument.
+    pub fn overflow(&self) -> &BTreeMap<Id, u64> {
+        &self.overflow
+    }
+
+    /// The series, made if there is room, else the overflow series.
+    fn at(
+        &mut self,
+        service: ServiceId,
+        id: Id,
+        labels: &[Given<'_>],
+        may_overflow: bool,
+    ) -> Option<&mut Series> {
+        debug_assert!(in_order(id, labels) || !may_overflow, "{id:?} has no such attributes: {labels:?}");
+        // Twice looked up where it is there: the borrow checker cannot follow a conditional return.
+        if let Some(at) = self.series.get_index_of(&KeyRef(service, id, labels)) {
+            return self.series.get_index_mut(at).map(|(_, series)| series);
+        }
+        let count = self.per_metric.entry((service, id)).or_default();
+        if may_overflow && (*count >= MAX_PER_METRIC || self.series.len() >= MAX_SERIES) {
+            *self.overflow.entry(id).or_default() += 1;
+            return self.at(service, id, &[(OVERFLOW, Label::Bool(true))], false);
+        }
+        *count += 1;
+        let labels: Arc<[_]> = labels.iter().map(|(k, v)| (*k, OwnedLabel::of(*v))).collect();
+        let value = match id.instrument().kind {
+            Kind::Counter => Value::Int(0),
+            Kind::FloatCounter | Kind::UpDown | Kind::Gauge => Value::Float(0.0),
+            Kind::Histogram(bounds) => Value::Histogram(Histogram::new(bounds.len())),
+        };
+        let entry = self.series.entry(Key { service, id, labels });
+        Some(entry.or_insert(Series { value, set: 0 }))
+    }
+
+    /// All there is at `now`, in the order of services, instruments and first measurement. Readings that are out of date are
+    /// forgotten.
+    pub fn snapshot(&mut self, now: Ns, wall_ns: u64) -> Snapshot {
+        let per_metric = &mut self.per_metric;
+        self.series.retain(|key, series| {
+            let reading = matches!(key.id.instrument().kind, Kind::Gauge | Kind::UpDown);
+            let keep = !reading || now.saturating_sub(series.set) <= STALE_NS;
+            if !keep && let Some(n) = per_metric.get_mut(&(key.service, key.id)) {
+                *n = n.saturating_sub(1);
+            }
+            keep
+        });
+        let point = |(key, series): (&Key, &Series)| Point {
+            service: key.service.0,
+            id: key.id,
+            labels: key.labels.clone(),
+            value: series.value.clone(),
+        };
+        let mut points: Vec<Point> = self.series.iter().map(point).collect();
+        points.sort_by_key(|p| (p.service, p.id));
+        Snapshot {
+            start_wall_ns: self.start_wall_ns.min(wall_ns),
+            wall_ns,
+            services: self.services.values().cloned().collect(),
+            points,
+        }
+    }
+}
+
+/// Whether the attributes are the instrument's, in its order.
+fn in_order(id: Id, labels: &[Given<'_>]) -> bool {
+    let mut rest = id.instrument().attributes.iter();
+    labels.iter().all(|(key, _)| rest.any(|k| k == key))
+}
+
+/// What is true of a whole service, not of one of its processes.
+fn of_service(resource: &Resource) -> Resource {
+    let mut attributes = Attributes::new();
+    attributes.set("service.name", resource.service.clone());
+    for a in resource.attributes.iter().filter(|a| !a.key.starts_with("process.")) {
+        match a.value.as_str() {
+            Some(text) => attributes.set(a.key.clone(), cut(text).to_owned()),
+            None => attributes.set(a.key.clone(), a.value.clone()),
+        }
+    }
+    Resource { service: resource.service.clone(), attributes }
+}
