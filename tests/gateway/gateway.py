@@ -16,6 +16,7 @@ import argparse
 import asyncio
 import datetime
 import json
+import os
 import socket
 import struct
 import sys
@@ -243,7 +244,8 @@ def main():
     parser.add_argument("--silent", action="store_true")
     parser.add_argument("--reset", action="store_true")
     parser.add_argument("--slow", type=float, help="seconds")
-    parser.add_argument("--taken", type=int, nargs="*", default=[], help="client ids in use")
+    taken = [int(n) for n in os.environ.get("IB_GATEWAY_TAKEN", "").split()]
+    parser.add_argument("--taken", type=int, nargs="*", default=taken, help="client ids in use [IB_GATEWAY_TAKEN]")
     parser.add_argument("--log", help="file for what was asked and answered")
     try:
         asyncio.run(serve(parser.parse_args()))

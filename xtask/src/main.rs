@@ -9,6 +9,7 @@ mod build;
 mod causality;
 mod cmd;
 mod demo;
+mod faults;
 mod host;
 mod setup;
 mod stack;
@@ -37,6 +38,11 @@ enum Task {
         /// Leave the agent and the stack running until Ctrl-C
         #[arg(long)]
         keep: bool,
+    },
+    /// Break the demo stack in every way we know and ask the agent why, each time (as root)
+    Faults {
+        /// Only the faults whose name contains one of these
+        names: Vec<String>,
     },
     /// Check the architecture's invariants in the sources
     Tidy,
@@ -75,6 +81,7 @@ fn main() -> std::process::ExitCode {
         Task::Build => setup::run(setup::For::Build).and_then(|()| build::release().map(drop)),
         Task::Test => host::as_root(test::run),
         Task::Demo { keep } => host::as_root(|| demo::run(keep)),
+        Task::Faults { names } => host::as_root(|| faults::run(&names)),
         Task::Tidy => tidy::run(),
         Task::Vm { only } => vm::run(&only),
         Task::Bench { what: Some(BenchOf::Causality { options }), .. } => {

@@ -4,6 +4,8 @@ import random
 from datetime import date, timedelta
 
 FIRST = date(2024, 1, 1)
+# Its bars have a hole: a price of 0, by which somebody will divide.
+BROKEN = "BROKEN"
 
 
 def bars(symbol, count):
@@ -23,6 +25,8 @@ def bars(symbol, count):
                 "volume": walk.randrange(10_000, 900_000),
             }
         )
+    if symbol == BROKEN:
+        out[count // 2]["close"] = 0.0
     return out
 
 

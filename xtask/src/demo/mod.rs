@@ -49,9 +49,7 @@ pub fn run(keep: bool) -> Result<()> {
     let screen = agent.stdout().map(Screen::relay).context("the agent's output is no pipe")?;
     let mut spans = SpanFile::open(&spans_file);
     say("starting the demo stack: an API, an IB host service, three workers");
-    for name in stack.names() {
-        stack.start(&name)?;
-    }
+    stack.start_all()?;
     workers_registered(&mut spans, &mut agent)?;
 
     let mut told = Vec::new();
@@ -109,8 +107,7 @@ fn workers_registered(spans: &mut SpanFile, agent: &mut Agent) -> Result<()> {
 fn play(scenario: &Scenario, stack: &Stack, spans: &mut SpanFile, agent: &mut Agent) -> Result<Story> {
     spans.refresh();
     let begin = spans.len();
-    let mut ktrdr = ktrdr(scenario.arguments);
-    ktrdr.env("KTRDR_API_URL", format!("http://127.0.0.1:{}", stack.port(API)?));
+    let mut ktrdr = stack::ktrdr(stack.port(API)?, scenario.arguments);
     // A scenario that is meant to fail ends with 1; the spans are what is judged.
     let said = ktrdr.output().context("cannot run the demo's command line")?;
     println!(
@@ -128,14 +125,8 @@ fn play(scenario: &Scenario, stack: &Stack, spans: &mut SpanFile, agent: &mut Ag
     })
 }
 
-fn ktrdr(arguments: &[&str]) -> Command {
-    let mut command = Command::new(setup::python::interpreter());
-    command.arg(stack::directory().join("bin/ktrdr")).args(arguments);
-    command
-}
-
 fn by_hand(arguments: &[&str]) -> String {
-    cmd::shown(&ktrdr(arguments))
+    cmd::shown(&stack::ktrdr(0, arguments))
 }
 
 fn tell(told: &[(Scenario, Result<Story>)], spans: &Path) -> Result<()> {

@@ -53,11 +53,22 @@ impl Child {
         self.child.try_wait().ok().flatten()
     }
 
+    /// Sends a signal to it and the processes it started, these first.
+    pub fn signal(&self, signal: i32) {
+        for pid in descendants(self.child.id()).into_iter().rev() {
+            // SAFETY: a plain system call. Ours is not yet waited for, so the id is its own; the others are its own
+            // as long as it does not wait for them at this very moment.
+            unsafe { libc::kill(pid.cast_signed(), signal) };
+        }
+    }
+
     /// Asks it to end, and insists if it does not.
     pub fn stop(&mut self) {
         if self.exited().is_some() {
             return;
         }
+        // One that was halted does not hear.
+        self.signal(libc::SIGCONT);
         // SAFETY: a plain system call; the process is ours and not yet waited for, so the id is its own.
         unsafe { libc::kill(self.child.id().cast_signed(), libc::SIGTERM) };
         if wait::until(PATIENCE, || self.exited()).is_none() {
@@ -69,6 +80,21 @@ impl Child {
     }
 }
 
+/// The process and all it started, parents first.
+fn descendants(pid: u32) -> Vec<u32> {
+    let mut all = vec![pid];
+    let mut next = 0;
+    while let Some(pid) = all.get(next).copied() {
+        next += 1;
+        // Children are listed by the thread that started them.
+        for task in std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten() {
+            let children = std::fs::read_to_string(task.path().join("children")).unwrap_or_default();
+            all.extend(children.split_whitespace().filter_map(|child| child.parse::<u32>().ok()));
+        }
+    }
+    all
+}
+
 impl Drop for Child {
     fn drop(&mut self) {
         self.stop();
@@ -78,6 +104,22 @@ impl Drop for Child {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_signal_reaches_grandchildren() {
+        let log = tempfile::NamedTempFile::new().unwrap();
+        let mut shell = Command::new("sh");
+        let child = Child::spawn("sh", shell.args(["-c", "sleep 600 & wait"]), log.path()).unwrap();
+        let family = || descendants(child.id());
+        wait::until(PATIENCE, || (family().len() == 2).then_some(())).unwrap();
+        let sleep = family()[1];
+        child.signal(libc::SIGKILL);
+        let gone = wait::until(PATIENCE, || {
+            let stat = std::fs::read_to_string(format!("/proc/{sleep}/stat")).unwrap_or_default();
+            (stat.is_empty() || stat.contains(") Z")).then_some(())
+        });
+        assert!(gone.is_some());
+    }
 
     #[test]
     fn a_child_ends_with_its_owner() {

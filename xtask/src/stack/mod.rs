@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
 pub mod child;
@@ -17,7 +17,10 @@ use child::Child;
 /// A Python service imports for about a second on a fast machine; a busy one gets its time.
 const START_DEADLINE: Duration = Duration::from_secs(60);
 
-#[derive(Debug, Deserialize)]
+/// Environment variables on top of those of `services.json`.
+pub type Env<'a> = &'a [(&'a str, &'a str)];
+
+#[derive(Clone, Debug, Deserialize)]
 struct Service {
     name: String,
     port: u16,
@@ -26,12 +29,16 @@ struct Service {
     /// Program and arguments, with `{bin}`, `{port}` and `{other-service}` (its port) to fill in.
     argv: Vec<String>,
     env: BTreeMap<String, String>,
+    /// What its log says once it serves. Asking it would be a call that the agent shows.
+    ready: String,
 }
 
 pub struct Stack {
     services: Vec<Service>,
     running: BTreeMap<String, Child>,
     logs: PathBuf,
+    /// For every service that is started.
+    env: BTreeMap<String, String>,
 }
 
 impl Stack {
@@ -42,7 +49,12 @@ impl Stack {
             std::fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
         let services = serde_json::from_str(&text).with_context(|| format!("{} is wrong", file.display()))?;
         std::fs::create_dir_all(logs).with_context(|| format!("cannot make {}", logs.display()))?;
-        Ok(Self { services, running: BTreeMap::new(), logs: logs.to_owned() })
+        Ok(Self { services, running: BTreeMap::new(), logs: logs.to_owned(), env: BTreeMap::new() })
+    }
+
+    /// Gives every service started from now on these environment variables.
+    pub fn set_env(&mut self, env: Env<'_>) {
+        self.env.extend(env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
     }
 
     pub fn names(&self) -> Vec<String> {
@@ -67,19 +79,57 @@ impl Stack {
         Ok(())
     }
 
-    /// Starts a service and returns once it listens.
+    /// Starts every service and returns once all serve.
+    pub fn start_all(&mut self) -> Result<()> {
+        let names = self.names();
+        for name in &names {
+            self.spawn(name, &[])?;
+        }
+        names.iter().try_for_each(|name| self.serves(name))
+    }
+
+    /// Starts a service and returns once it serves.
     pub fn start(&mut self, name: &str) -> Result<()> {
+        self.start_with(name, &[])
+    }
+
+    /// Starts a service with more environment variables and returns once it serves.
+    pub fn start_with(&mut self, name: &str, env: Env<'_>) -> Result<()> {
+        self.spawn(name, env)?;
+        self.serves(name)
+    }
+
+    /// Starts `service` once more, under another name, on another port and with more environment variables.
+    pub fn start_another(&mut self, service: &str, name: &str, port: u16, env: Env<'_>) -> Result<()> {
+        let mut another = self.service(service)?.clone();
+        (another.name, another.port) = (name.to_owned(), port);
+        self.services.retain(|known| known.name != name);
+        self.services.push(another);
+        self.start_with(name, env)
+    }
+
+    fn spawn(&mut self, name: &str, env: Env<'_>) -> Result<()> {
         let service = self.service(name)?;
-        let log = self.logs.join(format!("{name}.log"));
-        let mut child = Child::spawn(name, &mut self.command(service), &log)?;
-        let port = service.port;
-        let up = wait::until(START_DEADLINE, || match child.exited() {
-            Some(status) => Some(Err(anyhow!("{name} ended at its start ({status}): see {}", log.display()))),
-            None => matches!(ports::listens(port), Ok(true)).then_some(Ok(())),
-        });
-        up.unwrap_or_else(|| bail!("{name} does not listen on port {port}: see {}", log.display()))?;
+        let mut command = self.command(service);
+        command.envs(env.iter().copied());
+        let child = Child::spawn(name, &mut command, &self.log(name))?;
         self.running.insert(name.to_owned(), child);
         Ok(())
+    }
+
+    /// Returns once a service that was started serves.
+    fn serves(&mut self, name: &str) -> Result<()> {
+        let (log, ready) = (self.log(name), self.service(name)?.ready.clone());
+        let child = self.running.get_mut(name).with_context(|| format!("{name} was not started"))?;
+        let up = wait::until(START_DEADLINE, || match child.exited() {
+            Some(status) => Some(Err(status)),
+            None => says(&log, &ready).then_some(Ok(())),
+        });
+        match up {
+            Some(Ok(())) => Ok(()),
+            Some(Err(status)) => bail!("{name} ended at its start ({status}): see {}", log.display()),
+            None => bail!("{name} does not serve: see {}", log.display()),
+        }
     }
 
     /// Ends a service and returns once nothing listens on its port any more.
@@ -88,6 +138,41 @@ impl Stack {
         drop(self.running.remove(name));
         let gone = wait::until(START_DEADLINE, || matches!(ports::listens(port), Ok(false)).then_some(()));
         gone.with_context(|| format!("port {port} is still in use after {name} was stopped"))
+    }
+
+    /// Sends a signal to a service and the processes it started.
+    pub fn signal(&self, name: &str, signal: i32) -> Result<()> {
+        let child = self.running.get(name).with_context(|| format!("{name} does not run"))?;
+        child.signal(signal);
+        Ok(())
+    }
+
+    /// Whether a service runs that was started.
+    pub fn runs(&mut self, name: &str) -> bool {
+        self.running.get_mut(name).is_some_and(|child| child.exited().is_none())
+    }
+
+    /// Returns once a service's log has the text.
+    pub fn logged(&self, name: &str, text: &str) -> Result<()> {
+        let log = self.log(name);
+        let found = wait::until(START_DEADLINE, || says(&log, text).then_some(()));
+        found.with_context(|| format!("{} does not say `{text}`", log.display()))
+    }
+
+    /// Registrations of workers with the API so far, by the API's log.
+    pub fn registrations(&self) -> usize {
+        let text = std::fs::read_to_string(self.log("ktrdr-api")).unwrap_or_default();
+        text.matches("/workers/register HTTP/1.1\" 200").count()
+    }
+
+    /// Returns once there were so many registrations.
+    pub fn registered(&self, count: usize) -> Result<()> {
+        let enough = wait::until(START_DEADLINE, || (self.registrations() >= count).then_some(()));
+        enough.context("the workers did not register with the API")
+    }
+
+    fn log(&self, name: &str) -> PathBuf {
+        self.logs.join(format!("{name}.log"))
     }
 
     fn service(&self, name: &str) -> Result<&Service> {
@@ -102,6 +187,7 @@ impl Stack {
         let mut command = Command::new(fill(&service.argv[0]));
         command.args(service.argv[1..].iter().map(|argument| fill(argument)));
         command.envs(service.env.iter().map(|(name, value)| (name, fill(value))));
+        command.envs(&self.env);
         command.env("KTRDR_LOG_DIR", self.logs.join(&service.name));
         command.current_dir(directory().join(&service.cwd));
         command
@@ -117,6 +203,19 @@ impl Stack {
     }
 }
 
+/// Whether a log has the text by now.
+fn says(log: &Path, text: &str) -> bool {
+    std::fs::read(log).is_ok_and(|bytes| String::from_utf8_lossy(&bytes).contains(text))
+}
+
+/// A command of the demo's command line, to the API on this port.
+pub fn ktrdr(api: u16, arguments: &[&str]) -> Command {
+    let mut command = Command::new(setup::python::interpreter());
+    command.arg(directory().join("bin/ktrdr")).args(arguments);
+    command.env("KTRDR_API_URL", format!("http://127.0.0.1:{api}"));
+    command
+}
+
 /// Where the stack's sources lie.
 pub fn directory() -> PathBuf {
     host::root().join("tests/stack")
@@ -130,7 +229,7 @@ mod tests {
     fn the_description_is_whole_and_fills_in() {
         let logs = tempfile::tempdir().unwrap();
         let stack = Stack::load(logs.path()).unwrap();
-        assert!(stack.services.len() >= 5);
+        assert!(stack.services.len() >= 6);
         for service in &stack.services {
             let command = stack.command(service);
             let words = command.get_args().map(|word| word.to_string_lossy().into_owned());
@@ -139,6 +238,7 @@ mod tests {
                 assert!(!word.contains(['{', '}']), "{}: {word} has a name that nothing fills", service.name);
             }
             assert!(directory().join(&service.cwd).is_dir());
+            assert!(!service.ready.is_empty());
         }
     }
 }

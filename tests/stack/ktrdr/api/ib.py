@@ -2,11 +2,7 @@
 
 import httpx
 
-from ktrdr.config import IB_HOST_URL
-
-TIMEOUT = 30.0
-# Tries of one request, when they end in a timeout; other failures are final.
-TRIES = 4
+from ktrdr.config import IB_HOST_URL, IB_TIMEOUT, IB_TRIES
 
 
 class IbError(Exception):
@@ -15,14 +11,16 @@ class IbError(Exception):
 
 async def post(path, body):
     """Posts to the IB host. Its failures come as HTTP 200 with `success: false`."""
-    async with httpx.AsyncClient(base_url=IB_HOST_URL, timeout=TIMEOUT) as client:
-        for attempt in range(1, TRIES + 1):
+    async with httpx.AsyncClient(base_url=IB_HOST_URL, timeout=IB_TIMEOUT) as client:
+        for attempt in range(1, IB_TRIES + 1):
             try:
-                reply = (await client.post(path, json=body)).json()
+                reply = await client.post(path, json=body)
                 break
             except httpx.TimeoutException:
-                if attempt == TRIES:
+                if attempt == IB_TRIES:
                     raise
+    reply.raise_for_status()
+    reply = reply.json()
     if not reply["success"]:
         raise IbError(reply["error"])
     return reply

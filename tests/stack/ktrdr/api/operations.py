@@ -4,6 +4,7 @@ import httpx
 from fastapi import APIRouter, HTTPException
 
 from ktrdr.api import workers
+from ktrdr.config import WORKER_TIMEOUT
 from ktrdr.operations import FINAL, Operations
 
 router = APIRouter(tags=["operations"])
@@ -52,5 +53,5 @@ async def pull(operation):
 async def ask(operation, method, suffix):
     """Asks the operation's worker about it."""
     url = workers.registry[operation.worker_id].endpoint_url
-    async with httpx.AsyncClient(base_url=url, timeout=30.0) as client:
+    async with httpx.AsyncClient(base_url=url, timeout=WORKER_TIMEOUT) as client:
         return await client.request(method, f"/api/v1/operations/{operation.operation_id}{suffix}")

@@ -7,7 +7,7 @@ import httpx
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
-from ktrdr.config import HEALTH_INTERVAL
+from ktrdr.config import HEALTH_INTERVAL, WORKER_TIMEOUT
 
 log = logging.getLogger("ktrdr.api.workers")
 router = APIRouter(tags=["workers"])
@@ -67,7 +67,7 @@ async def dispatch(worker_type, operation, path, body):
     for worker in candidates:
         log.info("Selected worker %s for operation %s", worker.worker_id, operation.operation_id)
         try:
-            async with httpx.AsyncClient(timeout=30.0) as client:
+            async with httpx.AsyncClient(timeout=WORKER_TIMEOUT) as client:
                 reply = await client.post(f"{worker.endpoint_url}{path}", json=body)
         except httpx.TransportError as error:
             log.error("Worker %s cannot be reached: %s", worker.worker_id, error)

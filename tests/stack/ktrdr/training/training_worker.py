@@ -1,6 +1,7 @@
 """A training worker: fits a logistic regression that guesses tomorrow's direction from the last days."""
 
 import math
+import threading
 
 from ktrdr.series import returns
 from ktrdr.workers.base import WorkerApp
@@ -8,10 +9,14 @@ from ktrdr.workers.base import WorkerApp
 LAGS = 8
 SAMPLES = 4000
 RATE = 0.5
+# The feed of this symbol delivers nothing any more: its job stands still until it is cancelled.
+STALLED = "STALL"
 
 
 def train(operation, request):
     symbol, epochs = request["symbols"][0], int(request.get("epochs", 10))
+    if symbol == STALLED:
+        return wait_for_bars(operation)
     series = [value * 100 for value in returns(symbol, SAMPLES)]
     rows = [(series[i : i + LAGS], series[i + LAGS] > 0) for i in range(len(series) - LAGS)]
     weights, loss = [0.0] * LAGS, 0.0
@@ -22,6 +27,13 @@ def train(operation, request):
         loss = descend(rows, weights)
         operation.metrics.append({"epoch": epoch + 1, "train_loss": round(loss, 6)})
     operation.complete({"symbol": symbol, "epochs": epochs, "final_loss": round(loss, 6)})
+
+
+def wait_for_bars(operation):
+    operation.step(12.5, "loading bars")
+    never = threading.Event()
+    while operation.status != "cancelled":
+        never.wait(0.05)
 
 
 def descend(rows, weights):

@@ -54,7 +54,7 @@ class WorkerApp:
                 return
             except httpx.TransportError as error:
                 log.warning("Registration of %s failed: %s", self.worker_id, error)
-                await asyncio.sleep(2.0)
+                await asyncio.sleep(1.0)
 
     async def start(self, request: dict):
         if self.current is not None:
