@@ -2,13 +2,15 @@
 
 use super::{Core, Output, facts};
 use crate::engine::Outcome;
+use crate::engine::half::MAX_SAMPLE;
 use crate::engine::pairing::{Began, Exchange, Paired};
 use crate::event::{ConnId, Data, Direction, Ns, Task, Tuple};
 use crate::protocol::Role;
-use crate::trace::assembly::NewSpan;
+use crate::trace::assembly::{About, NewSpan};
 use crate::trace::causality::SpanRef;
 use crate::trace::ids::{self, ExchangeId, Positions};
 use crate::trace::model::Span;
+use crate::trace::operations::body::Fields;
 use crate::trace::operations::{self, Operations};
 use crate::trace::spans::{self, OnConn};
 
@@ -122,8 +124,12 @@ impl Core {
     fn early_operation(&mut self, conn: ConnId, span: SpanRef) {
         let Some(x) = self.engine.get(conn).and_then(|c| c.pairing.get(span)) else { return };
         let url = ["url.path", "url.full"].iter().find_map(|k| x.request.attributes.get(k)?.as_str());
-        let body = x.request_body.as_deref().unwrap_or_default();
-        if let Some(id) = Operations::early(url.unwrap_or_default(), body) {
+        let fields = Fields::of(x.request_body.as_deref().unwrap_or_default());
+        let partly = x.request.has_body && x.request_body.as_ref().is_none_or(|b| b.len() >= MAX_SAMPLE);
+        let about = About::request(&x.request.attributes, fields.symbols(), partly);
+        let id = Operations::early(url.unwrap_or_default(), &fields);
+        self.assembler.about(span, about);
+        if let Some(id) = id {
             self.assembler.operation(span, id);
         }
     }
@@ -165,8 +171,11 @@ impl Core {
         let peer = draft.attributes.get("peer.service").and_then(|v| v.as_str()).map(str::to_owned);
         let call = operations::Call { span, role, exchange, request, response, peer: peer.as_deref() };
         if let Some(op) = self.operations.observe(&call, draft) {
-            if let Some(by) = self.operations.created_by(&op) {
-                self.assembler.operation_created(op.clone(), by);
+            if let Some((by, symbols)) = self.operations.created_by(&op) {
+                self.assembler.operation_created(op.clone(), by, symbols);
+            }
+            if let Some(end) = self.operations.ended(&op) {
+                self.assembler.operation_ended(&op, end);
             }
             self.assembler.operation(span, op);
         }

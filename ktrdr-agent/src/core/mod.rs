@@ -3,6 +3,8 @@
 
 mod calls;
 mod config;
+#[cfg(test)]
+mod handoff_tests;
 mod lingering;
 mod measure;
 #[cfg(test)]

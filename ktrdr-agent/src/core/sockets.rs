@@ -7,7 +7,7 @@ use super::lingering::Lingering;
 use super::{Core, Output, facts};
 use crate::event::{ConnId, ConnectError, Ns, State, Task, Tuple, tcp};
 use crate::protocol::Role;
-use crate::trace::assembly::NewSpan;
+use crate::trace::assembly::{About, NewSpan};
 use crate::trace::connects::{Connecting, Failed};
 use crate::trace::ids::ExchangeId;
 use crate::trace::spans;
@@ -132,6 +132,10 @@ impl Core {
             call,
             context: None,
         });
+        let ports = crate::protocol::PROTOCOLS.iter().flat_map(|p| p.ports());
+        if ports.into_iter().any(|p| *p == c.remote.port()) {
+            self.assembler.about(span, About::connect());
+        }
         let mut facts = facts!(self);
         let draft = spans::failed_connect(f, &mut facts);
         self.assembler.finish(span, draft, &mut self.spans);

@@ -8,7 +8,7 @@ use crate::protocol::{ParseEvent, Parser, Side, Step};
 const MAX_CARRY: usize = 256 * 1024;
 /// Body bytes kept for those who look into bodies (operation ids stand in the first 60 bytes, error messages
 /// shortly after).
-const MAX_SAMPLE: usize = 4 * 1024;
+pub const MAX_SAMPLE: usize = 4 * 1024;
 
 /// A point in a stream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -57,12 +57,17 @@ fn for_cause(finding: &Finding<'_>, tree: &Tree<'_>, hints: &mut Vec<String>) {
                 ));
             }
         }
-        Kind::WorkerBusy => {
+        Kind::NameNotResolved => {
+            hints.push(format!("check the host names in the settings of {}", span.resource.service));
+            hints.push("getent hosts NAME   # does this host know the name?".to_owned());
+        }
+        Kind::WorkerBusy | Kind::NoWorker => {
             let asker = tree.client_end(finding.last()).map_or(span, |c| tree.spans[c]);
             let api = |s: &&&Span| view::text(s, "peer.service") == Some(&asker.resource.service);
             let port = tree.spans.iter().find(api).and_then(|s| view::port(s)).unwrap_or(8000);
             hints.push(format!("curl -s localhost:{port}/api/v1/workers   # who is busy with what"));
-            hints.push("start another worker of this kind, or wait until one is free".to_owned());
+            hints
+                .push("start another worker of this kind, or wait until one registers or is free".to_owned());
         }
         Kind::GatewayError => match view::int(span, "ib.error.code") {
             Some(326) => {

@@ -64,6 +64,35 @@ pub const fn reason(code: i64) -> &'static str {
     }
 }
 
+/// What resolvers say, as runtimes pass it on (`gai_strerror` of glibc and musl, Node, Java, Windows names left out).
+const NAME_ERRORS: [&str; 9] = [
+    "name or service not known",
+    "temporary failure in name resolution",
+    "no address associated with hostname",
+    "nodename nor servname provided",
+    "name does not resolve",
+    "name resolution",
+    "getaddrinfo failed",
+    "getaddrinfo enotfound",
+    "unknownhostexception",
+];
+
+/// Whether a message says that a name has no address.
+pub fn is_about_a_name(message: &str) -> bool {
+    let message = message.to_ascii_lowercase();
+    NAME_ERRORS.iter().any(|words| message.contains(words))
+}
+
+/// Whether a message says that there is no worker to be asked: "no training worker is available".
+pub fn is_about_no_worker(message: &str) -> bool {
+    let message = message.to_ascii_lowercase();
+    let words: Vec<&str> = message.split(|c: char| !c.is_ascii_alphanumeric()).collect();
+    let no = words.iter().position(|w| *w == "no");
+    let worker = words.iter().position(|w| matches!(*w, "worker" | "workers"));
+    // "no training worker": at most a word between.
+    matches!((no, worker), (Some(no), Some(worker)) if worker > no && worker - no <= 2)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -89,6 +118,18 @@ mod tests {
             assert!(operation_ids(none).is_empty(), "{none}");
         }
         assert!(operation_ids(&format!("op_{}", "a".repeat(10_000))).is_empty());
+    }
+
+    #[test]
+    fn messages_of_known_kinds_are_told_apart() {
+        assert!(is_about_a_name("[Errno -2] Name or service not known"));
+        assert!(is_about_a_name("getaddrinfo ENOTFOUND ib-host"));
+        assert!(!is_about_a_name("no such symbol name: AAPL"));
+        assert!(is_about_no_worker("no training worker is available (0 registered)"));
+        assert!(is_about_no_worker("Error: No workers available"));
+        for other in ["worker 3 has no memory left", "no answer came from the worker", "the worker died"] {
+            assert!(!is_about_no_worker(other), "{other}");
+        }
     }
 
     #[test]

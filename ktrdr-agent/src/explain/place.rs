@@ -60,7 +60,7 @@ pub fn callee<'a>(tree: &Tree<'a>, i: usize) -> Option<&'a str> {
 pub fn beyond<'a>(case: &'a Case, tree: &Tree<'a>, i: usize, kind: Kind) -> Vec<&'a Span> {
     let span = tree.spans[i];
     let waits = symptom::unanswered(kind) && !view::is_connect(span);
-    let told = kind == Kind::BusinessError && is_about_a_connection(span);
+    let told = matches!(kind, Kind::BusinessError | Kind::NoWorker) && is_about_a_connection(span);
     let broken = kind == Kind::HttpError && view::code(span).is_some_and(|c| c >= 500);
     if !waits && !told && !broken {
         return Vec::new();

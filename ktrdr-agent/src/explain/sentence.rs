@@ -1,7 +1,7 @@
 //! The verdict in a sentence.
 
 use super::cause::{Analysis, Finding};
-use super::symptom::Kind;
+use super::symptom::{self, Kind};
 use super::tree::Tree;
 use super::{Case, gaps, knowledge, place, slow, view};
 use crate::export::console::human::text::duration;
@@ -13,6 +13,14 @@ pub fn of_cause(case: &Case, tree: &Tree<'_>, finding: &Finding<'_>) -> String {
     let mut text = match finding.kind {
         Kind::HttpError => http(tree, finding, span),
         Kind::BusinessError => business(tree, finding, span),
+        Kind::NameNotResolved => format!(
+            "a name could not be resolved to an address, so that {} made no connection: {}",
+            span.resource.service,
+            in_words(span)
+        ),
+        Kind::NoWorker => {
+            format!("{} found no worker to give the job to: {}", span.resource.service, in_words(span))
+        }
         Kind::GatewayError => gateway(tree, finding, span),
         Kind::WorkerBusy => busy(tree, finding),
         Kind::WorkerLost => {
@@ -53,7 +61,14 @@ pub fn of_cause(case: &Case, tree: &Tree<'_>, finding: &Finding<'_>) -> String {
 /// The agent's own sentence on the span, without the number of the attempt: it counts over all operations.
 fn told(tree: &Tree<'_>, finding: &Finding<'_>, span: &Span) -> String {
     match view::message(span) {
-        Some(message) => message.rsplit_once(" (attempt ").map_or(message, |(before, _)| before).to_owned(),
+        Some(message) => {
+            let message = message.rsplit_once(" (attempt ").map_or(message, |(before, _)| before);
+            // Who did not answer is in it, what was asked is not.
+            match symptom::unanswered(finding.kind) && !view::is_connect(span) {
+                true => format!("{message} ({})", request(span)),
+                false => message.to_owned(),
+            }
+        }
         None => {
             let error = view::text(span, "error.type").unwrap_or("no reason given").replace('_', " ");
             let whom = whom(tree, finding, span);
@@ -104,11 +119,16 @@ fn http(tree: &Tree<'_>, finding: &Finding<'_>, span: &Span) -> String {
     text
 }
 
-fn business(tree: &Tree<'_>, finding: &Finding<'_>, span: &Span) -> String {
-    let message = view::message(span)
+/// What the service itself says.
+fn in_words(span: &Span) -> &str {
+    view::message(span)
         .or_else(|| view::text(span, "ktrdr.business_error.message"))
         .or_else(|| view::text(span, "operation.error"))
-        .unwrap_or("no message given");
+        .unwrap_or("no message given")
+}
+
+fn business(tree: &Tree<'_>, finding: &Finding<'_>, span: &Span) -> String {
+    let message = in_words(span);
     if view::is_operation(span) {
         let kind = view::text(span, "operation.type").unwrap_or("an");
         return format!("the {kind} operation failed: {message}; none of the calls seen failed");

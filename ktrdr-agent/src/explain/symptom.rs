@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::view;
+use super::{knowledge, view};
 use crate::trace::model::{Span, SpanKind, Status};
 
 /// What went wrong; the `kind` of a verdict.
@@ -19,6 +19,8 @@ pub enum Kind {
     Unreachable,
     /// The connect failed for a reason on the client's own host.
     ConnectFailed,
+    /// A service could not find the address of a name; it says so, the question itself is not observed.
+    NameNotResolved,
     /// The caller gave up waiting.
     TimedOut,
     /// The connection was reset.
@@ -33,6 +35,8 @@ pub enum Kind {
     GatewayError,
     /// A worker said that it is busy.
     WorkerBusy,
+    /// No worker was asked: none is known that could do the job.
+    NoWorker,
     /// A worker went away while it had work.
     WorkerLost,
     /// No progress.
@@ -57,6 +61,7 @@ impl Kind {
             Kind::Refused => "refused",
             Kind::Unreachable => "unreachable",
             Kind::ConnectFailed => "connect failed",
+            Kind::NameNotResolved => "name not resolved",
             Kind::TimedOut => "timed out",
             Kind::Reset => "reset",
             Kind::NoResponse => "no response",
@@ -64,6 +69,7 @@ impl Kind {
             Kind::BusinessError => "failed",
             Kind::GatewayError => "gateway error",
             Kind::WorkerBusy => "busy",
+            Kind::NoWorker => "no worker",
             Kind::WorkerLost => "worker lost",
             Kind::Stuck => "stuck",
             Kind::Cancelled => "cancelled",
@@ -82,12 +88,16 @@ impl Kind {
     pub const fn rank(self) -> u8 {
         match self {
             Kind::WorkerLost => 0,
-            Kind::Refused | Kind::Unreachable | Kind::ConnectFailed | Kind::GatewayError => 1,
+            Kind::Refused
+            | Kind::Unreachable
+            | Kind::ConnectFailed
+            | Kind::NameNotResolved
+            | Kind::GatewayError => 1,
             Kind::Reset | Kind::NoResponse => 2,
             Kind::TimedOut | Kind::Stuck => 3,
             Kind::BusinessError | Kind::Failed | Kind::Other => 4,
             Kind::HttpError => 5,
-            Kind::WorkerBusy => 6,
+            Kind::WorkerBusy | Kind::NoWorker => 6,
             Kind::MissingData => 7,
             Kind::Cancelled => 8,
             Kind::Slow => 9,
@@ -106,7 +116,7 @@ pub fn kind_of(span: &Span) -> Option<Kind> {
         return Some(Kind::GatewayError);
     }
     let Some(error) = view::text(span, "error.type") else {
-        return Some(if view::is_operation(span) { Kind::BusinessError } else { Kind::Failed });
+        return Some(if view::is_operation(span) { said(span) } else { Kind::Failed });
     };
     Some(match error {
         "connection_refused" => Kind::Refused,
@@ -119,7 +129,7 @@ pub fn kind_of(span: &Span) -> Option<Kind> {
         "timeout" | "connection_timeout" => Kind::TimedOut,
         "connection_reset" | "connection_aborted" => Kind::Reset,
         "peer_closed" | "connection_closed" => Kind::NoResponse,
-        "business_error" | "operation_failed" => Kind::BusinessError,
+        "business_error" | "operation_failed" => said(span),
         "gateway_error" => Kind::GatewayError,
         "operation_stuck" | "stuck" => Kind::Stuck,
         "worker_lost" => Kind::WorkerLost,
@@ -130,6 +140,18 @@ pub fn kind_of(span: &Span) -> Option<Kind> {
     })
 }
 
+/// A failure told in words. Two kinds of it leave no call behind that could be seen; their words are known.
+fn said(span: &Span) -> Kind {
+    let told = view::message(span).or_else(|| view::text(span, "operation.error")).unwrap_or_default();
+    if knowledge::is_about_a_name(told) {
+        Kind::NameNotResolved
+    } else if knowledge::is_about_no_worker(told) {
+        Kind::NoWorker
+    } else {
+        Kind::BusinessError
+    }
+}
+
 /// An operation without progress for so long is stuck, in milliseconds: KTRDR's slowest step without any is an epoch
 /// of a large model, a minute or so.
 const STUCK_MS: i64 = 120_000;
@@ -137,7 +159,7 @@ const STUCK_MS: i64 = 120_000;
 /// An operation that failed says so in its status, whoever set it; one that was not seen to end may be stuck.
 fn operation(span: &Span) -> Option<Kind> {
     match view::text(span, "operation.status") {
-        Some("failed") => Some(Kind::BusinessError),
+        Some("failed") => Some(said(span)),
         Some("completed" | "cancelled") => None,
         _ => {
             let still = view::int(span, "ktrdr.operation.last_progress_ms_before_end");

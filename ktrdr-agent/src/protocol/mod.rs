@@ -29,6 +29,10 @@ pub trait Protocol: Sync {
     /// Judges the first bytes seen in one direction of a connection (or, after a gap, some later bytes that begin a
     /// transfer). `role` is the socket owner's, if known.
     fn sniff(&self, bytes: &[u8]) -> Sniff;
+    /// Ports on which nothing else is expected, if there are such.
+    fn ports(&self) -> &'static [u16] {
+        &[]
+    }
     /// A parser for one connection.
     fn parser(&self, context: &ConnContext) -> Box<dyn Parser>;
 }
@@ -146,6 +150,8 @@ pub struct Request {
     pub cancels: Option<u64>,
     /// Keep a sample of the body.
     pub want_body: bool,
+    /// There is a body, or may be one.
+    pub has_body: bool,
 }
 
 /// A response.

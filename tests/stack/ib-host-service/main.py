@@ -101,7 +101,7 @@ def answer(produce):
     try:
         return {"success": True, **produce()}
     except (OSError, gateway.GatewayError, ib_async.wrapper.RequestError) as error:
-        return {"success": False, "error": f"IB gateway: {error or type(error).__name__}"}
+        return {"success": False, "error": f"IB gateway: {str(error) or type(error).__name__}"}
 
 
 if __name__ == "__main__":

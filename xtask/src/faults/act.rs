@@ -151,6 +151,8 @@ impl<'a> Play<'a> {
         touched.dedup();
         for service in &touched {
             if self.stack.runs(service) {
+                // One that is still patient with the gateway would let us wait as long.
+                self.stack.signal(service, libc::SIGKILL)?;
                 self.stack.stop(service)?;
             }
         }

@@ -73,7 +73,8 @@ impl Child {
         unsafe { libc::kill(self.child.id().cast_signed(), libc::SIGTERM) };
         if wait::until(PATIENCE, || self.exited()).is_none() {
             eprintln!("xtask: {} (pid {}) did not end when asked; killing it", self.name, self.child.id());
-            if self.child.kill().and_then(|()| self.child.wait()).is_err() {
+            self.signal(libc::SIGKILL);
+            if self.child.wait().is_err() {
                 eprintln!("xtask: {} could not be killed", self.name);
             }
         }

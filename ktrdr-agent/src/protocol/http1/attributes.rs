@@ -4,6 +4,7 @@
 use std::fmt::Write;
 use std::net::SocketAddr;
 
+use super::body::{self, Framing};
 use super::head::{Fields, RequestHead, ResponseHead};
 use super::target::{Target, host_port};
 use super::{forwarded, mask, old_names, route};
@@ -120,6 +121,7 @@ impl Describe {
             attributes: a,
             trace_context: head.fields.traceparent.and_then(Result::ok).and_then(parse_traceparent),
             want_body: head.fields.json,
+            has_body: !matches!(body::of_request(&head.fields), Framing::None | Framing::Length(0)),
             ..Request::default()
         }
     }

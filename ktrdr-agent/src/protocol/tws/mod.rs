@@ -46,6 +46,10 @@ impl Protocol for Tws {
     fn sniff(&self, bytes: &[u8]) -> Sniff {
         sniff::sniff(bytes)
     }
+    /// Gateway and TWS, live and paper.
+    fn ports(&self) -> &'static [u16] {
+        &[4001, 4002, 7496, 7497]
+    }
     fn parser(&self, context: &ConnContext) -> Box<dyn Parser> {
         Box::new(parser::TwsParser::new(context))
     }

@@ -3,13 +3,16 @@
 //! A span waits a moment after its end, so that what belongs to it can arrive: a completed send is stamped after
 //! its peer may have received, so the server's end of a call can be known before the client's.
 
+mod created;
+mod handoff;
 mod node;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use hashlink::LruCache;
-
+use created::Created;
+pub use handoff::About;
+use handoff::Handoff;
 use node::Nodes;
 pub use node::{Node, Place};
 
@@ -26,8 +29,6 @@ const GRACE_NS: Ns = 60 * MS;
 /// How often a span that still waits for evidence is looked at again.
 const RETRY_NS: Ns = 20 * MS;
 
-/// Operations whose creation is remembered; as many as [`super::operations`] follows.
-const MAX_OPERATIONS: usize = 4096;
 /// Depth of a trace that is followed to its root; KTRDR's longest is 8.
 const MAX_DEPTH: u32 = 64;
 
@@ -45,8 +46,8 @@ pub struct Assembler {
     seed: u64,
     nodes: Nodes,
     due: BTreeSet<(Ns, SpanRef)>,
-    /// Operations and the calls that created them.
-    created: LruCache<Arc<str>, SpanRef, foldhash::fast::FixedState>,
+    created: Created,
+    handoff: Handoff,
     /// Counters.
     pub counts: AssemblyCounts,
 }
@@ -85,7 +86,8 @@ impl Assembler {
             seed: 0,
             nodes: Nodes::new(),
             due: BTreeSet::new(),
-            created: LruCache::with_hasher(MAX_OPERATIONS, foldhash::fast::FixedState::default()),
+            created: Created::default(),
+            handoff: Handoff::default(),
             counts: AssemblyCounts::default(),
         }
     }
@@ -123,9 +125,13 @@ impl Assembler {
                 place: None,
                 above: None,
                 operation: None,
+                about: None,
                 finished: None,
             },
         );
+        if new.role == Role::Server {
+            self.handoff.began(new.tgid, new.span, &self.nodes);
+        }
         span_id
     }
 
@@ -136,9 +142,21 @@ impl Assembler {
         }
     }
 
-    /// This call created the operation.
-    pub fn operation_created(&mut self, id: Arc<str>, by: SpanRef) {
-        self.created.insert(id, by);
+    /// What a span is about.
+    pub fn about(&mut self, span: SpanRef, about: About) {
+        if let Some(node) = self.nodes.get_mut(span) {
+            node.about = (about != About::default()).then(|| Box::new(about));
+        }
+    }
+
+    /// This call created the operation, which is about these symbols.
+    pub fn operation_created(&mut self, id: Arc<str>, by: SpanRef, symbols: &[Box<str>]) {
+        self.created.insert(id, by, symbols);
+    }
+
+    /// The operation was said to have ended.
+    pub fn operation_ended(&mut self, id: &str, at: Ns) {
+        self.created.ended(id, at);
     }
 
     /// Trace and id of a span, once it has its place.
@@ -199,7 +217,7 @@ impl Assembler {
 
     fn emit(&mut self, span: SpanRef, place: Option<Place>, out: &mut Vec<Span>) {
         let operation = self.operation_of(span);
-        let created = operation.as_ref().and_then(|id| self.placed(*self.created.peek(id)?));
+        let created = operation.as_ref().and_then(|id| self.placed(self.created.by(id)?));
         let Some(node) = self.nodes.get(span) else { return };
         let other = self.nodes.other_end(node).and_then(|o| self.nodes.get(o));
         let (other_start, other_end) = (other.map(|o| o.start), other.and_then(|o| o.end));
@@ -290,6 +308,7 @@ impl Assembler {
                         None => None,
                     };
                     let origin = origin.or_else(|| self.by_operation(span));
+                    let origin = origin.or_else(|| self.handoff.origin(span, &self.nodes, &self.created));
                     match origin.and_then(|o| self.nodes.get(o.span).map(|n| (o, n.span_id, n.end))) {
                         None => root(own_trace),
                         Some((o, parent, end)) => {
@@ -319,7 +338,7 @@ impl Assembler {
     /// The request of the same process that created the operation this call is for.
     fn by_operation(&self, span: SpanRef) -> Option<Origin> {
         let node = self.nodes.get(span)?;
-        let creator = *self.created.peek(node.operation.as_ref()?)?;
+        let creator = self.created.by(node.operation.as_ref()?)?;
         let created_by = self.nodes.get(creator)?;
         let same = created_by.tgid == node.tgid && created_by.role == Role::Server && creator != span;
         same.then_some(Origin { span: creator, method: Method::OperationId })

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use hashlink::LruCache;
 
+use super::handoff::About;
 use crate::event::Ns;
 use crate::protocol::{Role, TraceContext};
 use crate::trace::causality::{CallRef, Method, SpanRef};
@@ -56,6 +57,8 @@ pub struct Node {
     pub above: Option<SpanRef>,
     /// The operation it belongs to.
     pub operation: Option<Arc<str>>,
+    /// What it is about, if it says.
+    pub about: Option<Box<About>>,
     /// The finished span, until it is emitted.
     pub finished: Option<Box<Span>>,
 }

@@ -48,6 +48,8 @@ pub enum Method {
     Clone,
     /// The same operation id in the call and in the answer to the request of its process that created it.
     OperationId,
+    /// The only one that names the symbol which the call names, among what that process has in hand.
+    SameSymbol,
     /// The only request in flight in that process.
     SingleInFlight,
 }
@@ -62,13 +64,14 @@ impl Method {
             Method::Thread => "thread",
             Method::Clone => "clone",
             Method::OperationId => "operation-id",
+            Method::SameSymbol => "same-symbol",
             Method::SingleInFlight => "single-in-flight",
         }
     }
 
     /// Whether the evidence proves the edge; otherwise it is inferred and said so.
     pub const fn exact(self) -> bool {
-        !matches!(self, Method::OperationId | Method::SingleInFlight)
+        !matches!(self, Method::OperationId | Method::SameSymbol | Method::SingleInFlight)
     }
 }
 

@@ -26,7 +26,6 @@ const KEYS: &[&str] = &[
     "percentage",
     "progress_percentage",
     "current_step",
-    "symbol",
     "timeframe",
     "strategy",
     "strategy_name",
@@ -56,7 +55,7 @@ impl Fields {
                 Scalar::Bool(b) => (b.to_string(), None),
                 Scalar::Null => return true,
             };
-            if KEYS.contains(&key) || ids::in_field(pointer, &text).is_some() {
+            if KEYS.contains(&key) || is_symbol(pointer) || ids::in_field(pointer, &text).is_some() {
                 fields.push(Field { pointer: pointer.to_owned(), text, number });
             }
             fields.len() < MAX_FIELDS
@@ -86,9 +85,24 @@ impl Fields {
         })
     }
 
+    /// All symbols: what stands at a key `symbol`, or in a list at `symbols`.
+    pub fn symbols(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().filter(|f| is_symbol(&f.pointer) && f.number.is_none()).map(|f| f.text.as_str())
+    }
+
     /// Whether there is nothing of interest.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+}
+
+/// Whether a field holds a symbol.
+fn is_symbol(pointer: &str) -> bool {
+    let mut parts = pointer.rsplit('/');
+    match parts.next() {
+        Some("symbol") => true,
+        Some(index) => index.bytes().all(|b| b.is_ascii_digit()) && parts.next() == Some("symbols"),
+        None => false,
     }
 }
 

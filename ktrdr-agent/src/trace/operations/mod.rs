@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use hashlink::LruCache;
 
+use super::assembly::About;
 use super::causality::SpanRef;
 use super::ids::ExchangeId;
 use super::model::{Attributes, Resource, Span, SpanEvent, SpanKind, Status};
@@ -59,6 +60,8 @@ pub struct Operation {
     pub created_by: Option<(SpanRef, ExchangeId, Role)>,
     /// Who created it, or spoke of it first.
     pub resource: Arc<Resource>,
+    /// The symbols it is about, as [`About`] has them.
+    pub symbols: Vec<Box<str>>,
     /// What a start request said.
     pub attributes: Attributes,
     /// Status changes and progress.
@@ -171,14 +174,19 @@ impl Operations {
     }
 
     /// The id in what is known when a request was read, for calls made while it is served.
-    pub fn early(path: &str, request: &[u8]) -> Option<Arc<str>> {
-        let fields = Fields::of(request);
-        ids::in_path(path).or_else(|| fields.ids().next().map(|(_, id)| id)).map(Arc::from)
+    pub fn early(path: &str, request: &Fields) -> Option<Arc<str>> {
+        ids::in_path(path).or_else(|| request.ids().next().map(|(_, id)| id)).map(Arc::from)
     }
 
-    /// The call that created an operation.
-    pub fn created_by(&self, id: &str) -> Option<SpanRef> {
-        self.open.peek(id)?.created_by.map(|(by, ..)| by)
+    /// The call that created an operation, and the symbols it was to be about.
+    pub fn created_by(&self, id: &str) -> Option<(SpanRef, &[Box<str>])> {
+        let op = self.open.peek(id)?;
+        op.created_by.map(|(by, ..)| (by, op.symbols.as_slice()))
+    }
+
+    /// When an operation was said to have ended.
+    pub fn ended(&self, id: &str) -> Option<Ns> {
+        self.open.peek(id)?.ended
     }
 
     /// Operations that ended before `now`, with the time. They wait until the call that created them has been
@@ -258,6 +266,7 @@ impl Operations {
             last: span.end,
             created_by: None,
             resource: span.resource.clone(),
+            symbols: Vec::new(),
             attributes: Attributes::new(),
             events: Vec::new(),
             error: None,
@@ -287,8 +296,11 @@ impl Operation {
         self.created_by = Some((call.span, call.exchange, call.role));
         self.start = self.start.min(span.start);
         self.resource = span.resource.clone();
+        self.symbols = About::request(&Attributes::new(), request.symbols(), false).symbols;
+        if !self.symbols.is_empty() {
+            self.attributes.set("data.symbol", request.symbols().collect::<Vec<_>>().join(","));
+        }
         for (key, name) in [
-            ("symbol", "data.symbol"),
             ("timeframe", "data.timeframe"),
             ("strategy", "training.strategy"),
             ("strategy_name", "training.strategy"),
