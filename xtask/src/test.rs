@@ -26,6 +26,7 @@ pub fn run() -> Result<()> {
         let mut test = host::cargo();
         test.args(["test", "--workspace", "--exclude", KERNEL_CRATE, "--no-fail-fast"]);
         test.env("KTRDR_AGENT_BIN", &agent).env("KTRDR_PYTHON", setup::python::interpreter());
+        test.env("KTRDR_HELM", setup::helm::program());
         cmd::run(&mut test)
     })
 }

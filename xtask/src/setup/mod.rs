@@ -3,6 +3,7 @@
 use anyhow::Result;
 
 mod apt;
+pub mod helm;
 mod linker;
 pub mod python;
 mod rust;
@@ -24,7 +25,7 @@ struct Tool {
 }
 
 #[rustfmt::skip]
-const TOOLS: [Tool; 7] = [
+const TOOLS: [Tool; 8] = [
     // The linker of every Rust program, and the compiler of the TLS library's C parts.
     Tool { program: "cc",      package: "build-essential", since: For::Build },
     // Clients and servers of the end-to-end tests, and of the benchmark.
@@ -33,6 +34,7 @@ const TOOLS: [Tool; 7] = [
     Tool { program: "ip",      package: "iproute2",        since: For::Test },
     Tool { program: "nft",     package: "nftables",        since: For::Test },
     Tool { program: "node",    package: "nodejs",          since: For::Test },
+    Tool { program: "npm",     package: "npm",             since: For::Test },
     Tool { program: "wrk",     package: "wrk",             since: For::Test },
 ];
 
@@ -47,6 +49,9 @@ pub fn run(purpose: For) -> Result<()> {
     if purpose >= For::Demo {
         python::environment()?;
         system::tracefs();
+    }
+    if purpose >= For::Test {
+        helm::install()?;
     }
     Ok(())
 }
