@@ -3,6 +3,7 @@
 
 mod calls;
 mod config;
+mod gpu;
 #[cfg(test)]
 mod handoff_tests;
 mod lingering;
@@ -28,6 +29,7 @@ use crate::metrics::Metrics;
 use crate::trace::assembly::Assembler;
 use crate::trace::causality::Causality;
 use crate::trace::connects::Connects;
+use crate::trace::gpu::Gpus;
 use crate::trace::listeners::Listeners;
 use crate::trace::model::Span;
 use crate::trace::operations::Operations;
@@ -62,6 +64,7 @@ pub struct Core {
     listeners: Listeners,
     connects: Connects,
     operations: Operations,
+    gpus: Gpus,
     wall_offset_ns: i64,
     agent_tgid: u32,
     own: BTreeSet<(SocketAddr, SocketAddr)>,
@@ -92,6 +95,7 @@ impl Core {
             listeners: Listeners::default(),
             connects,
             operations: Operations::new(FailureRule::builtin()),
+            gpus: Gpus::new(),
             wall_offset_ns: 0,
             agent_tgid: 0,
             own: BTreeSet::new(),
@@ -130,6 +134,7 @@ impl Core {
         counts.assembly = self.assembler.counts;
         counts.connects_recovered = self.connects.recovered;
         counts.connects_abandoned = self.connects.abandoned;
+        counts.gpu = self.gpus.counts;
         counts
     }
 
@@ -160,12 +165,12 @@ impl Core {
             Body::PyCopy(c) => self.causality.py_copy(tgid, tid, c, ts),
             Body::Write(_) => {}
             Body::Tick => self.tick(),
-            Body::Shell(s) => self.shell(*s),
+            Body::Shell(s) => self.shell(*s, ts),
         }
         self.advance();
     }
 
-    fn shell(&mut self, event: ShellEvent) {
+    fn shell(&mut self, event: ShellEvent, ts: Ns) {
         match event {
             ShellEvent::Start(s) => {
                 self.assembler.seed(s.id_seed);
@@ -195,6 +200,8 @@ impl Core {
                 }
             }
             ShellEvent::Python(p) => self.causality.python(p.tgid, p.exact, self.now),
+            ShellEvent::Gpu(g) => self.gpus.status_is(g),
+            ShellEvent::GpuSample(g) => self.gpu_sample(ts, &g),
             ShellEvent::End => self.end(),
         }
     }
