@@ -64,11 +64,13 @@ fn gather(list: u64, count: u64, limit: usize, scratch: &mut Scratch) -> Copied 
             break;
         }
         let Iovec { base, len } = scratch.iovecs[index];
-        let part = (limit - bytes).min(len as usize);
+        // Masked before it is used, so that the verifier sees the same range in every iteration and not the difference
+        // of two others, whose combinations it would walk.
+        let part = length((limit - bytes).min(len as usize));
         if part == 0 {
             continue;
         }
-        if !read(scratch, bytes, base, part) {
+        if part > MAX_PAYLOAD || !read(scratch, bytes, base, part) {
             return Copied { bytes, fault: true };
         }
         // SAFETY: as above.

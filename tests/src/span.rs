@@ -35,7 +35,9 @@ impl Span {
     /// All complete lines of a file's text.
     pub fn parse_all(text: &str) -> Vec<Span> {
         let whole = text.rfind('\n').map_or("", |end| &text[..end]);
-        whole.lines().map(|l| serde_json::from_str(l).unwrap_or_else(|e| panic!("{e} in span {l}"))).collect()
+        // Log records are objects of their own.
+        let lines = whole.lines().filter(|l| !l.starts_with("{\"log\":"));
+        lines.map(|l| serde_json::from_str(l).unwrap_or_else(|e| panic!("{e} in span {l}"))).collect()
     }
 
     /// An attribute that is a text.

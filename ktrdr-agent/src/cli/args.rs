@@ -109,9 +109,6 @@ pub struct Scope {
     /// Kernel hooks: auto, socket or syscall.
     #[arg(long, value_name = "HOOK")]
     pub hook: Option<String>,
-    /// GPU samples: nvml, synthetic (invented, for a demonstration), recording or off.
-    #[arg(long, value_name = "SOURCE")]
-    pub gpu: Option<String>,
 }
 
 impl Scope {
@@ -136,9 +133,6 @@ impl Scope {
         }
         if let Some(hook) = &self.hook {
             all.push(Override::new("--hook", "capture.hook", hook.clone()));
-        }
-        if let Some(source) = &self.gpu {
-            all.push(Override::new("--gpu", "gpu.source", source.clone()));
         }
         all
     }

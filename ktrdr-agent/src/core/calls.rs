@@ -8,7 +8,6 @@ use crate::event::{ConnId, Data, Direction, Ns, Task, Tuple};
 use crate::protocol::Role;
 use crate::trace::assembly::{About, NewSpan};
 use crate::trace::causality::SpanRef;
-use crate::trace::gpu::demand::Call as Demand;
 use crate::trace::ids::{self, ExchangeId, Positions};
 use crate::trace::model::Span;
 use crate::trace::operations::body::Fields;
@@ -103,6 +102,7 @@ impl Core {
             Role::Client => Some(self.causality.call(b.start.task, b.start.ts)),
             Role::Server => {
                 self.causality.request_read(b.head.task, conn, b.span, b.head.ts);
+                self.logs.request(b.head.task.tgid, on.tuple.remote, b.span);
                 None
             }
         };
@@ -118,6 +118,9 @@ impl Core {
             call,
             context: b.context,
         });
+        if let Some(id) = self.logs.hints.of(b.start.task, b.start.ts).filter(|_| on.role == Role::Client) {
+            self.assembler.hint(b.span, id);
+        }
         self.early_operation(conn, b.span);
     }
 
@@ -151,7 +154,7 @@ impl Core {
         self.operation(
             span,
             id,
-            (on.role, tgid),
+            on.role,
             &request.unwrap_or_default(),
             &response.unwrap_or_default(),
             &mut draft,
@@ -164,16 +167,14 @@ impl Core {
         &mut self,
         span: SpanRef,
         exchange: ExchangeId,
-        (role, tgid): (Role, u32),
+        role: Role,
         request: &[u8],
         response: &[u8],
         draft: &mut Span,
     ) {
         let peer = draft.attributes.get("peer.service").and_then(|v| v.as_str()).map(str::to_owned);
         let call = operations::Call { span, role, exchange, request, response, peer: peer.as_deref() };
-        let about = self.operations.observe(&call, draft);
-        self.gpu_demand(about.as_ref(), &Demand { role, tgid, name: &draft.name, request });
-        if let Some(op) = about {
+        if let Some(op) = self.operations.observe(&call, draft) {
             if let Some((by, symbols)) = self.operations.created_by(&op) {
                 self.assembler.operation_created(op.clone(), by, symbols);
             }
@@ -189,9 +190,6 @@ impl Core {
         for (op, end) in ended {
             let (mut trace_id, span_id) = ids::operation(self.assembler.id_seed(), &op.id);
             let mut span = op.span(end, self.wall_offset_ns);
-            if self.gpus.annotate_operation(&mut span, &op.id) {
-                self.gpus.counts.spans += 1;
-            }
             if let Some((trace, parent)) = op.created_by.and_then(|(by, ..)| self.assembler.placed(by)) {
                 trace_id = trace;
                 span.parent_span_id = Some(parent);

@@ -8,7 +8,7 @@ use super::watching::Watched;
 use crate::engine::EngineCounts;
 use crate::event::{ConnId, DecodeError, Ns};
 use crate::trace::assembly::AssemblyCounts;
-use crate::trace::gpu::GpuCounts;
+use crate::trace::logs::{LogCounts, LogRecord};
 use crate::trace::model::Span;
 
 /// Settings of the core.
@@ -34,6 +34,8 @@ pub struct CoreConfig {
     pub connect_grace: Ns,
     /// Have what services write captured.
     pub watch: bool,
+    /// Longest log record in bytes.
+    pub max_record: usize,
 }
 
 impl Default for CoreConfig {
@@ -49,6 +51,7 @@ impl Default for CoreConfig {
             metrics: false,
             connect_grace: crate::trace::connects::FALLBACK_NS,
             watch: true,
+            max_record: 64 * 1024,
         }
     }
 }
@@ -58,6 +61,8 @@ impl Default for CoreConfig {
 pub enum Output {
     /// A finished span.
     Span(Box<Span>),
+    /// A log record.
+    Log(Box<LogRecord>),
     /// Capture this many bytes per transfer of the connection from now on; 0 = none at all.
     Capture(ConnId, u32),
     /// The connection is over.
@@ -85,6 +90,6 @@ pub struct CoreCounts {
     pub engine: EngineCounts,
     /// Of the assembler.
     pub assembly: AssemblyCounts,
-    /// Of what is known of GPUs.
-    pub gpu: GpuCounts,
+    /// Of log records.
+    pub logs: LogCounts,
 }

@@ -3,10 +3,10 @@
 
 mod calls;
 mod config;
-mod gpu;
 #[cfg(test)]
 mod handoff_tests;
 mod lingering;
+mod logs;
 mod measure;
 #[cfg(test)]
 mod scenario;
@@ -29,8 +29,8 @@ use crate::metrics::Metrics;
 use crate::trace::assembly::Assembler;
 use crate::trace::causality::Causality;
 use crate::trace::connects::Connects;
-use crate::trace::gpu::Gpus;
 use crate::trace::listeners::Listeners;
+use crate::trace::logs::Logs;
 use crate::trace::model::Span;
 use crate::trace::operations::Operations;
 use crate::trace::operations::body::FailureRule;
@@ -64,7 +64,6 @@ pub struct Core {
     listeners: Listeners,
     connects: Connects,
     operations: Operations,
-    gpus: Gpus,
     wall_offset_ns: i64,
     agent_tgid: u32,
     own: BTreeSet<(SocketAddr, SocketAddr)>,
@@ -73,6 +72,7 @@ pub struct Core {
     watching: Watching,
     losses: Losses,
     metrics: Option<Box<Metrics>>,
+    logs: Logs,
     now: Ns,
     out: VecDeque<Output>,
     spans: Vec<Span>,
@@ -84,6 +84,7 @@ impl Core {
     pub fn new(config: CoreConfig) -> Self {
         let connects = Connects::with_fallback(config.connect_grace);
         let connections = config.connections;
+        let logs = Logs::new(config.max_record);
         let settings = ConnSettings { semconv_dup: config.semconv_dup, max_head: config.max_head };
         let metrics = config.metrics.then(Box::default);
         Self {
@@ -95,7 +96,6 @@ impl Core {
             listeners: Listeners::default(),
             connects,
             operations: Operations::new(FailureRule::builtin()),
-            gpus: Gpus::new(),
             wall_offset_ns: 0,
             agent_tgid: 0,
             own: BTreeSet::new(),
@@ -104,6 +104,7 @@ impl Core {
             watching: Watching::default(),
             losses: Losses::default(),
             metrics,
+            logs,
             now: 0,
             out: VecDeque::new(),
             spans: Vec::new(),
@@ -132,9 +133,9 @@ impl Core {
         let mut counts = self.counts.clone();
         counts.engine = self.engine.counts;
         counts.assembly = self.assembler.counts;
+        counts.logs = self.logs.counts;
         counts.connects_recovered = self.connects.recovered;
         counts.connects_abandoned = self.connects.abandoned;
-        counts.gpu = self.gpus.counts;
         counts
     }
 
@@ -161,16 +162,17 @@ impl Core {
                 self.measure_exit(tgid);
                 self.causality.exit(tgid);
                 self.watching.ended(tgid);
+                self.logs.ended(tgid);
             }
             Body::PyCopy(c) => self.causality.py_copy(tgid, tid, c, ts),
-            Body::Write(_) => {}
+            Body::Write(w) => self.wrote(ts, Task { tgid, tid, py_context: w.py_context }, &w),
             Body::Tick => self.tick(),
-            Body::Shell(s) => self.shell(*s, ts),
+            Body::Shell(s) => self.shell(*s),
         }
         self.advance();
     }
 
-    fn shell(&mut self, event: ShellEvent, ts: Ns) {
+    fn shell(&mut self, event: ShellEvent) {
         match event {
             ShellEvent::Start(s) => {
                 self.assembler.seed(s.id_seed);
@@ -184,8 +186,9 @@ impl Core {
                 self.watch_service(&p);
                 self.processes.learn(p);
             }
-            ShellEvent::File(_) => {}
+            ShellEvent::File(f) => self.logs.file(f.id(), &f.path, f.log),
             ShellEvent::Listener(l) => {
+                self.logs.serves(l.tgid);
                 self.listeners.up(l.netns, SocketAddr::new(canonical(l.addr), l.port), l.tgid);
                 self.measure_listener(l.tgid);
             }
@@ -200,8 +203,6 @@ impl Core {
                 }
             }
             ShellEvent::Python(p) => self.causality.python(p.tgid, p.exact, self.now),
-            ShellEvent::Gpu(g) => self.gpus.status_is(g),
-            ShellEvent::GpuSample(g) => self.gpu_sample(ts, &g),
             ShellEvent::End => self.end(),
         }
     }
@@ -227,6 +228,8 @@ impl Core {
     }
 
     fn advance(&mut self) {
+        // Before the spans: what is said of them goes with them.
+        self.settle_logs(self.now);
         self.assembler.advance(self.now, &mut self.causality, &mut self.spans);
         self.emit();
     }
@@ -242,6 +245,7 @@ impl Core {
             self.engine.forget(id);
         }
         self.settle_connects(Ns::MAX);
+        self.end_logs();
         self.assembler.advance(Ns::MAX, &mut self.causality, &mut self.spans);
         self.emit();
         let ended = self.operations.drain(self.now);

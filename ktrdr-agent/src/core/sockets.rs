@@ -49,6 +49,7 @@ impl Core {
                 }
             }
             (_, tcp::LISTEN) => {
+                self.logs.serves(task.tgid);
                 self.listeners.up(s.tuple.netns, s.tuple.local, task.tgid);
                 self.measure_listener(task.tgid);
             }
@@ -135,6 +136,9 @@ impl Core {
         let ports = crate::protocol::PROTOCOLS.iter().flat_map(|p| p.ports());
         if ports.into_iter().any(|p| *p == c.remote.port()) {
             self.assembler.about(span, About::connect());
+        }
+        if let Some(id) = self.logs.hints.of(c.task, c.start) {
+            self.assembler.hint(span, id);
         }
         let mut facts = facts!(self);
         let draft = spans::failed_connect(f, &mut facts);

@@ -60,6 +60,11 @@ impl Watching {
         }
     }
 
+    /// Other pipes than standard output and error are watched.
+    pub fn pipes(&self, tgid: u32) -> bool {
+        self.0.get(&tgid) == Some(&Watched::Pipes)
+    }
+
     /// The process ended; the kernel side forgets it by itself.
     pub fn ended(&mut self, tgid: u32) {
         self.0.remove(&tgid);

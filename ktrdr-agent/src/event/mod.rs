@@ -4,7 +4,6 @@
 
 pub mod decode;
 pub mod file;
-pub mod gpu;
 pub mod losses;
 pub mod shell;
 

@@ -14,6 +14,7 @@ pub mod time;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::trace::logs::LogRecord;
 use crate::trace::model::Span;
 pub use console::{ConsoleOptions, ConsoleSink};
 pub use otlp::{OtlpOptions, OtlpSink, StartError};
@@ -21,6 +22,8 @@ pub use queue::Books;
 
 /// A span as the sinks share it.
 pub type Item = Arc<Span>;
+/// A log record as the sinks share it.
+pub type LogItem = Arc<LogRecord>;
 
 /// Something that takes finished spans. Nothing here may wait for whatever is behind it, except
 /// [`SpanSink::wait_stopped`], and that for a bounded time.
@@ -29,6 +32,8 @@ pub trait SpanSink: Send {
     fn name(&self) -> &'static str;
     /// Takes a span, or drops and counts it.
     fn submit(&self, span: &Item);
+    /// Takes a log record, or drops and counts it. A sink for spans alone leaves it.
+    fn submit_log(&self, _record: &LogItem) {}
     /// Waits up to `patience` until a span would not be dropped for lack of room.
     fn wait_for_room(&self, patience: Duration);
     /// Whether it takes nothing any more, because what it wrote to is gone.
@@ -82,12 +87,28 @@ impl Exporters {
         self.sinks.iter().for_each(|sink| sink.submit(&span));
     }
 
+    /// Gives a log record to every sink. Never waits.
+    pub fn submit_log(&self, record: LogRecord) {
+        let record = Arc::new(record);
+        self.sinks.iter().for_each(|sink| sink.submit_log(&record));
+    }
+
+    /// As [`Exporters::submit_waiting`].
+    pub fn submit_log_waiting(&self, record: LogRecord) {
+        self.wait_for_room();
+        self.submit_log(record);
+    }
+
     /// Gives a span to every sink, after waiting for room where there is none: for a replay, which is faster than
     /// any sink. A sink that makes no room for some seconds is not waited for again until it does.
     pub fn submit_waiting(&self, span: Span) {
+        self.wait_for_room();
+        self.submit(span);
+    }
+
+    fn wait_for_room(&self) {
         const PATIENCE: Duration = Duration::from_secs(5);
         self.sinks.iter().for_each(|sink| sink.wait_for_room(PATIENCE));
-        self.submit(span);
     }
 
     /// Whether there were sinks and none is left (`ktrdr-agent run | head`): there is nothing to run for then.

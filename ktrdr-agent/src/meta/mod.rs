@@ -10,7 +10,6 @@ mod describe;
 mod fake;
 mod files;
 mod filter;
-mod gpu;
 mod guess;
 pub mod host;
 mod ktrdr;

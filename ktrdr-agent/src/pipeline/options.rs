@@ -16,6 +16,7 @@ pub fn core(s: &Settings, port_names: Vec<(u16, String)>) -> CoreConfig {
         connect_grace: u64::try_from(s.connect_grace.as_nanos()).unwrap_or(u64::MAX),
         metrics: s.otlp.metrics.is_some(),
         watch: s.logs.enabled,
+        max_record: s.logs.max_record,
         semconv_dup: s.http.old_names,
         port_names,
         ports: s.include.ports.clone(),

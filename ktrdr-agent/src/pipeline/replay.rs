@@ -32,18 +32,12 @@ pub fn run(settings: &Settings, path: &Path, spans_out: Option<&Path>, repeat: u
             fed += 1;
             core.feed(record);
             while let Some(output) = core.next_output() {
-                if let Output::Span(span) = output {
-                    spans += 1;
-                    exporters.submit_waiting(*span);
-                }
+                spans += deliver(output, &exporters);
             }
         }
         core.feed(&ShellEvent::End.to_record(0));
         while let Some(output) = core.next_output() {
-            if let Output::Span(span) = output {
-                spans += 1;
-                exporters.submit_waiting(*span);
-            }
+            spans += deliver(output, &exporters);
         }
         last = Some(core.counts());
     }
@@ -74,6 +68,20 @@ pub fn run(settings: &Settings, path: &Path, spans_out: Option<&Path>, repeat: u
     Ok(())
 }
 
+/// Gives a product to the exporters. Returns how many spans that was.
+fn deliver(output: Output, exporters: &Exporters) -> u64 {
+    match output {
+        Output::Span(span) => exporters.submit_waiting(*span),
+        Output::Log(record) => {
+            exporters.submit_log_waiting(*record);
+            return 0;
+        }
+        // Words to a kernel that is not there.
+        Output::Capture(..) | Output::Forget(_) | Output::Watch(..) => return 0,
+    }
+    1
+}
+
 /// All spans of a recording, as they end.
 pub fn spans(
     settings: &Settings,
@@ -99,7 +107,7 @@ pub fn spans(
 }
 
 /// All records of a file.
-pub(super) fn read(path: &Path) -> anyhow::Result<Vec<Vec<u8>>> {
+fn read(path: &Path) -> anyhow::Result<Vec<Vec<u8>>> {
     let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
     let file = BufReader::with_capacity(1 << 20, file);
     let input: Box<dyn Read> = match path.extension() {

@@ -96,7 +96,8 @@ impl SpanFile {
         let Some(end) = self.partial.rfind('\n') else { return };
         let rest = self.partial.split_off(end + 1);
         let whole = std::mem::replace(&mut self.partial, rest);
-        for line in whole.lines() {
+        // Log records are objects of their own.
+        for line in whole.lines().filter(|line| !line.starts_with("{\"log\":")) {
             match serde_json::from_str(line) {
                 Ok(span) => self.spans.push(span),
                 Err(error) => {

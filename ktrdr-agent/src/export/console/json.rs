@@ -4,6 +4,7 @@ use serde::ser::{SerializeMap, SerializeSeq};
 use serde::{Serialize, Serializer};
 
 use crate::export::time::rfc3339;
+use crate::trace::logs::LogRecord;
 use crate::trace::model::{Attributes, Link, Span, SpanEvent, SpanKind, Status, Value};
 
 /// Appends the span's line.
@@ -121,6 +122,55 @@ impl Serialize for Links<'_> {
             span_id: link.span_id.to_string(),
             attributes: Object(&link.attributes),
         }))
+    }
+}
+
+/// Appends a log record's line: an object of its own, told apart by `log`.
+pub fn log_line(record: &LogRecord, out: &mut Vec<u8>) {
+    let before = out.len();
+    if serde_json::to_writer(&mut *out, &LogLine::new(record)).is_err() {
+        out.truncate(before);
+        return;
+    }
+    out.push(b'\n');
+}
+
+/// The fields, in the order they are written; an interface as that of spans is.
+#[derive(Serialize)]
+struct LogLine<'a> {
+    log: Said<'a>,
+    trace_id: Option<String>,
+    span_id: Option<String>,
+    service: &'a str,
+    attributes: Object<'a>,
+    resource: Object<'a>,
+}
+
+#[derive(Serialize)]
+struct Said<'a> {
+    time: String,
+    severity: &'static str,
+    severity_number: u8,
+    severity_text: &'a str,
+    body: &'a str,
+}
+
+impl<'a> LogLine<'a> {
+    fn new(record: &'a LogRecord) -> Self {
+        LogLine {
+            log: Said {
+                time: rfc3339(record.wall_ns()),
+                severity: record.severity.name(),
+                severity_number: record.severity.0,
+                severity_text: &record.severity_text,
+                body: &record.body,
+            },
+            trace_id: record.trace_id.map(|id| id.to_string()),
+            span_id: record.span_id.map(|id| id.to_string()),
+            service: &record.resource.service,
+            attributes: Object(&record.attributes),
+            resource: Object(&record.resource.attributes),
+        }
     }
 }
 

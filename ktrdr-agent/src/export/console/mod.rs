@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use super::drops::Drops;
 use super::otlp::StartError;
 use super::queue::{Books, Queue};
-use super::{Item, SpanSink};
+use super::{Item, LogItem, SpanSink};
 use human::Human;
 
 /// Spans that may wait for a slow terminal or disk; about 2 kB each.
@@ -66,9 +66,18 @@ pub enum Color {
     Never,
 }
 
+/// What is shown.
+#[derive(Clone, Debug)]
+pub enum Entry {
+    /// A span.
+    Span(Item),
+    /// A log record.
+    Log(LogItem),
+}
+
 /// A running console.
 pub struct ConsoleSink {
-    queue: Arc<Queue<Item>>,
+    queue: Arc<Queue<Entry>>,
     ended: mpsc::Receiver<()>,
     gone: Arc<AtomicBool>,
     name: &'static str,
@@ -121,7 +130,10 @@ impl SpanSink for ConsoleSink {
         self.name
     }
     fn submit(&self, span: &Item) {
-        self.queue.submit(span.clone());
+        self.queue.submit(Entry::Span(span.clone()));
+    }
+    fn submit_log(&self, record: &LogItem) {
+        self.queue.submit(Entry::Log(record.clone()));
     }
     fn wait_for_room(&self, patience: Duration) {
         self.queue.wait_for_room(patience);
@@ -143,11 +155,16 @@ impl SpanSink for ConsoleSink {
     }
 }
 
-fn write_json(queue: &Queue<Item>, mut writer: impl Write, name: &str) -> io::Result<()> {
+fn write_json(queue: &Queue<Entry>, mut writer: impl Write, name: &str) -> io::Result<()> {
     let (mut lines, mut drops) = (Vec::new(), Drops::default());
     while let Some(batch) = queue.next_batch_blocking(Duration::from_secs(3600)) {
         lines.clear();
-        batch.iter().for_each(|span| json::line(span, &mut lines));
+        for entry in &batch {
+            match entry {
+                Entry::Span(span) => json::line(span, &mut lines),
+                Entry::Log(record) => json::log_line(record, &mut lines),
+            }
+        }
         writer.write_all(&lines)?;
         writer.flush()?;
         queue.settle(batch.len() as u64, 0);
@@ -162,7 +179,7 @@ fn write_json(queue: &Queue<Item>, mut writer: impl Write, name: &str) -> io::Re
     Ok(())
 }
 
-fn write_human(queue: &Queue<Item>, mut writer: impl Write, options: &ConsoleOptions) -> io::Result<()> {
+fn write_human(queue: &Queue<Entry>, mut writer: impl Write, options: &ConsoleOptions) -> io::Result<()> {
     let on_terminal = options.output == Output::Stdout && terminal::stdout_is_terminal();
     let color = match options.color {
         Color::Always => true,
@@ -176,7 +193,13 @@ fn write_human(queue: &Queue<Item>, mut writer: impl Write, options: &ConsoleOpt
         let ended = batch.is_none();
         let now = start.elapsed();
         // Spans that ended long ago may arrive together (replay): the tree's clock is the arrival's.
-        batch.into_iter().flatten().for_each(|span| human.push(span, now));
+        let mut unshown = 0;
+        for entry in batch.into_iter().flatten() {
+            match entry {
+                Entry::Span(span) => human.push(span, now),
+                Entry::Log(record) => unshown += human.push_log(record, now),
+            }
+        }
         text.clear();
         let width = if on_terminal { terminal::width() } else { None };
         let style = human::Style { width: width.unwrap_or(140), color, utc_offset: terminal::utc_offset };
@@ -187,7 +210,7 @@ fn write_human(queue: &Queue<Item>, mut writer: impl Write, options: &ConsoleOpt
             writer.write_all(text.as_bytes())?;
             writer.flush()?;
         }
-        queue.settle(shown, 0);
+        queue.settle(shown + unshown, 0);
         if ended {
             return Ok(());
         }
@@ -241,7 +264,7 @@ mod tests {
             }
         }
         let queue = Queue::new(4, 4);
-        queue.submit(fixture::download()[0].clone());
+        queue.submit(Entry::Span(fixture::download()[0].clone()));
         queue.close();
         assert_eq!(write_json(&queue, Gone, "test").unwrap_err().kind(), io::ErrorKind::BrokenPipe);
         assert_eq!(queue.books().exported, 0);

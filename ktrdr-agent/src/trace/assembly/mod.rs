@@ -6,6 +6,7 @@
 mod created;
 mod handoff;
 mod node;
+pub mod said;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -126,6 +127,8 @@ impl Assembler {
                 above: None,
                 operation: None,
                 about: None,
+                hint: None,
+                said: None,
                 finished: None,
             },
         );
@@ -240,6 +243,9 @@ impl Assembler {
         if let Some(positions) = node.positions {
             s.attributes.set("ktrdr.exchange.positions", positions.to_hex());
         }
+        if let Some(said) = node.said.take() {
+            said.tell(&mut s);
+        }
         if let Some(id) = operation {
             if s.attributes.get("operation.id").is_none() {
                 operations::tag(&mut s, &id, operations::ids::kind(&id));
@@ -338,7 +344,7 @@ impl Assembler {
     /// The request of the same process that created the operation this call is for.
     fn by_operation(&self, span: SpanRef) -> Option<Origin> {
         let node = self.nodes.get(span)?;
-        let creator = self.created.by(node.operation.as_ref()?)?;
+        let creator = self.created.by(node.operation.as_ref().or(node.hint.as_ref())?)?;
         let created_by = self.nodes.get(creator)?;
         let same = created_by.tgid == node.tgid && created_by.role == Role::Server && creator != span;
         same.then_some(Origin { span: creator, method: Method::OperationId })

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use hashlink::LruCache;
 
 use super::handoff::About;
+use super::said::Said;
 use crate::event::Ns;
 use crate::protocol::{Role, TraceContext};
 use crate::trace::causality::{CallRef, Method, SpanRef};
@@ -59,6 +60,10 @@ pub struct Node {
     pub operation: Option<Arc<str>>,
     /// What it is about, if it says.
     pub about: Option<Box<About>>,
+    /// The operation that its task named before, in a log line.
+    pub hint: Option<Arc<str>>,
+    /// What log records say of it.
+    pub said: Option<Box<Said>>,
     /// The finished span, until it is emitted.
     pub finished: Option<Box<Span>>,
 }

@@ -20,10 +20,12 @@ mod state;
 mod tests;
 mod thread;
 mod tree;
+mod written;
 
 use crate::event::{ConnId, Fork, Ns, PyCopy, Task};
 pub use state::Causality;
 use state::{Clone as Cloned, Pending};
+pub use written::Written;
 
 /// A span that the assembler knows (open or recently ended). Numbers grow and are never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

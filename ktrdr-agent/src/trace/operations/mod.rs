@@ -189,6 +189,17 @@ impl Operations {
         self.open.peek(id)?.ended
     }
 
+    /// An exception was logged by whoever works on the operation. Said twice, it is one.
+    pub fn threw(&mut self, id: &str, ts: Ns, attributes: Attributes) {
+        let Some(op) = self.open.peek_mut(id).filter(|op| op.ended.is_none_or(|end| ts <= end)) else {
+            return;
+        };
+        let of = |a: &Attributes| [a.get("exception.type").cloned(), a.get("exception.message").cloned()];
+        if !op.events.iter().any(|e| e.name == "exception" && of(&e.attributes) == of(&attributes)) {
+            op.event(ts, "exception", attributes);
+        }
+    }
+
     /// Operations that ended before `now`, with the time. They wait until the call that created them has been
     /// placed in its trace. Their ids stay known, so that late words about them begin no second span.
     pub fn finished(&mut self, now: Ns) -> Vec<(Operation, Ns)> {

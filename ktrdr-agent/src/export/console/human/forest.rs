@@ -4,7 +4,8 @@ use std::collections::{HashMap, HashSet};
 
 use super::describe::{self, Mood, Outcome};
 use super::text::clean;
-use crate::export::Item;
+use crate::export::{Item, LogItem};
+use crate::trace::logs::Severity;
 use crate::trace::model::{Span, SpanId, SpanKind};
 
 /// A line of the tree.
@@ -26,6 +27,8 @@ pub struct Line {
     pub sentence: Option<String>,
     /// What is not as one would expect.
     pub notes: Vec<String>,
+    /// Warnings and errors that were logged.
+    pub logs: Vec<(Severity, String)>,
     /// It stands for several like it.
     pub repeat: Option<Repeat>,
 }
@@ -62,7 +65,8 @@ const APART: f64 = 0.2;
 const APART_NS: u64 = 5_000_000;
 
 /// Builds the tree. `known` are spans of the same trace that were printed before.
-pub fn build(spans: &[Item], known: &[(SpanId, String)]) -> Forest {
+/// `logs` go below the line of their span, or below the first line if it is not among these.
+pub fn build(spans: &[Item], logs: &[LogItem], known: &[(SpanId, String)]) -> Forest {
     let ids: HashSet<SpanId, foldhash::fast::FixedState> = spans.iter().map(|s| s.span_id).collect();
     let mut order: Vec<&Span> = spans.iter().map(|s| &**s).collect();
     order.sort_by_key(|s| (s.start_wall_ns(), s.kind != SpanKind::Client, s.span_id));
@@ -77,11 +81,14 @@ pub fn build(spans: &[Item], known: &[(SpanId, String)]) -> Forest {
         }
     }
     let mut forest = Forest { spans: spans.len(), ..Forest::default() };
+    let mut said = Said::new(logs);
     // A stack instead of recursion: the depth comes from outside.
     let mut stack: Vec<(usize, &Span)> = roots.into_iter().rev().map(|s| (0, s)).collect();
     while let Some((depth, span)) = stack.pop() {
         let own = children.remove(&span.span_id).unwrap_or_default();
-        let (line, below) = match joined(span, &own) {
+        let server = joined(span, &own);
+        let below_of = server.map(|s| s.span_id);
+        let (mut line, below) = match server {
             Some(server) => {
                 let mut below = children.remove(&server.span_id).unwrap_or_default();
                 below.extend(own.iter().filter(|s| s.span_id != server.span_id));
@@ -90,6 +97,10 @@ pub fn build(spans: &[Item], known: &[(SpanId, String)]) -> Forest {
             }
             None => (single(span), own),
         };
+        said.take(span.span_id, &mut line);
+        if let Some(server) = below_of {
+            said.take(server, &mut line);
+        }
         let line = Line { depth, notes: with_origin(line.notes, span, &ids, known, depth), ..line };
         forest.failed += usize::from(line.outcome.mood == Mood::Bad);
         forest.lines.push(line);
@@ -101,8 +112,40 @@ pub fn build(spans: &[Item], known: &[(SpanId, String)]) -> Forest {
     rest.sort_by_key(|s| (s.start_wall_ns(), s.span_id));
     forest.lines.extend(rest.into_iter().map(single));
     forest.lines = folded(forest.lines);
+    if let Some(first) = forest.lines.first_mut() {
+        said.rest(first);
+    }
     forest
 }
+
+/// Log records by span, until their line takes them.
+struct Said<'a>(Vec<&'a LogItem>);
+
+impl<'a> Said<'a> {
+    fn new(logs: &'a [LogItem]) -> Self {
+        let mut logs: Vec<&LogItem> = logs.iter().collect();
+        logs.sort_by_key(|r| r.wall_ns());
+        Self(logs)
+    }
+
+    fn take(&mut self, span: SpanId, line: &mut Line) {
+        self.0.retain(|r| {
+            let its = r.span_id == Some(span);
+            if its {
+                line.say(r);
+            }
+            !its
+        });
+    }
+
+    /// Those of spans that are printed elsewhere.
+    fn rest(self, line: &mut Line) {
+        self.0.into_iter().for_each(|r| line.say(r));
+    }
+}
+
+/// Log records below one line; the first and the worst are what a person looks for, the rest is in the backend.
+const MAX_SAID: usize = 4;
 
 /// Folds runs of like lines that have nothing below them and nothing to say. Neighbours of one depth have one
 /// parent: a line of another parent would stand between them.
@@ -129,8 +172,15 @@ fn folded(lines: Vec<Line>) -> Vec<Line> {
 }
 
 impl Line {
+    fn say(&mut self, record: &LogItem) {
+        let text = super::logs::sentence(record);
+        if self.logs.len() < MAX_SAID && !self.logs.iter().any(|(_, t)| *t == text) {
+            self.logs.push((record.severity, text));
+        }
+    }
+
     fn like(&self, other: &Line) -> bool {
-        let silent = |l: &Line| l.sentence.is_none() && l.notes.is_empty();
+        let silent = |l: &Line| l.sentence.is_none() && l.notes.is_empty() && l.logs.is_empty();
         self.depth == other.depth
             && self.who == other.who
             && self.what == other.what
@@ -166,6 +216,7 @@ fn single(span: &Span) -> Line {
         duration_ns: span.end.saturating_sub(span.start),
         sentence: describe::sentence(span),
         notes: describe::notes(span),
+        logs: Vec::new(),
         repeat: None,
     }
 }

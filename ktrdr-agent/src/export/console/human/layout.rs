@@ -7,6 +7,7 @@ use super::describe::Mood;
 use super::forest::{Forest, Line, Repeat};
 use super::text::{duration, fit, width, wrap};
 use crate::export::time::Utc;
+use crate::trace::logs::Severity;
 use crate::trace::model::TraceId;
 
 /// How to write.
@@ -104,6 +105,12 @@ fn indent(depth: usize) -> usize {
     2 * depth
 }
 
+/// Appends a log record's text in the colour of its severity.
+pub fn put_log(style: &Style, severity: Severity, text: &str, out: &mut String) {
+    let color = if severity >= Severity::ERROR { sgr::RED } else { sgr::YELLOW };
+    Painter { style }.put(out, color, text);
+}
+
 struct Painter<'a> {
     style: &'a Style,
 }
@@ -155,6 +162,10 @@ impl Painter<'_> {
         }
         if let Some(sentence) = &line.sentence {
             self.below(sgr::RED, sentence, left, out);
+        }
+        for (severity, text) in &line.logs {
+            let color = if *severity >= Severity::ERROR { sgr::RED } else { sgr::YELLOW };
+            self.below(color, &format!("▸ {text}"), left, out);
         }
         if let Some(Repeat { count, last_ns, slowest_ns }) = line.repeat {
             let (last, slowest) = (self.time(last_ns), duration(slowest_ns));

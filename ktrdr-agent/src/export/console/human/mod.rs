@@ -12,6 +12,7 @@
 mod describe;
 mod forest;
 mod layout;
+mod logs;
 pub mod text;
 
 use std::fmt::Write;
@@ -19,9 +20,10 @@ use std::time::Duration;
 
 use hashlink::LinkedHashMap;
 
-use crate::export::Item;
+use crate::export::{Item, LogItem};
 use crate::trace::model::{SpanId, TraceId};
 pub use layout::Style;
+use logs::Logs;
 
 /// Children end before their parents, so little can come once the root has ended: what the engine still orders, and
 /// spans of other threads.
@@ -46,6 +48,8 @@ pub struct Human {
     /// By age: the first is the oldest.
     collecting: LinkedHashMap<TraceId, Collecting, foldhash::fast::FixedState>,
     held: usize,
+    /// Warnings and errors of log records, by their span; those of no trace are printed as they come.
+    logs: Logs,
     /// By the time they were printed.
     printed: LinkedHashMap<TraceId, Printed, foldhash::fast::FixedState>,
 }
@@ -88,7 +92,12 @@ impl Human {
         trace.spans.push(span);
     }
 
-    /// Appends the traces that are due. Returns how many spans that were.
+    /// Takes a log record. Returns how many records need no printing: information is for the backend.
+    pub fn push_log(&mut self, record: LogItem, now: Duration) -> u64 {
+        self.logs.push(record, now)
+    }
+
+    /// Appends what is due. Returns how many spans and records that were.
     pub fn poll(&mut self, now: Duration, style: &Style, out: &mut String) -> u64 {
         let mut due: Vec<TraceId> = Vec::new();
         let mut left = self.held;
@@ -99,13 +108,15 @@ impl Human {
                 due.push(*id);
             }
         }
-        due.into_iter().map(|id| self.print(id, now, style, out)).sum()
+        let spans: u64 = due.into_iter().map(|id| self.print(id, now, style, out)).sum();
+        spans + self.logs.poll(now, style, out)
     }
 
     /// Appends everything: no more spans will come.
     pub fn finish(&mut self, now: Duration, style: &Style, out: &mut String) -> u64 {
         let all: Vec<TraceId> = self.collecting.keys().copied().collect();
-        all.into_iter().map(|id| self.print(id, now, style, out)).sum()
+        let spans: u64 = all.into_iter().map(|id| self.print(id, now, style, out)).sum();
+        spans + self.logs.finish(style, out)
     }
 
     fn print(&mut self, id: TraceId, now: Duration, style: &Style, out: &mut String) -> u64 {
@@ -113,7 +124,9 @@ impl Human {
         self.held -= trace.spans.len();
         let before = self.printed.remove(&id);
         let names = before.as_ref().map_or(&[][..], |p| &p.names);
-        let forest = forest::build(&trace.spans, names);
+        let logs = self.logs.of(id);
+        let shown = logs.len() as u64;
+        let forest = forest::build(&trace.spans, &logs, names);
         layout::trace(id, &forest, before.as_ref().map(|p| now.saturating_sub(p.at)), style, out);
         let mut names = before.map(|p| p.names).unwrap_or_default();
         let room = MAX_NAMES.saturating_sub(names.len());
@@ -122,7 +135,7 @@ impl Human {
         if self.printed.len() > MAX_PRINTED {
             self.printed.pop_front();
         }
-        trace.spans.len() as u64
+        trace.spans.len() as u64 + shown
     }
 }
 

@@ -1,0 +1,167 @@
+//! From writes to log records with a place in a trace.
+
+use super::{Core, Output};
+use crate::event::{Ns, Task, Write};
+use crate::trace::assembly::said::exception_attributes;
+use crate::trace::causality::{Method, Origin, Written};
+use crate::trace::logs::{Draft, LogRecord, PLACE_NS, Settled, Severity};
+use crate::trace::model::{Attributes, SpanEvent, SpanId, TraceId};
+use crate::trace::operations::ids;
+
+impl Core {
+    pub(super) fn wrote(&mut self, ts: Ns, task: Task, w: &Write<'_>) {
+        let excluded = self.processes.get(task.tgid).is_some_and(|p| p.meta.excluded);
+        if excluded || task.tgid == self.agent_tgid || !self.logs.concerns(w, self.watching.pipes(task.tgid))
+        {
+            return;
+        }
+        // A long write is one, whatever it is divided into.
+        let origin = if w.offset == 0 && self.logs.may_ask(task.tgid, ts) {
+            self.causality.written(task, ts)
+        } else {
+            Written::Known(None)
+        };
+        self.logs.write(ts, task, w, origin);
+    }
+
+    /// Gives records that waited long enough their place, and tells spans what was said of them.
+    pub(super) fn settle_logs(&mut self, now: Ns) {
+        if !self.logs.pending.due(now) {
+            return;
+        }
+        let drafts = self.logs.expire(now);
+        self.settle_drafts(drafts, now);
+    }
+
+    pub(super) fn end_logs(&mut self) {
+        let drafts = self.logs.end();
+        self.settle_drafts(drafts, Ns::MAX);
+    }
+
+    fn settle_drafts(&mut self, drafts: Vec<Draft>, now: Ns) {
+        for draft in drafts {
+            if let Some(oldest) = self.logs.pending.add(draft) {
+                self.logs.counts.hurried += 1;
+                self.log(oldest, None);
+            }
+        }
+        for mut settled in self.logs.pending.take() {
+            self.connection(&mut settled);
+            settled.origin = self.causality.ask_again(settled.origin, now);
+            let Some(origin) = settled.known() else {
+                if now == Ns::MAX {
+                    self.log(settled, None);
+                } else {
+                    self.logs.pending.back(settled);
+                }
+                continue;
+            };
+            let Some(origin) = origin else {
+                self.log(settled, None);
+                continue;
+            };
+            self.tell(&mut settled, origin);
+            let since = *settled.since.get_or_insert(now);
+            match self.assembler.locate(origin.span, now, &mut self.causality) {
+                None if now < since.saturating_add(PLACE_NS) => self.logs.pending.back(settled),
+                place => self.log(settled, place),
+            }
+        }
+    }
+
+    /// The request of an access line is the one on the connection that it names.
+    fn connection(&self, settled: &mut Settled) {
+        let draft = &settled.draft;
+        let Some(peer) = draft.parsed.peer.filter(|_| !settled.told) else { return };
+        if let Some(span) = self.logs.request_of(draft.raw.task.tgid, peer) {
+            settled.origin = Written::Known(Some(Origin { span, method: Method::Connection }));
+        }
+    }
+
+    /// What a record says of its span: an exception, or an error.
+    fn tell(&mut self, settled: &mut Settled, origin: Origin) {
+        if std::mem::replace(&mut settled.told, true) {
+            return;
+        }
+        let Draft { raw, parsed, exception, .. } = &settled.draft;
+        let bad = parsed.severity >= Severity::ERROR;
+        let (name, attributes) = match exception {
+            Some(e) => ("exception", exception_attributes(e)),
+            None if bad => ("log", said_attributes(&settled.draft)),
+            None => return,
+        };
+        if let (Some(_), true, Some(id)) = (exception, bad, self.assembler.operation_at(origin.span)) {
+            self.operations.threw(&id, raw.ts, attributes.clone());
+        }
+        let event = SpanEvent { ts: raw.ts, name: name.into(), attributes };
+        self.assembler.happened(origin.span, event, exception.as_ref().filter(|_| bad));
+    }
+
+    fn log(&mut self, settled: Settled, place: Option<(TraceId, SpanId)>) {
+        let origin = settled.known().flatten().filter(|_| place.is_some());
+        let Draft { raw, parsed, exception, operation, path } = settled.draft;
+        let mut a = Attributes::with_capacity(8 + parsed.fields.len());
+        for (key, value) in parsed.fields {
+            a.set(key, value);
+        }
+        if let Some(logger) = parsed.logger {
+            a.set("log.logger", logger);
+        }
+        match (&path, raw.fd) {
+            (Some(path), _) => a.set("log.file.path", path.to_string()),
+            (None, 1) => a.set("log.iostream", "stdout"),
+            (None, 2) => a.set("log.iostream", "stderr"),
+            _ => {}
+        }
+        a.set("thread.id", raw.task.tid);
+        a.set("ktrdr.log.format", parsed.format.name());
+        if let Some(e) = &exception {
+            a.extend(exception_attributes(e));
+        }
+        if let Some(o) = origin {
+            a.set("ktrdr.link.method", o.method.name());
+            a.set("ktrdr.link.certainty", if o.method.exact() { "exact" } else { "inferred" });
+        }
+        let of_span = origin.and_then(|o| self.assembler.operation_at(o.span));
+        // An id in the text is a word, not a proof.
+        let inferred = of_span.is_none();
+        if let Some(id) = of_span.or(operation) {
+            if let Some(kind) = ids::kind(&id) {
+                a.set("operation.type", kind.to_owned());
+            }
+            a.set("operation.id", id.to_string());
+            if inferred {
+                a.set("ktrdr.operation.certainty", "inferred");
+            }
+        }
+        if raw.cut > 0 {
+            a.set("ktrdr.log.cut_bytes", raw.cut as u64);
+        }
+        if raw.lost > 0 {
+            a.set("ktrdr.log.lost_before", raw.lost);
+        }
+        self.logs.counts.linked += u64::from(place.is_some());
+        self.out.push_back(Output::Log(Box::new(LogRecord {
+            ts: raw.ts,
+            wall_offset_ns: self.wall_offset_ns,
+            severity: parsed.severity,
+            severity_text: parsed.severity_text,
+            body: parsed.message,
+            trace_id: place.map(|p| p.0),
+            span_id: place.map(|p| p.1),
+            attributes: a,
+            resource: self.processes.resource_of(raw.task.tgid),
+        })));
+    }
+}
+
+/// An error without a stack trace, as an event of its span.
+fn said_attributes(draft: &Draft) -> Attributes {
+    let mut a = Attributes::with_capacity(3);
+    a.push("log.severity", draft.parsed.severity.name());
+    a.push("log.message", draft.parsed.message.clone());
+    if let Some(logger) = &draft.parsed.logger {
+        a.push("log.logger", logger.clone());
+    }
+    a
+}

@@ -1,0 +1,219 @@
+//! Log records of the observed services: from writes to records with a place in a trace.
+//!
+//! ```text
+//! write ─► join (lines, multi-line records) ─► parse (level, logger, fields, stack trace) ─► once ─► pending ─► LogRecord
+//!   └─► causality: whose work was the writer doing? ────────────────────────────────────────────────────┘
+//! ```
+//!
+//! A record has a trace only on evidence, and says which. Text is never evidence of a trace: whoever can have a service
+//! log what he sends could claim any. An operation id in a text is kept as what it is, inferred.
+
+pub mod hints;
+pub mod join;
+mod once;
+pub mod parse;
+mod pending;
+mod record;
+pub mod stack;
+mod text;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use foldhash::fast::FixedState;
+use hashlink::LruCache;
+
+use crate::event::{FileId, FileKind, Ns, Task, Write};
+use crate::trace::causality::{SpanRef, Written};
+use hints::Hints;
+use join::{JoinCounts, Joiner, Raw};
+use once::Once;
+use parse::{Format, Parsed};
+pub use pending::{PLACE_NS, Pending, Settled};
+pub use record::{LogRecord, Severity};
+use stack::Exception;
+
+/// Files, connections and processes remembered: as many as the kernel programs know of files.
+const MAX_KNOWN: usize = 16_384;
+/// Lines of one process in a second of which it is asked whose work they are. What a service logs for its requests is
+/// far below; beyond, evidence for calls would be pushed out.
+const MAX_ASKED: u32 = 2_000;
+const SECOND: Ns = 1_000_000_000;
+const STDERR: u32 = 2;
+
+/// A record taken apart, on its way to its place.
+#[derive(Clone, Debug)]
+pub struct Draft {
+    /// Where and when it was written.
+    pub raw: Raw<Written>,
+    /// What it says.
+    pub parsed: Parsed,
+    /// What was thrown, if it tells of that.
+    pub exception: Option<Exception>,
+    /// The one operation id in it.
+    pub operation: Option<Arc<str>>,
+    /// The log file it was written to.
+    pub path: Option<Arc<str>>,
+}
+
+/// What was counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LogCounts {
+    /// Of lines and records.
+    pub join: JoinCounts,
+    /// Records made.
+    pub records: u64,
+    /// Records that are another one's copy in a second file.
+    pub copies: u64,
+    /// Records that have a trace.
+    pub linked: u64,
+    /// Lines of output that are no log: a command's result, a protocol's message.
+    pub output: u64,
+    /// Records whose origin was not asked for, because there were too many.
+    pub not_asked: u64,
+    /// Records sent without waiting longer for their place, because too many waited.
+    pub hurried: u64,
+}
+
+/// State of all logs.
+pub struct Logs {
+    joiner: Joiner<Written>,
+    once: Once,
+    /// Records that wait for their place.
+    pub pending: Pending,
+    /// Operation ids that were named.
+    pub hints: Hints,
+    /// Log files, and files that are none.
+    files: LruCache<FileId, Option<Arc<str>>, FixedState>,
+    /// The newest request on a connection, by server process and client's address.
+    requests: LruCache<(u32, SocketAddr), SpanRef, FixedState>,
+    /// Processes that serve.
+    servers: LruCache<u32, (), FixedState>,
+    asked: LruCache<u32, (Ns, u32), FixedState>,
+    /// What was counted.
+    pub counts: LogCounts,
+}
+
+fn lru<K: std::hash::Hash + Eq, V>() -> LruCache<K, V, FixedState> {
+    LruCache::with_hasher(MAX_KNOWN, FixedState::with_seed(0))
+}
+
+impl Logs {
+    /// Records of at most so many bytes.
+    pub fn new(max_record: usize) -> Self {
+        Self {
+            joiner: Joiner::new(max_record),
+            once: Once::new(),
+            pending: Pending::default(),
+            hints: Hints::default(),
+            files: lru(),
+            requests: lru(),
+            servers: lru(),
+            asked: lru(),
+            counts: LogCounts::default(),
+        }
+    }
+
+    /// A file is a log, or is none.
+    pub fn file(&mut self, id: FileId, path: &str, log: bool) {
+        self.files.insert(id, log.then(|| path.into()));
+    }
+
+    /// A process serves.
+    pub fn serves(&mut self, tgid: u32) {
+        self.servers.insert(tgid, ());
+    }
+
+    /// A request was read from `client`.
+    pub fn request(&mut self, tgid: u32, client: SocketAddr, span: SpanRef) {
+        self.serves(tgid);
+        self.requests.insert((tgid, client), span);
+    }
+
+    /// The newest request from `client`: its access line is written before the next one is read.
+    pub fn request_of(&self, tgid: u32, client: SocketAddr) -> Option<SpanRef> {
+        self.requests.peek(&(tgid, client)).copied()
+    }
+
+    /// Whether a write is to where logs go. `pipes`: the process's other pipes are watched, too, for what is no log.
+    pub fn concerns(&self, w: &Write<'_>, pipes: bool) -> bool {
+        match (w.fd, w.kind) {
+            (1 | 2, _) => true,
+            (_, FileKind::Regular) => self.files.peek(&w.id).is_none_or(Option::is_some),
+            // A duplicate of standard output or error.
+            _ => !pipes,
+        }
+    }
+
+    /// Whether a line's origin may be asked for.
+    pub fn may_ask(&mut self, tgid: u32, ts: Ns) -> bool {
+        let (second, n) = self.asked.get(&tgid).copied().unwrap_or_default();
+        let (second, n) = if ts / SECOND == second { (second, n + 1) } else { (ts / SECOND, 1) };
+        self.asked.insert(tgid, (second, n));
+        let may = n <= MAX_ASKED;
+        self.counts.not_asked += u64::from(!may);
+        may
+    }
+
+    /// Takes a write.
+    pub fn write(&mut self, ts: Ns, task: Task, w: &Write<'_>, origin: Written) {
+        self.hints.written(ts, task, w.payload);
+        self.joiner.write(ts, task, w, origin);
+    }
+
+    /// Closes records that nothing was added to for a while, and takes them apart.
+    pub fn expire(&mut self, now: Ns) -> Vec<Draft> {
+        self.joiner.expire(now);
+        self.closed()
+    }
+
+    /// A process ended: what it wrote last is complete.
+    pub fn ended(&mut self, tgid: u32) {
+        self.joiner.ended(tgid);
+        self.servers.remove(&tgid);
+        self.asked.remove(&tgid);
+    }
+
+    /// The stream ends.
+    pub fn end(&mut self) -> Vec<Draft> {
+        self.joiner.end();
+        self.closed()
+    }
+
+    fn closed(&mut self) -> Vec<Draft> {
+        let drafts = self.joiner.take().into_iter().filter_map(|raw| self.draft(raw)).collect();
+        self.counts.join = self.joiner.counts;
+        self.counts.copies = self.once.copies;
+        drafts
+    }
+
+    fn draft(&mut self, raw: Raw<Written>) -> Option<Draft> {
+        let Some(mut parsed) = parse::record(&raw.text) else {
+            self.counts.output += 1;
+            return None;
+        };
+        let mut exception = None;
+        if let Some((before, e)) = stack::exception(&parsed.message) {
+            parsed.message = if before.is_empty() { e.summary() } else { before.to_owned() };
+            exception = Some(e);
+        } else if let Some(stack) = parsed.stack.take() {
+            exception = stack::exception(&stack).map(|(_, e)| e);
+        }
+        if exception.is_some() && parsed.severity == Severity::UNSPECIFIED {
+            parsed.severity = Severity::ERROR;
+        }
+        let server = self.servers.contains_key(&raw.task.tgid);
+        if !server && raw.fd != STDERR && parsed.format == Format::Plain && exception.is_none() {
+            // What a command prints is its result.
+            self.counts.output += 1;
+            return None;
+        }
+        if self.once.is_copy(raw.task.tid, raw.file, raw.ts, &parsed.message) {
+            return None;
+        }
+        self.counts.records += 1;
+        let operation = hints::only_id(&raw.text).map(Arc::from);
+        let path = self.files.peek(&raw.file).cloned().flatten();
+        Some(Draft { raw, parsed, exception, operation, path })
+    }
+}

@@ -1,0 +1,36 @@
+//! uvicorn's access log: `127.0.0.1:46842 - "POST /api/v1/trainings/start HTTP/1.1" 200 OK`.
+
+use std::net::{IpAddr, SocketAddr};
+
+use super::Value;
+
+/// Client's address, and the fields of the line.
+pub type Access = (Option<SocketAddr>, Vec<(String, Value)>);
+
+/// Takes the line's message apart.
+pub fn parse(message: &str) -> Option<Access> {
+    let (client, rest) = message.split_once(" - \"")?;
+    let (request, status) = rest.split_once("\" ")?;
+    let (method, rest) = request.split_once(' ')?;
+    let (target, version) = rest.rsplit_once(" HTTP/")?;
+    let code: i64 = status.split(' ').next()?.parse().ok().filter(|n| (100..600).contains(n))?;
+    let known = method.len() <= 16 && method.bytes().all(|b| b.is_ascii_uppercase());
+    if !known || version.len() > 3 {
+        return None;
+    }
+    // uvicorn writes IPv6 addresses without brackets.
+    let (address, port) = client.rsplit_once(':').unwrap_or((client, ""));
+    let peer = address
+        .parse::<IpAddr>()
+        .ok()
+        .zip(port.parse::<u16>().ok())
+        .map(|(ip, port)| SocketAddr::new(ip.to_canonical(), port));
+    let path = target.split('?').next().unwrap_or(target);
+    let fields = vec![
+        ("client.address".to_owned(), Value::Str(address.to_owned())),
+        ("http.request.method".to_owned(), Value::Str(method.to_owned())),
+        ("url.path".to_owned(), Value::Str(path.to_owned())),
+        ("http.response.status_code".to_owned(), Value::Int(code)),
+    ];
+    Some((peer, fields))
+}

@@ -1,0 +1,192 @@
+//! Lines with a prefix of time, level and logger, in any of the orders that loggers use.
+
+use super::{Format, Parsed, Severity, Value, access, is_name, logfmt};
+
+/// Words looked at between the time and the level: process, thread, logger.
+const MAX_WORDS: usize = 6;
+/// What stands between the parts of a prefix.
+const BETWEEN: &[char] = &[' ', '|', '-', '\t', ','];
+
+/// Takes a line apart; `None` if it has no such prefix.
+pub fn parse(line: &str) -> Option<Parsed> {
+    let (rest, priority) = priority(line);
+    let (timed, rest) = match timestamp(rest) {
+        Some(rest) => (true, rest.trim_start_matches(BETWEEN)),
+        None => (false, rest),
+    };
+    let mut found = match level_first(rest) {
+        Some(found) => Some(found),
+        None if timed => level_later(rest),
+        None => None,
+    };
+    if found.is_none() {
+        let severity = priority?;
+        let text = severity.name().to_owned();
+        found = Some(Parsed { severity, severity_text: text, message: rest.to_owned(), ..Parsed::default() });
+    }
+    let mut parsed = found.map(|p| Parsed { format: Format::Prefixed, ..p })?;
+    if let Some((peer, fields)) = access::parse(&parsed.message) {
+        parsed.format = Format::Access;
+        parsed.peer = peer;
+        parsed.fields = fields;
+    }
+    Some(parsed)
+}
+
+/// `<3>`: the priority that systemd takes from lines of services (sd-daemon(3)).
+fn priority(line: &str) -> (&str, Option<Severity>) {
+    let Some((digit, rest)) = line.strip_prefix('<').and_then(|l| l.split_once('>')) else {
+        return (line, None);
+    };
+    let severity = match digit {
+        "0" | "1" | "2" => Severity::FATAL,
+        "3" => Severity::ERROR,
+        "4" => Severity::WARN,
+        "5" | "6" => Severity::INFO,
+        "7" => Severity::DEBUG,
+        _ => return (line, None),
+    };
+    (rest, Some(severity))
+}
+
+/// What follows a time at the beginning: `2026-11-22 09:26:24,275`, `[2026-11-22T09:26:24.275Z]`, `09:26:24.275`.
+fn timestamp(line: &str) -> Option<&str> {
+    let (line, bracket) = line.strip_prefix('[').map_or((line, false), |l| (l, true));
+    let b = line.as_bytes();
+    let digits = |at: usize, n: usize| b.get(at..at + n).is_some_and(|d| d.iter().all(u8::is_ascii_digit));
+    let is = |at: usize, c: &[u8]| b.get(at).is_some_and(|x| c.contains(x));
+    let date = digits(0, 4) && is(4, b"-/") && digits(5, 2) && is(7, b"-/") && digits(8, 2) && is(10, b" T");
+    let at = if date { 11 } else { 0 };
+    if !(digits(at, 2) && is(at + 2, b":") && digits(at + 3, 2) && is(at + 5, b":") && digits(at + 6, 2)) {
+        return None;
+    }
+    // Fraction and zone.
+    let zone = |c: char| c.is_ascii_digit() || matches!(c, '.' | ',' | ':' | '+' | 'Z');
+    let mut rest = line.get(at + 8..)?.trim_start_matches(zone);
+    if let Some(after) =
+        rest.strip_prefix('-').or_else(|| rest.strip_prefix(" +")).or_else(|| rest.strip_prefix(" -"))
+        && after.bytes().take_while(u8::is_ascii_digit).count() >= 2
+        && date
+    {
+        rest = after.trim_start_matches(|c: char| c.is_ascii_digit() || c == ':');
+    }
+    if bracket { rest.strip_prefix(']') } else { Some(rest) }
+}
+
+/// The level stands first: `ERROR | ib.connection | …`, `INFO:     …`, `[ERROR] …`, `WARNING:root:…`, `ERROR a::b: …`.
+fn level_first(text: &str) -> Option<Parsed> {
+    let (word, rest, mark) = word(text)?;
+    let severity = Severity::of_word(word)?;
+    // Without a time before it, only what no sentence begins with.
+    let certain = mark || rest.starts_with([':', '|']) || rest.trim_start().starts_with('|');
+    let upper = word.bytes().all(|b| b.is_ascii_uppercase());
+    if !certain && !upper {
+        return None;
+    }
+    let text = |logger: Option<&str>, message: &str| Parsed {
+        severity,
+        severity_text: word.to_owned(),
+        logger: logger.map(str::to_owned),
+        message: message.to_owned(),
+        ..Parsed::default()
+    };
+    // Python's default, `WARNING:root:message`.
+    if let Some(after) = rest.strip_prefix(':')
+        && let Some((logger, message)) = after.split_once(':')
+        && is_name(logger)
+        && !after.starts_with(' ')
+    {
+        return Some(text(Some(logger), message.trim_start()));
+    }
+    let rest = rest.strip_prefix(':').unwrap_or(rest).trim_start_matches(BETWEEN);
+    let (logger, message) = logger(rest);
+    let mut parsed = text(logger, message);
+    if mark {
+        structlog(&mut parsed);
+    }
+    Some(parsed)
+}
+
+/// The level stands after process, thread or logger: `ib.connection - ERROR - …`, `[1234] [INFO] …`.
+fn level_later(text: &str) -> Option<Parsed> {
+    let mut rest = text;
+    let mut logger = None;
+    for _ in 0..MAX_WORDS {
+        let (word, after, _) = word(rest)?;
+        if let Some(severity) = Severity::of_word(word) {
+            let message = after.strip_prefix(':').unwrap_or(after).trim_start_matches(BETWEEN);
+            let (after_level, message) =
+                if logger.is_none() { self::logger(message) } else { (None, message) };
+            return Some(Parsed {
+                severity,
+                severity_text: word.to_owned(),
+                logger: logger.or(after_level).map(str::to_owned),
+                message: message.to_owned(),
+                ..Parsed::default()
+            });
+        }
+        let number = word.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+        if !number && !is_name(word) && word != "---" {
+            return None;
+        }
+        if is_name(word) {
+            logger = Some(word);
+        }
+        rest = after.trim_start_matches(BETWEEN);
+    }
+    None
+}
+
+/// The first word, what follows it, and whether it stood in brackets.
+fn word(text: &str) -> Option<(&str, &str, bool)> {
+    if let Some(inner) = text.strip_prefix('[') {
+        let (word, rest) = inner.split_once(']')?;
+        return Some((word.trim(), rest, true));
+    }
+    let end = text
+        .find(|c: char| c.is_whitespace() || c == '|' || (c == ':' && !text.contains("::")))
+        .unwrap_or(text.len());
+    let end = if text[..end].contains("::") { end } else { text[..end].find(':').unwrap_or(end) };
+    (end > 0).then(|| (&text[..end], &text[end..], false))
+}
+
+/// A logger before the message: `ib.connection | m`, `[a.b] m`, `a.b - m`, `a::b: m`, `1 --- [main] c.x.Y : m`.
+fn logger(text: &str) -> (Option<&str>, &str) {
+    let java = text.split_once(" --- [").and_then(|(pid, rest)| {
+        let (_, rest) = rest.split_once(']').filter(|_| pid.bytes().all(|b| b.is_ascii_digit()))?;
+        Some(rest.trim_start())
+    });
+    let text = java.unwrap_or(text);
+    if let Some((name, rest)) = text.strip_prefix('[').and_then(|t| t.split_once(']'))
+        && is_name(name)
+    {
+        return (Some(name), rest.trim_start_matches(BETWEEN).trim_start_matches(':').trim_start());
+    }
+    for between in [" | ", " - ", " : ", ": "] {
+        let Some((name, message)) = text.split_once(between) else { continue };
+        // A message may well begin with a word and a colon: a logger's name has a dot or stands before a bar.
+        let certain = between != ": " || name.contains('.') || name.contains("::");
+        if certain && is_name(name.trim()) {
+            return (Some(name.trim()), message);
+        }
+    }
+    (None, text)
+}
+
+/// structlog's console: `event    [logger] key=value key=value`.
+fn structlog(parsed: &mut Parsed) {
+    let (message, pairs) = logfmt::trailing(&parsed.message);
+    if pairs.is_empty() {
+        return;
+    }
+    let message = message.to_owned();
+    let (message, logger) = match message.rsplit_once('[') {
+        Some((before, name)) if name.strip_suffix(']').is_some_and(is_name) => {
+            (before.trim_end().to_owned(), name.strip_suffix(']').map(str::to_owned))
+        }
+        _ => (message, None),
+    };
+    parsed.logger = parsed.logger.take().or(logger);
+    parsed.message = message;
+    parsed.fields.extend(pairs.into_iter().map(|(k, v)| (k, Value::Str(v))));
+}

@@ -1,0 +1,83 @@
+//! Records that wait for their origin, and for its place in a trace.
+
+use std::collections::VecDeque;
+
+use super::Draft;
+use crate::event::{MS, Ns};
+use crate::trace::causality::{Origin, Written};
+
+/// Records that wait; about 1 kB each. At the rates of KTRDR's services, minutes.
+const MAX_PENDING: usize = 16 * 1024;
+/// Records waiting are looked at again so often: often enough for what they say of a span to reach it before it is sent
+/// (60 ms after its end).
+const PASS_NS: Ns = 10 * MS;
+/// How long a record waits for its origin's place: the other end of a connection is known within 60 ms.
+pub const PLACE_NS: Ns = 500 * MS;
+
+/// The waiting records, oldest first.
+#[derive(Default)]
+pub struct Pending {
+    queue: VecDeque<Settled>,
+    passed: Ns,
+}
+
+/// A record and what is known of its origin.
+#[derive(Clone, Debug)]
+pub struct Settled {
+    /// The record.
+    pub draft: Draft,
+    /// Its origin.
+    pub origin: Written,
+    /// Its span has been told.
+    pub told: bool,
+    /// Since when its origin is known.
+    pub since: Option<Ns>,
+}
+
+impl Settled {
+    /// The origin, if it is known by now.
+    pub fn known(&self) -> Option<Option<Origin>> {
+        match self.origin {
+            Written::Known(origin) => Some(origin),
+            Written::Open(_) => None,
+        }
+    }
+}
+
+impl Pending {
+    /// Whether it is time for another pass.
+    pub fn due(&mut self, now: Ns) -> bool {
+        let due = now.saturating_sub(self.passed) >= PASS_NS;
+        if due {
+            self.passed = now;
+        }
+        due
+    }
+
+    /// A record begins to wait. Returns the oldest if there are too many.
+    pub fn add(&mut self, draft: Draft) -> Option<Settled> {
+        let origin = draft.raw.origin.unwrap_or(Written::Known(None));
+        self.queue.push_back(Settled { draft, origin, told: false, since: None });
+        if self.queue.len() > MAX_PENDING { self.queue.pop_front() } else { None }
+    }
+
+    /// All of them, to be looked at; those that go on waiting are to be given back.
+    pub fn take(&mut self) -> VecDeque<Settled> {
+        std::mem::take(&mut self.queue)
+    }
+
+    /// It goes on waiting.
+    pub fn back(&mut self, settled: Settled) {
+        self.queue.push_back(settled);
+    }
+
+    /// How many wait.
+    pub fn len(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Whether none waits.
+    pub fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+}
