@@ -9,6 +9,7 @@ pub mod engine;
 pub mod event;
 pub mod explain;
 pub mod export;
+pub mod gpu;
 pub mod kernel;
 pub mod mcp;
 pub mod meta;

@@ -109,6 +109,9 @@ pub struct Scope {
     /// Kernel hooks: auto, socket or syscall.
     #[arg(long, value_name = "HOOK")]
     pub hook: Option<String>,
+    /// GPU samples: nvml, synthetic (invented, for a demonstration), recording or off.
+    #[arg(long, value_name = "SOURCE")]
+    pub gpu: Option<String>,
 }
 
 impl Scope {
@@ -133,6 +136,9 @@ impl Scope {
         }
         if let Some(hook) = &self.hook {
             all.push(Override::new("--hook", "capture.hook", hook.clone()));
+        }
+        if let Some(source) = &self.gpu {
+            all.push(Override::new("--gpu", "gpu.source", source.clone()));
         }
         all
     }

@@ -8,7 +8,8 @@ use crate::settings::Settings;
 
 /// Prints the table; fails if something that the agent cannot do without is missing.
 pub fn run(settings: &Settings, json: bool) -> anyhow::Result<ExitCode> {
-    let rows = features::check(&pipeline::kernel_options(settings));
+    let mut rows = features::check(&pipeline::kernel_options(settings));
+    rows.push(pipeline::gpu::check(settings));
     let ok = rows.iter().all(|r| r.status != Status::Failed);
     if json {
         let rows: Vec<_> = rows

@@ -8,6 +8,7 @@ use crate::event::{ConnId, Data, Direction, Ns, Task, Tuple};
 use crate::protocol::Role;
 use crate::trace::assembly::{About, NewSpan};
 use crate::trace::causality::SpanRef;
+use crate::trace::gpu::demand::Call as Demand;
 use crate::trace::ids::{self, ExchangeId, Positions};
 use crate::trace::model::Span;
 use crate::trace::operations::body::Fields;
@@ -154,7 +155,7 @@ impl Core {
         self.operation(
             span,
             id,
-            on.role,
+            (on.role, tgid),
             &request.unwrap_or_default(),
             &response.unwrap_or_default(),
             &mut draft,
@@ -167,14 +168,16 @@ impl Core {
         &mut self,
         span: SpanRef,
         exchange: ExchangeId,
-        role: Role,
+        (role, tgid): (Role, u32),
         request: &[u8],
         response: &[u8],
         draft: &mut Span,
     ) {
         let peer = draft.attributes.get("peer.service").and_then(|v| v.as_str()).map(str::to_owned);
         let call = operations::Call { span, role, exchange, request, response, peer: peer.as_deref() };
-        if let Some(op) = self.operations.observe(&call, draft) {
+        let about = self.operations.observe(&call, draft);
+        self.gpu_demand(about.as_ref(), &Demand { role, tgid, name: &draft.name, request });
+        if let Some(op) = about {
             if let Some((by, symbols)) = self.operations.created_by(&op) {
                 self.assembler.operation_created(op.clone(), by, symbols);
             }
@@ -190,6 +193,9 @@ impl Core {
         for (op, end) in ended {
             let (mut trace_id, span_id) = ids::operation(self.assembler.id_seed(), &op.id);
             let mut span = op.span(end, self.wall_offset_ns);
+            if self.gpus.annotate_operation(&mut span, &op.id) {
+                self.gpus.counts.spans += 1;
+            }
             if let Some((trace, parent)) = op.created_by.and_then(|(by, ..)| self.assembler.placed(by)) {
                 trace_id = trace;
                 span.parent_span_id = Some(parent);

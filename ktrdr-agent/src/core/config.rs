@@ -8,6 +8,7 @@ use super::watching::Watched;
 use crate::engine::EngineCounts;
 use crate::event::{ConnId, DecodeError, Ns};
 use crate::trace::assembly::AssemblyCounts;
+use crate::trace::gpu::GpuCounts;
 use crate::trace::logs::{LogCounts, LogRecord};
 use crate::trace::model::Span;
 
@@ -90,6 +91,8 @@ pub struct CoreCounts {
     pub engine: EngineCounts,
     /// Of the assembler.
     pub assembly: AssemblyCounts,
+    /// Of what is known of GPUs.
+    pub gpu: GpuCounts,
     /// Of log records.
     pub logs: LogCounts,
 }

@@ -13,7 +13,8 @@ use crate::trace::processes::signal_name;
 impl Core {
     /// Hands out finished spans; every one is measured, whatever becomes of it behind the core.
     pub(super) fn emit(&mut self) {
-        for span in self.spans.drain(..) {
+        for mut span in self.spans.drain(..) {
+            super::gpu::tell(&mut self.gpus, &mut span);
             if let Some(m) = &mut self.metrics {
                 m.span(&span);
             }

@@ -3,6 +3,7 @@
 
 mod calls;
 mod config;
+mod gpu;
 #[cfg(test)]
 mod handoff_tests;
 mod lingering;
@@ -29,6 +30,7 @@ use crate::metrics::Metrics;
 use crate::trace::assembly::Assembler;
 use crate::trace::causality::Causality;
 use crate::trace::connects::Connects;
+use crate::trace::gpu::Gpus;
 use crate::trace::listeners::Listeners;
 use crate::trace::logs::Logs;
 use crate::trace::model::Span;
@@ -64,6 +66,7 @@ pub struct Core {
     listeners: Listeners,
     connects: Connects,
     operations: Operations,
+    gpus: Gpus,
     wall_offset_ns: i64,
     agent_tgid: u32,
     own: BTreeSet<(SocketAddr, SocketAddr)>,
@@ -96,6 +99,7 @@ impl Core {
             listeners: Listeners::default(),
             connects,
             operations: Operations::new(FailureRule::builtin()),
+            gpus: Gpus::new(),
             wall_offset_ns: 0,
             agent_tgid: 0,
             own: BTreeSet::new(),
@@ -136,6 +140,7 @@ impl Core {
         counts.logs = self.logs.counts;
         counts.connects_recovered = self.connects.recovered;
         counts.connects_abandoned = self.connects.abandoned;
+        counts.gpu = self.gpus.counts;
         counts
     }
 
@@ -167,12 +172,12 @@ impl Core {
             Body::PyCopy(c) => self.causality.py_copy(tgid, tid, c, ts),
             Body::Write(w) => self.wrote(ts, Task { tgid, tid, py_context: w.py_context }, &w),
             Body::Tick => self.tick(),
-            Body::Shell(s) => self.shell(*s),
+            Body::Shell(s) => self.shell(*s, ts),
         }
         self.advance();
     }
 
-    fn shell(&mut self, event: ShellEvent) {
+    fn shell(&mut self, event: ShellEvent, ts: Ns) {
         match event {
             ShellEvent::Start(s) => {
                 self.assembler.seed(s.id_seed);
@@ -203,6 +208,8 @@ impl Core {
                 }
             }
             ShellEvent::Python(p) => self.causality.python(p.tgid, p.exact, self.now),
+            ShellEvent::Gpu(g) => self.gpus.status_is(g),
+            ShellEvent::GpuSample(g) => self.gpu_sample(ts, &g),
             ShellEvent::End => self.end(),
         }
     }

@@ -4,6 +4,7 @@
 
 pub mod decode;
 pub mod file;
+pub mod gpu;
 pub mod losses;
 pub mod shell;
 

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use zerocopy::IntoBytes;
 
 use super::Ns;
+use super::gpu::{GpuSample, GpuStatus};
 
 /// Record kind: time passed. Timers of the core run on these and on every other record's time stamp.
 pub const TICK: u16 = SHELL_KINDS;
@@ -30,6 +31,10 @@ pub enum ShellEvent {
     Python(PythonStatus),
     /// What a file is that a watched process writes.
     File(FileMeta),
+    /// Which GPUs there are, and how they are.
+    Gpu(GpuStatus),
+    /// What the GPUs did.
+    GpuSample(GpuSample),
     /// The stream ends: everything still open is to be finished as it is.
     End,
 }

@@ -10,6 +10,7 @@ mod describe;
 mod fake;
 mod files;
 mod filter;
+mod gpu;
 mod guess;
 pub mod host;
 mod ktrdr;

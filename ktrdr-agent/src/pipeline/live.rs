@@ -12,6 +12,7 @@ use ktrdr_ebpf_common::maps::Policy;
 use ktrdr_ebpf_common::{Counter, EventHeader};
 use zerocopy::FromBytes;
 
+use super::gpu::Gpu;
 use super::metrics::Measures;
 use super::python::Python;
 use super::recorder::Recorder;
@@ -19,6 +20,7 @@ use super::remember::Remember;
 use super::stats::{self, Stats};
 use super::{FLUSH, RunOptions, options, watch};
 use crate::core::{Core, Output};
+use crate::event::Ns;
 use crate::event::shell::{FileMeta, Lost, ShellEvent, tick};
 use crate::export::Exporters;
 use crate::kernel::{Kernel, ProbeStatus};
@@ -58,12 +60,14 @@ pub fn run(settings: &Settings, run: &RunOptions) -> anyhow::Result<()> {
     let stream = Stream { core, recorder, shell_records: 0 };
     let facts = meta.start();
     let python = Python::new(settings.python.causality);
+    let gpu = Gpu::start(settings, &meta)?;
     let lost = [0; LOSSES.len()];
     let (exclusions, excluded) = (Vec::new(), BTreeSet::new());
     let mut live = Live {
         kernel,
         meta,
         python,
+        gpu,
         stream,
         exporters,
         exclusions,
@@ -106,6 +110,7 @@ struct Live {
     kernel: Kernel,
     meta: Metadata,
     python: Python,
+    gpu: Gpu,
     stream: Stream,
     exporters: Exporters,
     /// Processes told since the last turn, and whether they are excluded.
@@ -126,14 +131,17 @@ struct Live {
 impl Live {
     /// One turn: what the kernel has, then time, then what came out.
     fn turn(&mut self, wait: Duration) -> anyhow::Result<usize> {
-        let Self { kernel, meta, python, stream, exclusions, files, .. } = self;
+        let Self { kernel, meta, python, gpu, stream, exclusions, files, .. } = self;
         let mut failed = None;
         let n = kernel.poll(wait, &mut |record| {
             if let Ok((header, _)) = EventHeader::read_from_prefix(record) {
                 python.observe(&header);
                 if let Some(fact) = meta.observe(&header, record) {
                     match &fact {
-                        ShellEvent::Process(p) => exclusions.push((p.tgid, p.excluded)),
+                        ShellEvent::Process(p) => {
+                            exclusions.push((p.tgid, p.excluded));
+                            gpu.process(p);
+                        }
                         ShellEvent::File(f) => files.push(f.clone()),
                         _ => {}
                     }
@@ -152,6 +160,7 @@ impl Live {
         self.exclude()?;
         watch::files(&mut self.kernel, &mut self.files);
         self.look_at_python()?;
+        self.look_at_gpus()?;
         self.stream.fact(&tick(clock::boot_now_ns()))?;
         self.outputs()?;
         Ok(n)
@@ -185,6 +194,16 @@ impl Live {
         Ok(())
     }
 
+    /// What the GPUs did, as of when they did it.
+    fn look_at_gpus(&mut self) -> anyhow::Result<()> {
+        let processes = self.stream.core.processes();
+        let observed = |pid| processes.get(pid).is_some_and(|p| !p.meta.excluded);
+        for (ts, fact) in self.gpu.poll(&mut self.meta, &observed) {
+            self.fact_at(ts, &fact)?;
+        }
+        Ok(())
+    }
+
     /// Does what the core asks for.
     fn outputs(&mut self) -> anyhow::Result<()> {
         while let Some(output) = self.stream.core.next_output() {
@@ -205,10 +224,15 @@ impl Live {
     }
 
     fn fact(&mut self, fact: &ShellEvent) -> anyhow::Result<()> {
+        self.fact_at(clock::boot_now_ns(), fact)
+    }
+
+    fn fact_at(&mut self, ts: Ns, fact: &ShellEvent) -> anyhow::Result<()> {
         if let ShellEvent::Process(p) = fact {
             self.exclusions.push((p.tgid, p.excluded));
+            self.gpu.process(p);
         }
-        self.stream.fact(&fact.to_record(clock::boot_now_ns()))
+        self.stream.fact(&fact.to_record(ts))
     }
 
     /// Losses and clock changes become part of the stream.
@@ -288,6 +312,7 @@ impl Live {
             records_read: self.kernel.records_read() - unread,
             records_unread: unread,
             shell_records: self.stream.shell_records,
+            gpu_samples_dropped: self.gpu.dropped(),
         };
         drop(self.kernel);
         self.measures.last(&mut self.stream.core);

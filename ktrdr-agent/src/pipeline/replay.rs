@@ -107,7 +107,7 @@ pub fn spans(
 }
 
 /// All records of a file.
-fn read(path: &Path) -> anyhow::Result<Vec<Vec<u8>>> {
+pub(super) fn read(path: &Path) -> anyhow::Result<Vec<Vec<u8>>> {
     let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
     let file = BufReader::with_capacity(1 << 20, file);
     let input: Box<dyn Read> = match path.extension() {

@@ -49,6 +49,8 @@ pub struct Stats {
     pub spans: u64,
     /// Spans that ended after they were forgotten.
     pub orphan_spans: u64,
+    /// What became of GPU samples.
+    pub gpu: Gpu,
     /// What became of the spans, by sink.
     pub sinks: BTreeMap<&'static str, Sink>,
 }
@@ -66,6 +68,21 @@ pub struct Bytes {
     pub skipped: u64,
     /// Not understood.
     pub lost: u64,
+}
+
+/// What became of GPU samples.
+#[derive(Debug, Serialize)]
+pub struct Gpu {
+    /// Taken in.
+    pub samples: u64,
+    /// Dropped, because the agent was too busy to take them.
+    pub dropped: u64,
+    /// Readings that were not younger than the one before.
+    pub refused: u64,
+    /// Processes forgotten because too many used GPUs.
+    pub processes_forgotten: u64,
+    /// Spans that were told what a GPU did.
+    pub spans: u64,
 }
 
 /// The books of one sink, as in [`Books`].
@@ -93,6 +110,8 @@ pub struct Run {
     pub records_unread: u64,
     /// Records that the shell put into the stream.
     pub shell_records: u64,
+    /// GPU samples dropped before they came into the stream.
+    pub gpu_samples_dropped: u64,
 }
 
 impl Stats {
@@ -123,6 +142,13 @@ impl Stats {
             connects_abandoned: core.connects_abandoned,
             spans: core.assembly.emitted,
             orphan_spans: core.assembly.orphans,
+            gpu: Gpu {
+                samples: core.gpu.samples,
+                dropped: run.gpu_samples_dropped,
+                refused: core.gpu.refused,
+                processes_forgotten: core.gpu.forgotten,
+                spans: core.gpu.spans,
+            },
             sinks: sinks
                 .iter()
                 .map(|(name, b)| {

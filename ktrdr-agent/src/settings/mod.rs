@@ -4,6 +4,7 @@
 //! help and `config print` follow from it.
 
 mod error;
+pub mod gpu;
 mod load;
 mod logs;
 pub mod metrics;
@@ -20,6 +21,7 @@ use std::{path::Path, time::Duration};
 
 pub use self::{
     error::{Origin, SettingsError},
+    gpu::Gpu,
     load::Override,
     logs::Logs,
     metrics::Metrics,
@@ -58,6 +60,8 @@ pub struct Settings {
     pub console: Console,
     /// Answering `explain`.
     pub explain: Explain,
+    /// Sampling GPUs.
+    pub gpu: Gpu,
     /// Bounds on memory.
     pub limits: said::Limits,
     /// Where the host's files are.
@@ -166,6 +170,7 @@ impl Settings {
             otlp: Otlp::resolve(&said.otlp)?,
             console: said.console.clone(),
             explain: Explain::resolve(&said.explain)?,
+            gpu: Gpu::resolve(&said.gpu)?,
             limits: check_limits(&said.limits)?,
             host: said.host.clone(),
         })

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use super::{
     schema::settings,
-    values::{Colour, Compression, ConsoleFormat, Hook, Period, Protocol, Semconv, Size},
+    values::{Colour, Compression, ConsoleFormat, GpuSource, Hook, Period, Protocol, Semconv, Size},
 };
 
 settings! {
@@ -29,6 +29,7 @@ settings! {
         otlp: Otlp = Otlp::default(),
         console: Console = Console::default(),
         explain: Explain = Explain::default(),
+        gpu: Gpu = Gpu::default(),
         limits: Limits = Limits::default(),
         host: Host = Host::default(),
     }
@@ -214,6 +215,23 @@ settings! {
         socket: String = "/run/ktrdr-agent.sock".into(),
         /// Memory for recent traces, at least 1MiB. Failed ones and those of operations are kept longest.
         memory: Size = Size(24 << 20),
+    }
+
+    /// What GPUs did during a call (docs/gpu.md).
+    pub struct Gpu {
+        /// "nvml" (NVIDIA's library, if this host has it), "synthetic" (an invented device for demonstrations, labelled
+        /// as such), "recording" (the samples of a recorded file, again and again) or "off".
+        source: GpuSource = GpuSource::Nvml,
+        /// Path of NVIDIA's library; empty = libnvidia-ml.so.1 as the system finds it.
+        library: String = String::new(),
+        /// The recorded file, for source = "recording".
+        recording: String = String::new(),
+        /// Time between samples while no observed process uses a GPU, from 100ms to 1m.
+        idle_period: Period = Period::secs(1),
+        /// Time between samples while one does, from 50ms to 1m.
+        busy_period: Period = Period::millis(200),
+        /// Longest pause before a library or device that is not there is looked for again, at least 1s.
+        retry: Period = Period::secs(60),
     }
 
     /// Bounds on the agent's memory.

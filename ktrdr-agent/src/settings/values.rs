@@ -208,6 +208,18 @@ choices! {
         Off = "off",
     }
 
+    /// Where GPU samples come from.
+    pub enum GpuSource {
+        /// NVIDIA's library.
+        Nvml = "nvml",
+        /// An invented device.
+        Synthetic = "synthetic",
+        /// A recorded file.
+        Recording = "recording",
+        /// None.
+        Off = "off",
+    }
+
     /// When the console uses colours.
     pub enum Colour {
         /// On a terminal, unless `NO_COLOR` is set.

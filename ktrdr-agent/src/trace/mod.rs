@@ -4,6 +4,7 @@ pub mod assembly;
 pub mod body;
 pub mod causality;
 pub mod connects;
+pub mod gpu;
 pub mod ids;
 pub mod listeners;
 pub mod logs;
