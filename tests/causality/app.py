@@ -5,6 +5,7 @@ usage: app.py KIND LOOP PORT BACKEND_PORT    KIND: fastapi | aiohttp | threads
 
 import asyncio
 import contextlib
+import logging
 import sys
 
 KIND, LOOP, PORT, BACKEND = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
@@ -46,11 +47,18 @@ def fastapi_app():
     def get_sync(case, i, n):
         requests.get(f"{BASE}/{case}/{i}/{n}", timeout=60)
 
+    # Records that name their request: the log line's truth is its text.
+    log = logging.getLogger("app")
+    logging.basicConfig(format="%(asctime)s | %(levelname)s | %(name)s | %(message)s", level=logging.WARNING)
+
     @app.get("/async/{i}")
     async def plain(i: str):
+        log.warning("request /async/%s", i)
         await get("async", i, 1)
+        log.warning("request /async/%s", i)
         await asyncio.sleep(0.002)
         await get("async", i, 2)
+        log.warning("request /async/%s", i)
         return i
 
     @app.get("/gather/{i}")
@@ -74,7 +82,9 @@ def fastapi_app():
 
     @app.get("/sync/{i}")
     def sync(i: str):
+        log.warning("request /sync/%s", i)
         get_sync("sync", i, 1)
+        log.warning("request /sync/%s", i)
         return i
 
     @app.get("/to-thread/{i}")

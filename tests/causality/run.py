@@ -112,6 +112,23 @@ def free_port():
         return s.getsockname()[1]
 
 
+def score_logs(lines):
+    """Log records of requests against their trace: the message names the request it was written for."""
+    spans = [s for s in lines if "log" not in s]
+    path_of = {s["span_id"]: s["attributes"].get("url.path") for s in spans if s["kind"] == "server"}
+    results = collections.defaultdict(collections.Counter)
+    for record in (s for s in lines if "log" in s):
+        found = re.fullmatch(r"request (/[a-z-]+/([a-z0-9-]+))", record["log"]["body"])
+        if not found:
+            continue
+        path, request = found.groups()
+        result = results[(path.split("/")[1], request.split("-")[0])]
+        result["records"] += 1
+        named = path_of.get(record.get("span_id")) if record.get("span_id") else None
+        result["right" if named == path else "unlinked" if named is None else "wrong"] += 1
+    return results
+
+
 def score(spans):
     """(case, in flight) → counts."""
     servers = [s for s in spans if s["kind"] == "server" and not s["attributes"]["url.path"].startswith("/x/")]
@@ -173,7 +190,8 @@ def main():
                 continue
             old = directory / f"{kind}-{loop}.jsonl"
             spans = [json.loads(l) for l in old.open()] if args.again else observe(args, kind, loop, cases, directory)
-            results = score(spans)
+            logs = score_logs(spans)
+            results = score([s for s in spans if "log" not in s])
             for (case, n), r in results.items():
                 calls = r["calls"]
                 right = r["right"] / calls
@@ -182,6 +200,15 @@ def main():
                 print(
                     f"{kind + '/' + loop:18}{case:13}{n:>9}{calls:>8}{right:>9.2%}{r['wrong']:>7}{r['unlinked']:>7}"
                     f"{r['thread rule'] / calls:>13.2%}{'  ✗' if bad else ''}",
+                    flush=True,
+                )
+            for (case, n), r in logs.items():
+                right = r["right"] / r["records"]
+                bad = r["wrong"] > 0 or right < 0.999
+                failed |= bad
+                print(
+                    f"{kind + '/' + loop:18}{case + ' logs':13}{n:>9}{r['records']:>8}{right:>9.2%}{r['wrong']:>7}"
+                    f"{r['unlinked']:>7}{'':>13}{'  ✗' if bad else ''}",
                     flush=True,
                 )
     sys.exit(failed)

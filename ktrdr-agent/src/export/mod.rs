@@ -61,6 +61,8 @@ pub struct ExportOptions {
     pub console: Vec<ConsoleOptions>,
     /// Spans to a receiver.
     pub otlp: Option<OtlpOptions>,
+    /// Log records to a receiver.
+    pub otlp_logs: Option<OtlpOptions>,
 }
 
 impl Exporters {
@@ -72,6 +74,9 @@ impl Exporters {
         }
         if let Some(otlp) = options.otlp {
             exporters.add(Box::new(OtlpSink::<Item>::start(otlp)?));
+        }
+        if let Some(otlp) = options.otlp_logs {
+            exporters.add(Box::new(OtlpSink::<LogItem>::start(otlp)?));
         }
         Ok(exporters)
     }

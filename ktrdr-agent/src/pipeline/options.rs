@@ -57,7 +57,9 @@ pub fn export(s: &Settings, spans_out: Option<&Path>) -> ExportOptions {
     if let Some(path) = spans_out {
         console(console::Format::Json, console::Output::File(path.to_owned()));
     }
-    ExportOptions { console: consoles, otlp: s.otlp.traces.as_ref().map(|t| otlp_options(s, t)) }
+    let to = |target: &Option<settings::Target>| target.as_ref().map(|t| otlp_options(s, t));
+    let logs = if s.logs.enabled { to(&s.otlp.logs) } else { None };
+    ExportOptions { console: consoles, otlp: to(&s.otlp.traces), otlp_logs: logs }
 }
 
 pub fn otlp_options(s: &Settings, t: &settings::Target) -> OtlpOptions {

@@ -47,12 +47,37 @@ pub struct Stats {
     pub connects_abandoned: u64,
     /// Spans emitted.
     pub spans: u64,
+    /// What became of what services wrote.
+    pub logs: Logs,
     /// Spans that ended after they were forgotten.
     pub orphan_spans: u64,
     /// What became of GPU samples.
     pub gpu: Gpu,
     /// What became of the spans, by sink.
     pub sinks: BTreeMap<&'static str, Sink>,
+}
+
+/// What became of captured writes. What the kernel side did not capture is in its counters.
+#[derive(Debug, Serialize)]
+pub struct Logs {
+    /// Log records made.
+    pub records: u64,
+    /// Of these, with a trace.
+    pub linked: u64,
+    /// Copies of a record in a second file.
+    pub copies: u64,
+    /// Lines of a command's output and messages of protocols.
+    pub output: u64,
+    /// Lines that were no text.
+    pub binary_lines: u64,
+    /// Bytes beyond the longest record.
+    pub cut_bytes: u64,
+    /// Bytes of long writes that were not captured.
+    pub uncaptured_bytes: u64,
+    /// Lines whose origin was not asked for, because there were too many.
+    pub not_asked: u64,
+    /// Records that did not wait for their place, because too many waited.
+    pub hurried: u64,
 }
 
 /// What became of the bytes that moved.
@@ -141,6 +166,17 @@ impl Stats {
             connects_recovered: core.connects_recovered,
             connects_abandoned: core.connects_abandoned,
             spans: core.assembly.emitted,
+            logs: Logs {
+                records: core.logs.records,
+                linked: core.logs.linked,
+                copies: core.logs.copies,
+                output: core.logs.output,
+                binary_lines: core.logs.join.binary_lines,
+                cut_bytes: core.logs.join.cut_bytes,
+                uncaptured_bytes: core.logs.join.uncaptured_bytes,
+                not_asked: core.logs.not_asked,
+                hurried: core.logs.hurried,
+            },
             orphan_spans: core.assembly.orphans,
             gpu: Gpu {
                 samples: core.gpu.samples,

@@ -9,6 +9,7 @@ mod gateway;
 mod hostile;
 mod large;
 mod libraries;
+mod logs;
 mod messages;
 mod nat;
 mod proxies;

@@ -141,7 +141,8 @@ fn convert(span: &Span) -> ProtoSpan {
     }
 }
 
-fn attributes(attributes: &Attributes) -> Vec<KeyValue> {
+/// Attributes as OTLP has them.
+pub fn attributes(attributes: &Attributes) -> Vec<KeyValue> {
     attributes.iter().map(|a| key_value(&a.key, value(&a.value))).collect()
 }
 

@@ -1,4 +1,4 @@
-//! OTLP: spans and metrics to an OpenTelemetry receiver, over gRPC or HTTP.
+//! OTLP: spans, metrics and log records to an OpenTelemetry receiver, over gRPC or HTTP.
 //!
 //! Per signal, one thread with its own small runtime takes batches from a bounded queue, encodes them and delivers them in
 //! order. A receiver that is away is waited for; what the queue cannot hold meanwhile is dropped and counted. The
@@ -8,6 +8,7 @@ pub mod client;
 pub mod convert;
 pub mod encode;
 pub mod health;
+pub mod logs;
 pub mod metrics;
 pub mod options;
 pub mod retry;
@@ -63,6 +64,11 @@ impl<T: Payload> OtlpSink<T> {
     /// Takes an item, or drops and counts it.
     pub fn take(&self, item: T) {
         self.queue.submit(item);
+    }
+
+    /// Waits up to `patience` until an item would not be dropped for lack of room.
+    pub fn wait_for_room(&self, patience: Duration) {
+        self.queue.wait_for_room(patience);
     }
 
     /// What became of the items so far.

@@ -3,13 +3,15 @@
 use std::sync::Arc;
 
 use super::{Assembler, Placing};
-use crate::event::Ns;
+use crate::event::{MS, Ns};
 use crate::trace::causality::{Causality, SpanRef};
 use crate::trace::logs::stack::Exception;
 use crate::trace::model::{Attributes, Span, SpanEvent, SpanId, Status, TraceId};
 
 /// Events per span: a request that fails in a loop says the same thing again and again.
 const MAX_EVENTS: usize = 16;
+/// Servers log why they answered 500 after they did (uvicorn, once its application has raised).
+const LATE_NS: Ns = 50 * MS;
 /// `exception.stacktrace` on a span at most; the log record has all of it.
 const MAX_STACK: usize = 16 * 1024;
 
@@ -91,11 +93,13 @@ impl Assembler {
         if node.end.is_some() && node.finished.is_none() {
             return;
         }
-        // Work after the response says nothing of the request.
-        let during = node.end.is_none_or(|end| event.ts <= end);
-        if !during {
+        let late = node.end.map_or(0, |end| event.ts.saturating_sub(end));
+        if late > LATE_NS {
             return;
         }
+        // Work after the response says nothing of the request, unless the response itself tells of a failure.
+        let failed = node.finished.as_ref().is_some_and(|s| s.status != Status::Unset);
+        let exception = exception.filter(|_| late == 0 || failed);
         let said = node.said.get_or_insert_default();
         said.add(event);
         if let Some(e) = exception {

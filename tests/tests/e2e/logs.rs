@@ -1,0 +1,129 @@
+//! Log lines of a real service, on the trace of the request that they name.
+
+use std::collections::BTreeMap;
+
+use ktrdr_tests::agent::{Finished, Options, can_observe};
+use ktrdr_tests::net::free_port;
+use ktrdr_tests::process::{python_program, run};
+use ktrdr_tests::servers::listening;
+use serde_json::Value;
+
+/// Asks for each path, so many at a time.
+const ASK: &str = "
+import asyncio, sys, httpx
+async def main(base, at_once, paths):
+    gate = asyncio.Semaphore(at_once)
+    async with httpx.AsyncClient(timeout=60, limits=httpx.Limits(max_connections=None)) as client:
+        async def one(path):
+            async with gate:
+                await client.get(base + path)
+        await asyncio.gather(*map(one, paths))
+asyncio.run(main(sys.argv[1], int(sys.argv[2]), sys.argv[3:]))
+";
+
+fn observe(hook: &str, at_once: usize, paths: &[String]) -> Option<Finished> {
+    if !can_observe() {
+        return None;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let port = free_port();
+    let mut command = python_program("logging_app.py");
+    command.arg(port.to_string()).arg(dir.path().join("app.log"));
+    let server = listening(command, port, dir.path());
+    let agent =
+        Options::ports(&[port]).args(&["--hook", hook]).env("KTRDR_AGENT_LOGS__RATE", "64MiB").start();
+    let mut ask = std::process::Command::new(ktrdr_tests::process::python());
+    ask.args(["-c", ASK, &format!("http://127.0.0.1:{port}"), &at_once.to_string()]).args(paths);
+    run(&mut ask);
+    agent.wait_for_spans(paths.len() * 2);
+    // Its end ends what it left half written.
+    drop(server);
+    Some(agent.stop())
+}
+
+fn records(finished: &Finished) -> Vec<Value> {
+    let lines = finished.text.lines().filter(|l| l.starts_with("{\"log\":"));
+    lines.map(|l| serde_json::from_str(l).unwrap()).collect()
+}
+
+fn body(record: &Value) -> &str {
+    record["log"]["body"].as_str().unwrap()
+}
+
+#[test]
+fn records_are_on_the_trace_of_the_request_they_name_and_count_once() {
+    for hook in ["auto", "syscall"] {
+        let paths: Vec<String> =
+            (0..60).map(|i| format!("/{}/{i}", if i % 3 == 0 { "thread" } else { "work" })).collect();
+        let Some(finished) = observe(hook, 20, &paths) else { return };
+        let path_of: BTreeMap<&str, &str> = finished
+            .spans
+            .iter()
+            .filter(|s| s.is_server())
+            .map(|s| (s.span_id.as_str(), s.path().unwrap()))
+            .collect();
+        let (mut right, mut none) = (0, 0);
+        let records = records(&finished);
+        let named = records.iter().filter_map(|r| Some((r, body(r).strip_prefix("request ")?)));
+        let mut seen = 0;
+        for (record, path) in named {
+            seen += 1;
+            match record["span_id"].as_str() {
+                None => none += 1,
+                Some(id) => {
+                    assert_eq!(path_of.get(id), Some(&path), "a record on a wrong span: {record}");
+                    right += 1;
+                }
+            }
+            assert_eq!(record["attributes"]["log.logger"], "app.work", "{record}");
+        }
+        // The console's and the file's are one: two of each /work, one of each /thread.
+        assert_eq!(seen, 100, "{hook}");
+        // The first requests of a process teach how it works.
+        assert!(right >= 90 && none <= 10, "{hook}: {right} right, {none} without a trace");
+    }
+}
+
+#[test]
+fn exceptions_are_on_their_span_once() {
+    let mut paths: Vec<String> = (0..6).map(|i| format!("/work/{i}")).collect();
+    paths.extend((0..3).flat_map(|i| [format!("/fail/{i}"), format!("/caught/{i}")]));
+    let Some(finished) = observe("auto", 1, &paths) else { return };
+    for i in 0..3 {
+        for (path, kind, message) in [
+            (format!("/fail/{i}"), "ValueError", format!("no {i}")),
+            (format!("/caught/{i}"), "ZeroDivisionError", "division by zero".to_owned()),
+        ] {
+            let span = finished.spans.iter().find(|s| s.is_server() && s.path() == Some(&path)).unwrap();
+            assert_eq!(
+                (span.status.as_str(), &span.status_message),
+                ("error", &format!("{kind}: {message}"))
+            );
+            let [event] = span.events.as_slice() else { panic!("{path}: {:?}", span.events) };
+            assert_eq!(event.name, "exception");
+            assert_eq!(event.attributes["exception.type"], kind);
+            assert_eq!(event.attributes["exception.message"], message);
+            let stack = event.attributes["exception.stacktrace"].as_str().unwrap();
+            assert!(stack.starts_with("Traceback") || stack.contains("Traceback"), "{stack}");
+        }
+    }
+}
+
+#[test]
+fn hostile_output_harms_nothing_and_nobody_is_blamed() {
+    let mut paths: Vec<String> = (0..6).map(|i| format!("/work/{i}")).collect();
+    paths.push("/hostile".to_owned());
+    let Some(finished) = observe("auto", 1, &paths) else { return };
+    let records = records(&finished);
+    let hostile = finished.spans.iter().find(|s| s.is_server() && s.path() == Some("/hostile")).unwrap();
+    let forged = records.iter().find(|r| body(r) == "request /work/forged").unwrap();
+    let writer = forged["span_id"].as_str();
+    assert!(writer.is_none_or(|id| id == hostile.span_id), "the forged line is its writer's: {forged}");
+    assert!(records.iter().any(|r| body(r).contains("invalid \u{fffd} utf-8")), "{records:?}");
+    assert!(records.iter().all(|r| body(r).len() <= 64 * 1024));
+    assert!(records.iter().any(|r| body(r) == "half a line without an end"));
+    let logs = &finished.stats.as_ref().unwrap().logs;
+    assert!(logs["binary_lines"] >= 1, "{logs:?}");
+    let kernel = &finished.stats.as_ref().unwrap().kernel;
+    assert!(logs["cut_bytes"] + logs["uncaptured_bytes"] + kernel["write_bytes_over_rate"] > 5_000_000);
+}
