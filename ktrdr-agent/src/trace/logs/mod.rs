@@ -169,8 +169,8 @@ impl Logs {
 
     /// A process ended: what it wrote last is complete.
     pub fn ended(&mut self, tgid: u32) {
+        // That it served is kept until its number is another's and long unused: its last lines are still to come.
         self.joiner.ended(tgid);
-        self.servers.remove(&tgid);
         self.asked.remove(&tgid);
     }
 
