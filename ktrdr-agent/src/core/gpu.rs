@@ -5,9 +5,11 @@ use std::sync::Arc;
 use super::Core;
 use crate::event::Ns;
 use crate::event::gpu::GpuSample;
+use crate::metrics::{Given, Id, Metrics};
 use crate::trace::gpu::Gpus;
 use crate::trace::gpu::demand::Call;
 use crate::trace::model::{Span, SpanKind, Value};
+use crate::trace::processes::Processes;
 
 impl Core {
     pub(super) fn gpu_sample(&mut self, ts: Ns, sample: &GpuSample) {
@@ -37,4 +39,69 @@ pub(super) fn tell(gpus: &mut Gpus, span: &mut Span) {
     {
         gpus.counts.spans += 1;
     }
+}
+
+/// A reading older than this says nothing of now: more than the longest period between samples.
+const STALE_NS: Ns = 150_000_000_000;
+
+/// Readings of now: of devices, which belong to the host that the agent speaks for, and of processes.
+pub(super) fn measure(m: &mut Metrics, gpus: &Gpus, processes: &mut Processes, now: Ns) {
+    let counted = [Id::GpuMemoryUsage, Id::GpuMemoryLimit, Id::GpuProcessMemory];
+    counted.into_iter().for_each(|id| m.registry.none(id, now));
+    let host = processes.agent();
+    for device in gpus.devices() {
+        let Some((_, r)) = device.latest.as_ref().filter(|(ts, _)| now.saturating_sub(*ts) < STALE_NS) else {
+            continue;
+        };
+        let of: [Given<'_>; 3] =
+            [("hw.id", device.meta.uuid.as_str().into()), ("hw.name", device.meta.name.as_str().into()), GPU];
+        let service = m.registry.service(&host);
+        if let Some(percent) = r.utilization {
+            let general = [of[0], of[1], of[2], ("hw.gpu.task", "general".into())];
+            m.registry.set(service, Id::GpuUtilization, &general, f64::from(percent) / 100.0, now);
+        }
+        let readings = [
+            (Id::GpuMemoryUsage, r.memory_used.map(float)),
+            (Id::GpuMemoryLimit, device.meta.memory.map(float)),
+            (
+                Id::GpuMemoryUtilization,
+                r.memory_used
+                    .zip(device.meta.memory)
+                    .filter(|(_, all)| *all > 0)
+                    .map(|(u, all)| float(u) / float(all)),
+            ),
+            (Id::GpuPower, r.power.map(|mw| f64::from(mw) / 1000.0)),
+            (Id::GpuTemperature, device.temperature.latest().and_then(|ts| device.temperature.last_at(ts))),
+        ];
+        for (id, value) in readings {
+            if let Some(value) = value {
+                m.registry.set(service, id, &of, value, now);
+            }
+        }
+        if let Some((corrected, uncorrected)) = device.ecc() {
+            for (kind, n) in [("corrected", corrected), ("uncorrected", uncorrected)] {
+                let of = [of[0], of[1], of[2], ("error.type", kind.into())];
+                m.registry.total(service, Id::GpuErrors, &of, n);
+            }
+        }
+    }
+    for (pid, device, memory, sm) in gpus.uses() {
+        let resource = processes.resource_of(pid);
+        let of: [Given<'_>; 2] =
+            [("hw.id", device.meta.uuid.as_str().into()), ("process.pid", i64::from(pid).into())];
+        if let Some(bytes) = memory {
+            m.gauge(&resource, Id::GpuProcessMemory, &of, bytes, now);
+        }
+        if let Some(percent) = sm {
+            m.gauge(&resource, Id::GpuProcessUtilization, &of, percent / 100.0, now);
+        }
+    }
+}
+
+const GPU: Given<'static> = ("hw.type", crate::metrics::Label::Str("gpu"));
+
+/// Exact up to 8 PiB.
+#[allow(clippy::cast_precision_loss)]
+fn float(bytes: u64) -> f64 {
+    bytes as f64
 }

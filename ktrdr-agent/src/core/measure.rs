@@ -69,6 +69,7 @@ impl Core {
         self.now = self.now.max(now);
         let m = self.metrics.as_deref_mut()?;
         requests(m, &self.engine, &mut self.processes, now);
+        super::gpu::measure(m, &self.gpus, &mut self.processes, now);
         m.registry.none(Id::OperationsActive, now);
         m.registry.none(Id::OperationStalled, now);
         for (op, moved) in self.operations.under_way() {

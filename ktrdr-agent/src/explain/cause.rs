@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::recovery::Recovery;
 use super::symptom::{self, Kind};
 use super::tree::{Edge, Tree};
-use super::{Case, place, view};
+use super::{Case, gpu, place, view};
 use crate::trace::model::{Span, SpanKind};
 
 /// A cause: equal failures count as attempts of one.
@@ -62,6 +62,7 @@ impl<'a> Analysis<'a> {
     pub fn new(case: &'a Case, tree: &Tree<'a>) -> Self {
         let mut symptoms: Vec<Option<Kind>> = tree.spans.iter().map(|s| symptom::kind_of(s)).collect();
         place::name_lost_workers(tree, &mut symptoms);
+        gpu::name_silent_ones(tree, &mut symptoms);
         let recovery = Recovery::new(tree, &symptoms);
         let (leaves, failing) = leaves(tree, &symptoms, &recovery);
         let asked_for =
@@ -88,7 +89,8 @@ impl<'a> Analysis<'a> {
             let matters = in_background
                 || symptoms[i].is_some_and(|_| above[own_part..].iter().any(|a| symptoms[*a].is_some()));
             let uncertain = |s: &Span| view::text(s, "ktrdr.link.certainty") == Some("inferred");
-            let inferred = !beyond.is_empty() || path.iter().any(|p| uncertain(tree.spans[*p]));
+            let concluded = kind == Kind::GpuOutOfMemory && gpu::is_inferred(tree, i);
+            let inferred = concluded || !beyond.is_empty() || path.iter().any(|p| uncertain(tree.spans[*p]));
             let finding = groups.entry(key).or_insert_with(|| Finding {
                 kind,
                 spans: Vec::new(),

@@ -69,6 +69,10 @@ fn for_cause(finding: &Finding<'_>, tree: &Tree<'_>, hints: &mut Vec<String>) {
             hints
                 .push("start another worker of this kind, or wait until one registers or is free".to_owned());
         }
+        Kind::GpuOutOfMemory => {
+            hints.push("nvidia-smi   # who holds the GPU's memory now".to_owned());
+            hints.push("a smaller batch or model needs less; the log has the sizes asked for".to_owned());
+        }
         Kind::GatewayError => match view::int(span, "ib.error.code") {
             Some(326) => {
                 hints.push("give this client another client id (IB_CLIENT_ID), or stop the other one".into())

@@ -21,6 +21,7 @@
 
 mod cause;
 mod gaps;
+mod gpu;
 mod hints;
 mod knowledge;
 mod listing;

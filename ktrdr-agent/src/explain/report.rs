@@ -4,7 +4,7 @@ use super::cause::{Analysis, Finding};
 use super::hints::{self, shorten};
 use super::schema::{Cause, Evidence, Operation, Report, SCHEMA, Step};
 use super::tree::{Edge, Tree};
-use super::{Case, gaps, knowledge, sentence, slow, timeline, view};
+use super::{Case, Kind, gaps, knowledge, sentence, slow, timeline, view};
 use crate::export::time::rfc3339;
 use crate::trace::model::{Span, Value};
 
@@ -38,7 +38,7 @@ pub fn make(case: &Case, tree: &Tree<'_>, analysis: &Analysis<'_>) -> Report {
         start_time: rfc3339(start),
         duration_ms: timeline::millis(end.saturating_sub(start)),
         chain: analysis.first().map(|f| chain(tree, f)).unwrap_or_default(),
-        evidence: analysis.first().map(|f| evidence(tree, f)).unwrap_or_default(),
+        evidence: analysis.first().map_or_else(|| on_gpu(tree, &verdict), |f| evidence(tree, f)),
         timeline: rows,
         gaps: gaps::find(case, tree, analysis),
         hints: hints::make(case, tree, analysis),
@@ -188,6 +188,15 @@ fn evidence(tree: &Tree<'_>, finding: &Finding<'_>) -> Vec<Evidence> {
         }
     }
     spans.into_iter().map(proof).collect()
+}
+
+/// What proves a verdict about a GPU when nothing failed.
+fn on_gpu(tree: &Tree<'_>, verdict: &Cause) -> Vec<Evidence> {
+    if !matches!(verdict.kind, Kind::GpuNotUsed | Kind::GpuIdle) {
+        return Vec::new();
+    }
+    let spoken = |s: &&&Span| super::gpu::of_slow(s).is_some();
+    tree.spans.iter().filter(spoken).take(2).map(|s| proof(s)).collect()
 }
 
 /// Attributes that repeat other fields, or say nothing about the failure.

@@ -3,7 +3,7 @@
 use super::cause::{Analysis, Finding};
 use super::symptom::{self, Kind};
 use super::tree::Tree;
-use super::{Case, gaps, knowledge, place, slow, view};
+use super::{Case, gaps, gpu, knowledge, place, slow, view};
 use crate::export::console::human::text::duration;
 use crate::trace::model::{Span, SpanKind, Value};
 
@@ -12,6 +12,7 @@ pub fn of_cause(case: &Case, tree: &Tree<'_>, finding: &Finding<'_>) -> String {
     let span = finding.span(tree);
     let mut text = match finding.kind {
         Kind::HttpError => http(tree, finding, span),
+        Kind::GpuOutOfMemory => gpu::out_of_memory(tree, finding, span),
         Kind::BusinessError => business(tree, finding, span),
         Kind::NameNotResolved => format!(
             "a name could not be resolved to an address, so that {} made no connection: {}",
@@ -224,7 +225,10 @@ pub fn of_success(case: &Case, tree: &Tree<'_>, analysis: &Analysis<'_>) -> (Kin
     };
     let slow = took >= slow::SLOW_NS;
     if let Some(operation) = analysis.operation.map(|i| tree.spans[i]) {
-        let kind = if slow { Kind::Slow } else { Kind::Ok };
+        let (kind, on_gpu) = match gpu::of_slow(operation) {
+            Some((kind, text)) => (kind, format!("; {text}")),
+            None => (if slow { Kind::Slow } else { Kind::Ok }, String::new()),
+        };
         let status = match view::text(operation, "operation.status") {
             Some("completed") => format!("completed after {}", duration(view::duration(operation))),
             Some(status) => format!("was {status} when last heard of"),
@@ -232,12 +236,17 @@ pub fn of_success(case: &Case, tree: &Tree<'_>, analysis: &Analysis<'_>) -> (Kin
         };
         let name = view::text(operation, "operation.type").unwrap_or_default();
         let longest = format!("the longest call, {}, took {}{most}{retried}", describe(span), duration(took));
-        return (kind, format!("nothing failed: the {name} operation {status}; {longest}"));
+        return (kind, format!("nothing failed: the {name} operation {status}{on_gpu}; {longest}"));
     }
     if slow {
+        let ran = tree.server_end(top).map_or(span, |s| tree.spans[s]);
+        let (kind, on_gpu) = match gpu::of_slow(ran) {
+            Some((kind, text)) => (kind, format!("; {text}")),
+            None => (Kind::Slow, String::new()),
+        };
         return (
-            Kind::Slow,
-            format!("nothing failed, but {} took {}{most}{retried}", describe(span), duration(took)),
+            kind,
+            format!("nothing failed, but {} took {}{most}{on_gpu}{retried}", describe(span), duration(took)),
         );
     }
     (Kind::Ok, format!("nothing failed: {} took {}{most}{retried}", describe(span), duration(took)))

@@ -39,10 +39,16 @@ pub enum Kind {
     NoWorker,
     /// A worker went away while it had work.
     WorkerLost,
+    /// A GPU's memory was full.
+    GpuOutOfMemory,
     /// No progress.
     Stuck,
     /// Somebody asked for the end of it.
     Cancelled,
+    /// Nothing failed, and work that was to run on a GPU did not.
+    GpuNotUsed,
+    /// Nothing failed, and the GPU had little to do meanwhile.
+    GpuIdle,
     /// Another failure, named by `error.type`.
     Failed,
     /// The agent did not see enough to say.
@@ -71,6 +77,9 @@ impl Kind {
             Kind::WorkerBusy => "busy",
             Kind::NoWorker => "no worker",
             Kind::WorkerLost => "worker lost",
+            Kind::GpuOutOfMemory => "GPU out of memory",
+            Kind::GpuNotUsed => "not on a GPU",
+            Kind::GpuIdle => "GPU idle",
             Kind::Stuck => "stuck",
             Kind::Cancelled => "cancelled",
             Kind::Failed | Kind::Other => "failed",
@@ -80,7 +89,10 @@ impl Kind {
 
     /// Whether something failed.
     pub const fn is_failure(self) -> bool {
-        !matches!(self, Kind::Ok | Kind::Slow | Kind::Cancelled | Kind::MissingData)
+        !matches!(
+            self,
+            Kind::Ok | Kind::Slow | Kind::Cancelled | Kind::MissingData | Kind::GpuNotUsed | Kind::GpuIdle
+        )
     }
 
     /// Of two causes side by side, the one with the lower rank is named first: facts about who is not there before
@@ -94,13 +106,13 @@ impl Kind {
             | Kind::NameNotResolved
             | Kind::GatewayError => 1,
             Kind::Reset | Kind::NoResponse => 2,
-            Kind::TimedOut | Kind::Stuck => 3,
+            Kind::TimedOut | Kind::Stuck | Kind::GpuOutOfMemory => 3,
             Kind::BusinessError | Kind::Failed | Kind::Other => 4,
             Kind::HttpError => 5,
             Kind::WorkerBusy | Kind::NoWorker => 6,
             Kind::MissingData => 7,
             Kind::Cancelled => 8,
-            Kind::Slow => 9,
+            Kind::Slow | Kind::GpuNotUsed | Kind::GpuIdle => 9,
             Kind::Ok => 10,
         }
     }
@@ -114,6 +126,9 @@ pub fn kind_of(span: &Span) -> Option<Kind> {
     }
     if view::int(span, "ib.error.code").is_some() {
         return Some(Kind::GatewayError);
+    }
+    if super::gpu::says_out_of_memory(span) {
+        return Some(Kind::GpuOutOfMemory);
     }
     let Some(error) = view::text(span, "error.type") else {
         return Some(if view::is_operation(span) { said(span) } else { Kind::Failed });

@@ -514,3 +514,92 @@ fn the_screen() {
     narrow.retain(|c| c != '\x1b');
     assert!(narrow.lines().all(|l| l.chars().count() < 130), "{narrow}");
 }
+
+/// A training on a GPU; what was sampled is set by the caller.
+fn training(b: &mut Build, status: &str, seconds: u64) -> Id {
+    let id = "op_training_20260102_030405_0a1b2c3d";
+    let api = b.call(0, CLI, API, "POST /api/v1/trainings/start", (0, 50), 200);
+    let worker = b.call(api, API.0, WORKER1, START, (10, 40), 200);
+    b.set(worker, "operation.id", id).set(api, "operation.id", id);
+    let op = b.operation(api, id, status, (0, seconds * 1000));
+    b.set(op, "hw.name", "NVIDIA A100").set(op, "gpu.device", "0").set(op, "ktrdr.gpu.state", "sampled");
+    op
+}
+
+fn of_operation(b: &Build) -> Report {
+    let operation = Some("op_training_20260102_030405_0a1b2c3d".to_owned());
+    explain(&Case { operation, ..b.case() })
+}
+
+#[test]
+fn a_gpu_that_was_full_before_a_failure_that_says_so() {
+    let mut b = Build::default();
+    let op = training(&mut b, "failed", 60);
+    let words = "CUDA out of memory. Tried to allocate 2.00 GiB";
+    b.set(op, "operation.error", words).fail(op, "operation_failed", words);
+    let r = of_operation(&b);
+    verdict(&r, Kind::GpuOutOfMemory, op);
+    says(&r, &["ran out of GPU memory: CUDA out of memory. Tried to allocate 2.00 GiB"]);
+    b.set(op, "ktrdr.gpu.memory.usage.last", 42_000_000_000_i64);
+    b.set(op, "ktrdr.gpu.memory.limit", 42_949_672_960_i64);
+    let r = of_operation(&b);
+    says(&r, &["GPU 0 (NVIDIA A100) was 97 % full (39.1 of 40.0 GiB) at the last sample"]);
+    assert_eq!(r.verdict.confidence, "exact");
+}
+
+#[test]
+fn a_full_gpu_is_no_cause_of_what_has_another_reason() {
+    let full = |b: &mut Build, op: Id| {
+        b.set(op, "ktrdr.gpu.memory.usage.last", 42_949_672_960_i64);
+        b.set(op, "ktrdr.gpu.memory.limit", 42_949_672_960_i64);
+    };
+    let mut b = Build::default();
+    let op = training(&mut b, "failed", 60);
+    full(&mut b, op);
+    assert_eq!(of_operation(&b).verdict.kind, Kind::BusinessError, "it gives its own reason");
+    let silent = "the operation failed; no reply said why";
+    b.set(op, "operation.error", silent).fail(op, "operation_failed", silent);
+    let r = of_operation(&b);
+    verdict(&r, Kind::GpuOutOfMemory, op);
+    says(&r, &["failed without a reason", "100 % full", "probably"]);
+    assert_eq!(r.verdict.confidence, "inferred");
+    b.set(op, "ktrdr.gpu.memory.usage.last", 30_000_000_000_i64);
+    assert_eq!(of_operation(&b).verdict.kind, Kind::BusinessError, "there was room");
+}
+
+#[test]
+fn a_gpu_that_had_little_to_do_is_named_and_a_busy_one_is_not() {
+    let with = |idle: f64, coverage: f64, seconds: u64| {
+        let mut b = Build::default();
+        let op = training(&mut b, "completed", seconds);
+        b.set(op, "ktrdr.gpu.idle", idle).set(op, "ktrdr.gpu.coverage", coverage);
+        b.set(op, "ktrdr.gpu.utilization.avg", 0.09);
+        of_operation(&b)
+    };
+    let r = with(0.83, 0.98, 180);
+    assert_eq!(r.verdict.kind, Kind::GpuIdle, "{r:#?}");
+    says(&r, &["GPU 0 (NVIDIA A100) was idle for 83 % of that time (mean utilisation 9 %)"]);
+    assert!(r.causes.is_empty(), "it is no failure");
+    assert!(r.evidence[0].attributes.contains_key("ktrdr.gpu.idle"), "{:?}", r.evidence);
+    for (idle, coverage, seconds) in [(0.7, 0.98, 180), (0.9, 0.5, 180), (0.9, 0.98, 5)] {
+        let kind = with(idle, coverage, seconds).verdict.kind;
+        assert!(matches!(kind, Kind::Ok | Kind::Slow), "{kind:?} at {idle} {coverage} {seconds}");
+    }
+}
+
+#[test]
+fn a_training_that_was_to_run_on_a_gpu_and_did_not() {
+    let mut b = Build::default();
+    let op = training(&mut b, "completed", 180);
+    b.set(op, "ktrdr.gpu.state", "no_process").set(
+        op,
+        "ktrdr.gpu.expected",
+        "the worker registered with a GPU",
+    );
+    let r = of_operation(&b);
+    assert_eq!(r.verdict.kind, Kind::GpuNotUsed, "{r:#?}");
+    says(&r, &["the worker registered with a GPU, but no process of the worker was on any GPU of this host"]);
+    assert!(r.causes.is_empty());
+    b.set(op, "ktrdr.gpu.state", "no_gpu");
+    says(&of_operation(&b), &["this host has none that works"]);
+}

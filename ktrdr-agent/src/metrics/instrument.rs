@@ -41,6 +41,9 @@ pub const IB_SECONDS: &[f64] = &[0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0
 pub const BYTES: &[f64] =
     &[0.0, 256.0, 1024.0, 4096.0, 16384.0, 65536.0, 262_144.0, 1_048_576.0, 4_194_304.0];
 
+/// Parts of a whole.
+pub const FRACTIONS: &[f64] = &[0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0];
+
 /// Makes the enum of all instruments and the table behind it from one list.
 macro_rules! instruments {
     ($($(#[doc = $doc:literal])+ $id:ident = $name:literal, $unit:literal, $kind:expr, [$($attribute:literal),*];)+) => {

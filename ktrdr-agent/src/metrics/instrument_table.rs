@@ -4,7 +4,9 @@
 //!
 //! Files named `…_table.rs` are flat tables: exporters, documentation and the checks of dashboards iterate them.
 
-use super::instrument::{BYTES, IB_SECONDS, Instrument, Kind, OPERATION_SECONDS, SECONDS, instruments};
+use super::instrument::{
+    BYTES, FRACTIONS, IB_SECONDS, Instrument, Kind, OPERATION_SECONDS, SECONDS, instruments,
+};
 use Kind::{Counter, FloatCounter, Gauge, Histogram, UpDown};
 
 instruments! {
@@ -72,6 +74,27 @@ instruments! {
     /// Duration of calls between two services, as the server saw it.
     GraphServerSeconds = "traces_service_graph_request_server", "s", Histogram(SECONDS),
         ["client", "server", "connection_type"];
+
+    /// Part of the time in which a GPU ran a kernel, before the last sample.
+    GpuUtilization = "hw.gpu.utilization", "1", Gauge, ["hw.id", "hw.name", "hw.type", "hw.gpu.task"];
+    /// Memory of a GPU in use.
+    GpuMemoryUsage = "hw.gpu.memory.usage", "By", UpDown, ["hw.id", "hw.name", "hw.type"];
+    /// Memory of a GPU.
+    GpuMemoryLimit = "hw.gpu.memory.limit", "By", UpDown, ["hw.id", "hw.name", "hw.type"];
+    /// Part of a GPU's memory in use.
+    GpuMemoryUtilization = "hw.gpu.memory.utilization", "1", Gauge, ["hw.id", "hw.name", "hw.type"];
+    /// Power that a GPU takes.
+    GpuPower = "hw.power", "W", Gauge, ["hw.id", "hw.name", "hw.type"];
+    /// Temperature of a GPU.
+    GpuTemperature = "hw.temperature", "Cel", Gauge, ["hw.id", "hw.name", "hw.type"];
+    /// ECC errors of a GPU since its driver was loaded, by error.type: corrected or uncorrected.
+    GpuErrors = "hw.errors", "{error}", Counter, ["hw.id", "hw.name", "hw.type", "error.type"];
+    /// Memory of a GPU that processes of the service hold.
+    GpuProcessMemory = "ktrdr.gpu.process.memory.usage", "By", UpDown, ["hw.id", "process.pid"];
+    /// Part of the time in which a GPU ran a kernel of a process of the service.
+    GpuProcessUtilization = "ktrdr.gpu.process.utilization", "1", Gauge, ["hw.id", "process.pid"];
+    /// Mean utilisation of the GPU during each call and operation that a process on it served or made.
+    GpuCallUtilization = "ktrdr.gpu.call.utilization", "1", Histogram(FRACTIONS), ["hw.id", "hw.name"];
 
     /// Records by how far they came: submitted by the kernel programs, read from the ring, told by the agent itself, decoded.
     AgentRecords = "ktrdr.agent.records", "{record}", Counter, ["stage"];

@@ -100,6 +100,7 @@ pub(super) fn measure(registry: &mut Registry, graph: &mut Graph, service: Servi
         SpanKind::Internal if seen.polls => operation(registry, service, &seen, exemplar),
         _ => {}
     }
+    gpu(registry, service, span, exemplar);
     if let (SpanKind::Client, Some(status)) = (span.kind, seen.selection) {
         let of = labels([
             ("worker.type", text(seen.worker_type)),
@@ -117,6 +118,14 @@ pub(super) fn measure(registry: &mut Registry, graph: &mut Graph, service: Servi
         };
         graph.call(registry, service, span, &call, exemplar);
     }
+}
+
+/// What the GPU did meanwhile, for the spans that were told.
+fn gpu(r: &mut Registry, service: ServiceId, span: &Span, exemplar: Exemplar) {
+    let Some(Value::Float(mean)) = span.attributes.get("ktrdr.gpu.utilization.avg") else { return };
+    let of = |key| text(span.attributes.get(key).and_then(Value::as_str));
+    let labels = labels([("hw.id", of("hw.id")), ("hw.name", of("hw.name"))]);
+    r.observe(service, Id::GpuCallUtilization, &labels, *mean, Some(Exemplar { value: *mean, ..exemplar }));
 }
 
 fn http_server(r: &mut Registry, service: ServiceId, span: &Span, seen: &Seen<'_>, exemplar: Exemplar) {

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 
 mod compare;
+mod gpu;
 mod nginx;
 mod programs;
 mod replay;
@@ -70,6 +71,8 @@ pub fn run(rounds: usize, seconds: u64) -> Result<()> {
     let url = format!("http://127.0.0.1:{}/api/v1/symbols", stack.port("ktrdr-api")?);
     report.comparison(&compare::run(&bench, "FastAPI under wrk", &Load { url, connections: 16, seconds })?);
     drop(stack);
+
+    report.gpu(&gpu::measure(&bench)?);
 
     report.print();
     report.write(&host::target().join("bench.json"))

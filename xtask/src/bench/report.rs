@@ -63,6 +63,14 @@ impl Report {
         self.json.insert("replay".to_owned(), json!(replayed));
     }
 
+    pub fn gpu(&mut self, paces: &[super::gpu::Pace]) {
+        for pace in paces {
+            let name = format!("GPU sampler at {} ms, stand-in library: CPU per hour", pace.period_ms);
+            self.row(name, format!("{:.2} s", pace.seconds_per_hour), "");
+        }
+        self.json.insert("gpu sampler".to_owned(), json!(paces));
+    }
+
     pub fn print(&self) {
         let width =
             |column: usize| self.rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);

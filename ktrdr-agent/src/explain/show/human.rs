@@ -69,7 +69,7 @@ pub fn listing(l: &Listing, style: &Style) -> String {
 fn mood(kind: Kind) -> (&'static str, &'static str) {
     match kind {
         Kind::Ok => (sgr::GREEN, "ok"),
-        Kind::Slow | Kind::MissingData => (sgr::YELLOW, kind.outcome()),
+        Kind::Slow | Kind::GpuNotUsed | Kind::GpuIdle | Kind::MissingData => (sgr::YELLOW, kind.outcome()),
         _ => (sgr::RED, kind.outcome()),
     }
 }

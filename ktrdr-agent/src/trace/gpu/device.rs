@@ -41,6 +41,8 @@ pub struct Device {
     pub latest: Option<(Ns, GpuReading)>,
     /// Readings, whatever they hold.
     pub(super) read: Series,
+    /// ECC errors when they were last read: corrected, uncorrected.
+    ecc: Option<(u64, u64)>,
     throttle: Marks,
     uncorrected: Marks,
     xids: Marks,
@@ -57,6 +59,7 @@ impl Device {
             temperature: series(0.0),
             latest: None,
             read: series(0.0),
+            ecc: None,
             throttle: Marks::default(),
             uncorrected: Marks::default(),
             xids: Marks::default(),
@@ -83,6 +86,7 @@ impl Device {
         if let Some(bits) = r.throttle {
             self.throttle.change(ts, bits);
         }
+        self.ecc = r.ecc.or(self.ecc);
         if let Some((_, uncorrected)) = r.ecc {
             self.uncorrected.change(ts, uncorrected);
         }
@@ -91,6 +95,11 @@ impl Device {
         }
         self.latest = Some((ts, r.clone()));
         true
+    }
+
+    /// ECC errors when they were last read: corrected, uncorrected.
+    pub fn ecc(&self) -> Option<(u64, u64)> {
+        self.ecc
     }
 
     /// What held the clocks down in (start, end].

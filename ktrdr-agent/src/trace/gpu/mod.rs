@@ -101,6 +101,16 @@ impl Gpus {
         self.devices.values()
     }
 
+    /// What processes took in their last reading, if that is not out of date: process, device, memory, utilisation.
+    pub fn uses(&self) -> impl Iterator<Item = (u32, &Device, Option<f64>, Option<f64>)> {
+        self.uses.iter().filter_map(|((pid, device), u)| {
+            let device = self.devices.get(device)?;
+            // The device was read again since, and the process was not there.
+            let (last, read) = (u.there.latest()?, device.read.latest()?);
+            (last == read).then(|| (*pid, device, u.memory.last_at(last), u.sm.last_at(last)))
+        })
+    }
+
     /// Learns which devices there are. What one did before it was lost stays.
     pub fn status_is(&mut self, status: GpuStatus) {
         for d in &status.devices {

@@ -100,6 +100,11 @@ impl Series {
         self.points.back().map(|p| p.to)
     }
 
+    /// The last reading, if it was taken at `ts`.
+    pub fn last_at(&self, ts: Ns) -> Option<f64> {
+        self.points.back().filter(|p| p.to == ts).map(|p| p.last)
+    }
+
     /// When the last reading at or before `ts` was taken.
     pub fn latest_at(&self, ts: Ns) -> Option<Ns> {
         let n = self.points.partition_point(|p| p.to <= ts);
