@@ -159,6 +159,9 @@ pub struct Run {
     /// Stop after this time, e.g. 30s.
     #[arg(long, value_name = "TIME", value_parser = period)]
     pub duration: Option<Period>,
+    /// Serve metrics for Prometheus at this address, e.g. 127.0.0.1:9464.
+    #[arg(long, value_name = "ADDRESS")]
+    pub metrics_listen: Option<String>,
     /// Do not open the socket that `explain` asks, and remember no traces.
     #[arg(long)]
     pub no_socket: bool,
@@ -169,6 +172,9 @@ impl Run {
     pub fn overrides(&self) -> Vec<Override> {
         let mut all = self.common.overrides();
         all.extend(self.scope.overrides());
+        if let Some(listen) = &self.metrics_listen {
+            all.push(Override::new("--metrics-listen", "metrics.listen", listen.clone()));
+        }
         all
     }
 }

@@ -59,6 +59,11 @@ impl Core {
         self.processes.agent()
     }
 
+    /// Connections followed now.
+    pub fn connections(&self) -> usize {
+        self.engine.len()
+    }
+
     /// The metrics, if they are made.
     pub fn metrics(&mut self) -> Option<&mut Metrics> {
         self.metrics.as_deref_mut()

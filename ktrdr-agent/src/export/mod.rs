@@ -8,6 +8,7 @@ mod drops;
 #[cfg(test)]
 pub mod fixture;
 pub mod otlp;
+pub mod prometheus;
 pub mod queue;
 pub mod time;
 

@@ -45,6 +45,25 @@ impl Host {
     }
 }
 
+/// Resident memory of the agent in bytes. Its own procfs is where it runs, not where the host's is mounted.
+pub fn own_memory() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/self/statm").ok()?;
+    let pages: u64 = text.split_whitespace().nth(1)?.parse().ok()?;
+    Some(pages * rustix::param::page_size() as u64)
+}
+
+/// Processor time of the agent so far, in seconds by mode.
+pub fn own_cpu() -> Vec<(&'static str, f64)> {
+    let ticks = rustix::param::clock_ticks_per_second();
+    let Ok(text) = std::fs::read_to_string("/proc/self/stat") else { return Vec::new() };
+    // Fields 14 and 15 of proc_pid_stat(5), counted behind the name, which may hold anything.
+    let Some((_, rest)) = text.rsplit_once(") ") else { return Vec::new() };
+    let fields = rest.split_whitespace().skip(11).map(|f| f.parse::<f64>().unwrap_or(0.0));
+    #[allow(clippy::cast_precision_loss)]
+    let seconds = fields.map(|n| n / ticks as f64);
+    ["user", "system"].into_iter().zip(seconds).collect()
+}
+
 fn description(pretty: Option<String>, kernel: &str) -> Option<String> {
     let parts: Vec<String> =
         pretty.into_iter().chain((!kernel.is_empty()).then(|| format!("Linux {kernel}"))).collect();

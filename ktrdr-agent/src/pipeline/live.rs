@@ -17,6 +17,7 @@ use super::metrics::Measures;
 use super::python::Python;
 use super::recorder::Recorder;
 use super::remember::Remember;
+use super::selfmon::{self, Own};
 use super::stats::{self, Stats};
 use super::{FLUSH, RunOptions, options, watch};
 use crate::core::{Core, Output};
@@ -99,8 +100,8 @@ pub fn run(settings: &Settings, run: &RunOptions) -> anyhow::Result<()> {
         if Instant::now() >= next_housekeeping {
             next_housekeeping += HOUSEKEEPING;
             live.housekeeping()?;
-            live.measures.look(&mut live.stream.core);
         }
+        live.measure();
     }
     live.stop(ready, run.stats_out.as_deref())
 }
@@ -268,6 +269,13 @@ impl Live {
         Ok(())
     }
 
+    /// Metrics for those who wait for them.
+    fn measure(&mut self) {
+        let Self { kernel, python, stream, exporters, measures, .. } = self;
+        let books = measures.books();
+        measures.turn(|| snapshot(kernel, python, stream, exporters, books));
+    }
+
     /// Says on standard error what runs.
     fn announce(&self, took: Duration) {
         for w in self.kernel.warnings() {
@@ -314,8 +322,10 @@ impl Live {
             shell_records: self.stream.shell_records,
             gpu_samples_dropped: self.gpu.dropped(),
         };
+        let measured = self.measures.books();
+        let last = snapshot(&self.kernel, &self.python, &mut self.stream, &self.exporters, measured);
+        self.measures.last(last);
         drop(self.kernel);
-        self.measures.last(&mut self.stream.core);
         let measured = self.measures;
         let books = self.exporters.flush_and_stop(FLUSH.min(END.saturating_sub(begin.elapsed())));
         measured.stop();
@@ -350,6 +360,28 @@ impl Stream {
         self.shell_records += 1;
         self.feed(record)
     }
+}
+
+/// All metrics now, the agent's own with them.
+fn snapshot(
+    kernel: &Kernel,
+    python: &Python,
+    stream: &mut Stream,
+    exporters: &Exporters,
+    measured: Option<(&'static str, crate::export::Books)>,
+) -> Option<crate::metrics::Snapshot> {
+    stream.core.metrics()?;
+    let exact = python.statuses().filter(|s| s.exact).count();
+    let own = Own {
+        kernel,
+        losses: LOSSES,
+        shell_records: stream.shell_records,
+        python: (exact, python.statuses().count() - exact),
+        sinks: exporters.books().into_iter().chain(measured).collect(),
+    };
+    let now = clock::boot_now_ns();
+    selfmon::measure(&mut stream.core, &own, now);
+    stream.core.snapshot(now)
 }
 
 /// One clear sentence instead of the kernel's EPERM.

@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::options;
-use crate::core::Core;
+use crate::export::Books;
 use crate::export::otlp::metrics::SERIES_PER_REQUEST;
-use crate::export::otlp::{OtlpOptions, OtlpSink, StartError};
-use crate::meta::host as clock;
+use crate::export::otlp::{OtlpOptions, OtlpSink, Signal};
+use crate::export::prometheus::{Endpoint, EndpointOptions};
 use crate::metrics::{Slice, Snapshot};
 use crate::settings::Settings;
 
@@ -20,13 +20,14 @@ const LAST: Duration = Duration::from_millis(100);
 /// Where metrics go.
 pub struct Measures {
     otlp: Option<OtlpSink<Slice>>,
+    endpoint: Option<Endpoint>,
     interval: Duration,
     next: Instant,
 }
 
 impl Measures {
     /// Starts what the settings name.
-    pub fn start(settings: &Settings, export: bool) -> Result<Self, StartError> {
+    pub fn start(settings: &Settings, export: bool) -> anyhow::Result<Self> {
         let target = settings.otlp.metrics.as_ref().filter(|_| export);
         let options = target.map(|target| OtlpOptions {
             queue_size: WAITING,
@@ -35,29 +36,50 @@ impl Measures {
             ..options::otlp_options(settings, target)
         });
         let interval = settings.metrics.interval;
-        Ok(Self {
-            otlp: options.map(OtlpSink::start).transpose()?,
-            interval,
-            next: Instant::now() + interval,
-        })
+        let token = settings.metrics.token.clone();
+        let listen = settings.metrics.listen.filter(|_| export);
+        let endpoint = listen.map(|listen| Endpoint::start(EndpointOptions { listen, token })).transpose()?;
+        if let Some(endpoint) = &endpoint {
+            tracing::info!("metrics at http://{}/metrics", endpoint.address());
+        }
+        let otlp = options.map(OtlpSink::start).transpose()?;
+        Ok(Self { otlp, endpoint, interval, next: Instant::now() + interval })
     }
 
-    /// Sends, if it is time.
-    pub fn look(&mut self, core: &mut Core) {
-        if self.otlp.is_none() || Instant::now() < self.next {
+    /// Gives out a snapshot, made by `take`, if somebody waits for one or it is time.
+    pub fn turn(&mut self, take: impl FnOnce() -> Option<Snapshot>) {
+        let waiting = self.endpoint.as_ref().map(Endpoint::turn).unwrap_or_default();
+        let due = self.otlp.is_some() && Instant::now() >= self.next;
+        if waiting.is_empty() && !due {
             return;
         }
-        self.next = Instant::now() + self.interval;
-        self.last(core);
+        let Some(snapshot) = take().map(Arc::new) else { return };
+        for client in waiting {
+            // It may have gone meanwhile.
+            let _ = client.send(snapshot.clone());
+        }
+        if due {
+            self.next = Instant::now() + self.interval;
+            self.send(&snapshot);
+        }
     }
 
-    /// Sends what there is.
-    pub fn last(&mut self, core: &mut Core) {
-        if let Some(otlp) = &self.otlp
-            && let Some(snapshot) = core.snapshot(clock::boot_now_ns())
-        {
-            send(otlp, snapshot);
+    /// Sends what there is at the end.
+    pub fn last(&mut self, snapshot: Option<Snapshot>) {
+        if let Some(snapshot) = snapshot {
+            self.send(&Arc::new(snapshot));
         }
+    }
+
+    fn send(&self, snapshot: &Arc<Snapshot>) {
+        if let Some(otlp) = &self.otlp {
+            snapshot.slices(SERIES_PER_REQUEST).for_each(|slice| otlp.take(slice));
+        }
+    }
+
+    /// The books of what is sent.
+    pub fn books(&self) -> Option<(&'static str, Books)> {
+        self.otlp.as_ref().map(|otlp| (Signal::Metrics.sink(), otlp.books()))
     }
 
     /// Delivers what is there.
@@ -68,8 +90,4 @@ impl Measures {
             otlp.wait_stopped(deadline);
         }
     }
-}
-
-fn send(otlp: &OtlpSink<Slice>, snapshot: Snapshot) {
-    Arc::new(snapshot).slices(SERIES_PER_REQUEST).for_each(|slice| otlp.take(slice));
 }

@@ -9,6 +9,7 @@ mod python;
 mod recorder;
 mod remember;
 pub mod replay;
+mod selfmon;
 mod stats;
 mod watch;
 

@@ -14,7 +14,7 @@ pub fn core(s: &Settings, port_names: Vec<(u16, String)>) -> CoreConfig {
         max_head: s.http.max_head,
         connections: s.limits.connections,
         connect_grace: u64::try_from(s.connect_grace.as_nanos()).unwrap_or(u64::MAX),
-        metrics: s.otlp.metrics.is_some(),
+        metrics: s.otlp.metrics.is_some() || s.metrics.listen.is_some(),
         watch: s.logs.enabled,
         max_record: s.logs.max_record,
         semconv_dup: s.http.old_names,

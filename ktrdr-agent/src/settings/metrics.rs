@@ -1,5 +1,6 @@
 //! Metrics, once all that was said about them is checked.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::{Bad, said};
@@ -9,6 +10,10 @@ use super::{Bad, said};
 pub struct Metrics {
     /// How often they are sent.
     pub interval: Duration,
+    /// Where they can be scraped, if they can.
+    pub listen: Option<SocketAddr>,
+    /// What a client must show.
+    pub token: Option<String>,
 }
 
 impl Metrics {
@@ -18,6 +23,19 @@ impl Metrics {
         if interval < Duration::from_millis(100) {
             return Err(Bad::new("metrics.interval", "must be at least 100ms"));
         }
-        Ok(Self { interval })
+        let listen = match said.listen.as_str() {
+            "" => None,
+            text => Some(text.parse::<SocketAddr>().map_err(|_| {
+                Bad::new("metrics.listen", "must be an address and a port, such as 127.0.0.1:9464")
+            })?),
+        };
+        let token = (!said.token.is_empty()).then(|| said.token.clone());
+        if listen.is_some_and(|l| !l.ip().is_loopback()) && token.is_none() {
+            return Err(Bad::new(
+                "metrics.listen",
+                "is not a loopback address, so metrics.token must be set: others can reach it",
+            ));
+        }
+        Ok(Self { interval, listen, token })
     }
 }

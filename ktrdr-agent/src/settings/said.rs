@@ -144,6 +144,11 @@ settings! {
     pub struct Metrics {
         /// How often they are sent to the OpenTelemetry receiver (OTEL_METRIC_EXPORT_INTERVAL, in milliseconds).
         interval: Period = Period::secs(15),
+        /// Address on which Prometheus scrapes them at /metrics, such as "127.0.0.1:9464"; empty = none. /healthz and /readyz
+        /// answer there too. Off by default: an observed service may want that port.
+        listen: String = String::new(),
+        /// Bearer token that a client must show for /metrics; needed where the address is not a loopback one.
+        token: String = String::new(),
     }
 
     /// Sending to an OpenTelemetry receiver.

@@ -1,0 +1,7 @@
+//! The endpoint that Prometheus scrapes, with `/healthz` and `/readyz`.
+
+pub mod names;
+mod server;
+pub mod text;
+
+pub use server::{Endpoint, EndpointError, EndpointOptions};

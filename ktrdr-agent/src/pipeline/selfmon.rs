@@ -1,0 +1,123 @@
+//! The agent's own metrics: what it saw, lost and spent, from who counts it.
+
+use ktrdr_ebpf_common::Counter;
+
+use crate::core::Core;
+use crate::event::Ns;
+use crate::export::Books;
+use crate::kernel::{Kernel, ProbeStatus};
+use crate::meta::host;
+use crate::metrics::Id;
+
+/// What only the live loop knows.
+pub struct Own<'a> {
+    /// The kernel side.
+    pub kernel: &'a Kernel,
+    /// Kernel counters that mean something is missing.
+    pub losses: &'a [Counter],
+    /// Records that the shell put into the stream.
+    pub shell_records: u64,
+    /// Python processes whose causality is exact, and degraded.
+    pub python: (usize, usize),
+    /// The sinks.
+    pub sinks: Vec<(&'static str, Books)>,
+}
+
+/// Puts all of it into the metrics, as those of the agent's own Resource.
+pub fn measure(core: &mut Core, own: &Own<'_>, now: Ns) {
+    let (agent, counts, connections) = (core.agent(), core.counts(), core.connections());
+    let Some(m) = core.metrics() else { return };
+    let me = m.registry.service(&agent);
+    let r = &mut m.registry;
+    let read = own.kernel.records_read();
+    let undecoded: u64 = counts.undecoded.values().sum();
+    if let Ok(counters) = own.kernel.counters() {
+        let submitted = counters[Counter::Submitted as usize];
+        r.total(me, Id::AgentRecords, &[("stage", "submitted".into())], submitted);
+        for loss in own.losses {
+            r.total(me, Id::AgentLost, &[("reason", loss.name().into())], counters[*loss as usize]);
+        }
+    }
+    for (stage, n) in
+        [("read", read), ("shell", own.shell_records), ("decoded", counts.decoded), ("undecoded", undecoded)]
+    {
+        r.total(me, Id::AgentRecords, &[("stage", stage.into())], n);
+    }
+    let engine = &counts.engine;
+    for (reason, n) in [
+        ("undecoded", undecoded),
+        ("transfers_without_address", counts.unknown_conn),
+        ("connections_evicted", engine.conns_evicted),
+        ("unpaired_responses", engine.unpaired_responses),
+        ("requests_given_up", engine.requests_given_up),
+        ("orphan_spans", counts.assembly.orphans),
+    ] {
+        r.total(me, Id::AgentLost, &[("reason", reason.into())], n);
+    }
+    r.total(me, Id::AgentSpans, &[], counts.assembly.emitted);
+    for (fate, n) in [("moved", engine.moved), ("gaps", engine.bytes.gaps), ("parsed", engine.bytes.parsed)]
+        .into_iter()
+        .chain([("skipped", engine.bytes.skipped), ("lost", engine.bytes.lost)])
+    {
+        r.total(me, Id::AgentBytes, &[("fate", fate.into())], n);
+    }
+    // What was read and what the shell told is what was decoded or refused, at any moment.
+    let decoded = counts.decoded + undecoded;
+    let off = (read + own.shell_records).abs_diff(decoded);
+    r.set(me, Id::AgentImbalance, &[("book", "records".into())], float(off), now);
+    for (sink, b) in &own.sinks {
+        let off = b.submitted.abs_diff(b.exported + b.dropped_full + b.dropped_stop + b.rejected + b.waiting);
+        r.set(me, Id::AgentImbalance, &[("book", (*sink).into())], float(off), now);
+        let name = ("sink", (*sink).into());
+        r.total(me, Id::AgentSinkItems, &[name], b.submitted);
+        r.total(me, Id::AgentSinkRetries, &[name], b.retried);
+        r.set(me, Id::AgentSinkQueue, &[name], float(b.waiting), now);
+        for (outcome, n) in [
+            ("exported", b.exported),
+            ("rejected", b.rejected),
+            ("dropped_full", b.dropped_full),
+            ("dropped_stop", b.dropped_stop),
+        ] {
+            r.total(me, Id::AgentSinkOutcomes, &[name, ("outcome", outcome.into())], n);
+        }
+    }
+    for p in own.kernel.program_stats() {
+        let program = [("program", p.name.as_str().into())];
+        r.total(me, Id::AgentProgramMissed, &program, p.recursion_misses);
+        if p.runs > 0 {
+            r.total(me, Id::AgentProgramRuns, &program, p.runs);
+            r.total_float(me, Id::AgentProgramTime, &program, float(p.run_ns) / 1e9);
+        }
+    }
+    let state = |of: fn(&ProbeStatus) -> bool| own.kernel.probes().iter().filter(|p| of(&p.status)).count();
+    for (name, n) in [
+        ("attached", state(|s| matches!(s, ProbeStatus::Attached))),
+        ("skipped", state(|s| matches!(s, ProbeStatus::Skipped(_)))),
+        ("failed", state(|s| matches!(s, ProbeStatus::Failed(_)))),
+    ] {
+        r.set(me, Id::AgentProbes, &[("state", name.into())], float(n as u64), now);
+    }
+    for (name, n) in [("exact", own.python.0), ("degraded", own.python.1)] {
+        r.set(me, Id::AgentPython, &[("causality", name.into())], float(n as u64), now);
+    }
+    r.set(me, Id::AgentConnections, &[], float(connections as u64), now);
+    let series = r.len() as u64;
+    r.set(me, Id::AgentSeries, &[], float(series), now);
+    let overflow: Vec<_> = r.overflow().iter().map(|(id, n)| (id.instrument().name, *n)).collect();
+    for (metric, n) in overflow {
+        r.total(me, Id::AgentOverflow, &[("metric", metric.into())], n);
+    }
+    if let Some(bytes) = host::own_memory() {
+        r.set(me, Id::ProcessMemory, &[], float(bytes), now);
+    }
+    for (mode, seconds) in host::own_cpu() {
+        r.total_float(me, Id::ProcessCpu, &[("cpu.mode", mode.into())], seconds);
+    }
+}
+
+/// Exact up to 2^53.
+fn float(n: u64) -> f64 {
+    #[allow(clippy::cast_precision_loss)]
+    let f = n as f64;
+    f
+}
