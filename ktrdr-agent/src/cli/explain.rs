@@ -9,7 +9,7 @@ use crate::export::console::terminal;
 use crate::settings::Settings;
 use crate::store::client::{AskError, ask};
 use crate::store::protocol::{Request, VERSION};
-use crate::store::{Answers, from_file};
+use crate::store::{Answers, Filter, from_file};
 
 /// `explain`.
 #[derive(Debug, clap::Args)]
@@ -20,6 +20,21 @@ pub struct Explain {
     /// Show recent operations and errors instead.
     #[arg(long, conflicts_with = "query")]
     pub list: bool,
+    /// With --list: only what failed.
+    #[arg(long, requires = "list")]
+    pub errors: bool,
+    /// With --list: only operations of this type, e.g. training or data_load.
+    #[arg(long = "type", value_name = "TYPE", requires = "list")]
+    pub kind: Option<String>,
+    /// With --list: only what this service or worker took part in.
+    #[arg(long, value_name = "NAME", requires = "list")]
+    pub service: Option<String>,
+    /// With --list: only what is about this symbol.
+    #[arg(long, value_name = "SYMBOL", requires = "list")]
+    pub symbol: Option<String>,
+    /// With --list: only the last e.g. 10m.
+    #[arg(long, value_name = "TIME", requires = "list")]
+    pub since: Option<crate::settings::values::Period>,
     /// Print JSON (schema ktrdr.explain/1, see docs/explain.md).
     #[arg(long)]
     pub json: bool,
@@ -34,6 +49,18 @@ pub struct Explain {
     pub config: Option<PathBuf>,
 }
 
+impl Explain {
+    fn filter(&self) -> Filter {
+        Filter {
+            errors: self.errors,
+            kind: self.kind.clone(),
+            service: self.service.clone(),
+            symbol: self.symbol.clone(),
+            since_s: self.since.map(|p| p.0.as_secs()),
+        }
+    }
+}
+
 /// Rows of `--list`.
 const ROWS: usize = 20;
 
@@ -43,7 +70,11 @@ pub fn run(args: &Explain, settings: &Settings) -> anyhow::Result<ExitCode> {
     let outcome = match &args.file {
         Some(file) => {
             let store = from_file(file, settings)?;
-            if args.list { Ok(Answer::List(store.list(ROWS))) } else { from_store(&store, &query) }
+            if args.list {
+                Ok(Answer::List(store.list_of(ROWS, &args.filter())))
+            } else {
+                from_store(&store, &query)
+            }
         }
         None => from_agent(args, settings, query),
     };
@@ -95,9 +126,16 @@ fn from_agent(args: &Explain, settings: &Settings, query: String) -> Result<Answ
         let message = "the settings name no socket (explain.socket): give --socket or --file".to_owned();
         return Err(Nothing::unreachable(message));
     };
-    let request = |op: &str, query, limit| Request { v: VERSION, op: op.to_owned(), query, limit };
+    let request = |op: &str, query, limit| Request {
+        v: VERSION,
+        op: op.to_owned(),
+        query,
+        limit,
+        ..Request::default()
+    };
     let answer = if args.list {
-        ask(&socket, &request("list", None, Some(ROWS))).map(Answer::List)
+        let filter = Some(args.filter()).filter(|f| !f.is_empty());
+        ask(&socket, &Request { filter, ..request("list", None, Some(ROWS)) }).map(Answer::List)
     } else {
         ask(&socket, &request("explain", Some(query), None)).map(|r| Answer::Report(Box::new(r)))
     };

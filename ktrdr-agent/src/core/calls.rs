@@ -11,8 +11,8 @@ use crate::trace::causality::SpanRef;
 use crate::trace::gpu::demand::Call as Demand;
 use crate::trace::ids::{self, ExchangeId, Positions};
 use crate::trace::model::Span;
+use crate::trace::operations;
 use crate::trace::operations::body::Fields;
-use crate::trace::operations::{self, Operations};
 use crate::trace::spans::{self, OnConn};
 
 impl Core {
@@ -129,10 +129,10 @@ impl Core {
     fn early_operation(&mut self, conn: ConnId, span: SpanRef) {
         let Some(x) = self.engine.get(conn).and_then(|c| c.pairing.get(span)) else { return };
         let url = ["url.path", "url.full"].iter().find_map(|k| x.request.attributes.get(k)?.as_str());
-        let fields = Fields::of(x.request_body.as_deref().unwrap_or_default());
+        let fields = Fields::by(x.request_body.as_deref().unwrap_or_default(), self.operations.rules());
         let partly = x.request.has_body && x.request_body.as_ref().is_none_or(|b| b.len() >= MAX_SAMPLE);
         let about = About::request(&x.request.attributes, fields.symbols(), partly);
-        let id = Operations::early(url.unwrap_or_default(), &fields);
+        let id = self.operations.early(url.unwrap_or_default(), &x.request.attributes, &fields);
         self.assembler.about(span, about);
         if let Some(id) = id {
             self.assembler.operation(span, id);

@@ -11,6 +11,7 @@ use crate::trace::assembly::AssemblyCounts;
 use crate::trace::gpu::GpuCounts;
 use crate::trace::logs::{LogCounts, LogRecord};
 use crate::trace::model::Span;
+use crate::trace::operations::rules::Rules;
 
 /// Settings of the core.
 #[derive(Clone, Debug)]
@@ -27,6 +28,8 @@ pub struct CoreConfig {
     pub ports: Vec<u16>,
     /// No connections with one of these ports at either end.
     pub excluded_ports: Vec<u16>,
+    /// What tells operations and failures.
+    pub operations: Rules,
     /// Connections followed at once; the least recently used is given up.
     pub connections: usize,
     /// Make metrics.
@@ -48,6 +51,7 @@ impl Default for CoreConfig {
             port_names: Vec::new(),
             ports: Vec::new(),
             excluded_ports: Vec::new(),
+            operations: Rules::default(),
             connections: crate::engine::MAX_CONNS,
             metrics: false,
             connect_grace: crate::trace::connects::FALLBACK_NS,

@@ -9,6 +9,9 @@ mod handoff_tests;
 mod lingering;
 mod logs;
 mod measure;
+mod open;
+#[cfg(test)]
+mod operation_tests;
 #[cfg(test)]
 mod scenario;
 mod sockets;
@@ -35,7 +38,7 @@ use crate::trace::listeners::Listeners;
 use crate::trace::logs::Logs;
 use crate::trace::model::Span;
 use crate::trace::operations::Operations;
-use crate::trace::operations::body::FailureRule;
+use crate::trace::operations::workers::Workers;
 use crate::trace::processes::Processes;
 use lingering::Lingering;
 use watching::Watching;
@@ -88,7 +91,11 @@ impl Core {
         let connects = Connects::with_fallback(config.connect_grace);
         let connections = config.connections;
         let logs = Logs::new(config.max_record);
-        let settings = ConnSettings { semconv_dup: config.semconv_dup, max_head: config.max_head };
+        let rules = config.operations.clone();
+        // As long-lived as the program: every connection's parser has them at hand.
+        let kept_headers: &'static [String] = rules.headers.clone().leak();
+        let settings =
+            ConnSettings { semconv_dup: config.semconv_dup, max_head: config.max_head, kept_headers };
         let metrics = config.metrics.then(Box::default);
         Self {
             config,
@@ -98,7 +105,7 @@ impl Core {
             processes: Processes::new(),
             listeners: Listeners::default(),
             connects,
-            operations: Operations::new(FailureRule::builtin()),
+            operations: Operations::new(rules),
             gpus: Gpus::new(),
             wall_offset_ns: 0,
             agent_tgid: 0,
@@ -147,6 +154,11 @@ impl Core {
     /// Who the known processes are.
     pub fn processes(&self) -> &Processes {
         &self.processes
+    }
+
+    /// The workers, as far as they are known.
+    pub fn workers(&self) -> &Workers {
+        self.operations.workers()
     }
 
     fn handle(&mut self, event: Event<'_>) {
@@ -222,6 +234,7 @@ impl Core {
             }
         }
         self.causality.expire(self.now);
+        self.operations.watch(self.now);
         let ended = self.operations.finished(self.now);
         self.finish_operations(ended);
         self.settle_connects(self.now);

@@ -141,7 +141,8 @@ impl Core {
             self.assembler.hint(span, id);
         }
         let mut facts = facts!(self);
-        let draft = spans::failed_connect(f, &mut facts);
+        let mut draft = spans::failed_connect(f, &mut facts);
+        self.operations.workers_mut().unreachable(&mut draft);
         self.assembler.finish(span, draft, &mut self.spans);
     }
 }

@@ -32,6 +32,8 @@ pub struct ConnSettings {
     pub semconv_dup: bool,
     /// See [`ConnContext::max_head`].
     pub max_head: usize,
+    /// See [`ConnContext::kept_headers`].
+    pub kept_headers: &'static [String],
 }
 
 enum Protocol {
@@ -391,6 +393,7 @@ impl Conn {
             client,
             semconv_dup: settings.semconv_dup,
             max_head: settings.max_head,
+            kept_headers: settings.kept_headers,
         };
         self.state = Protocol::Parsing { parser: protocol.parser(&context) };
         self.protocol = Some(protocol.name());

@@ -161,6 +161,11 @@ impl Pairing {
         self.open.iter().map(|x| &x.request)
     }
 
+    /// The exchange that has been under way for longest.
+    pub fn oldest(&self) -> Option<&Exchange> {
+        self.open.front()
+    }
+
     /// An exchange under way.
     pub fn get(&self, span: SpanRef) -> Option<&Exchange> {
         self.open.iter().rev().find(|x| x.span == span)

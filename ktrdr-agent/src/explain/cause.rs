@@ -130,7 +130,9 @@ impl<'a> Analysis<'a> {
             }
         }
         let survived = if case.operation.is_some() && matches!(ended, Some("completed" | "cancelled")) {
-            std::mem::take(&mut findings)
+            let (stay, survived) = findings.into_iter().partition(|f| f.kind == Kind::Unheard);
+            findings = stay;
+            survived
         } else {
             Vec::new()
         };

@@ -32,6 +32,14 @@ pub fn of_cause(case: &Case, tree: &Tree<'_>, finding: &Finding<'_>) -> String {
             format!("{} was lost while it had work: {told}{fate}", whom(tree, finding, span))
         }
         Kind::Stuck if view::is_operation(span) => stuck(span),
+        Kind::Unheard => unheard(span),
+        Kind::Waiting => format!(
+            "{} has been waiting for {} for {} ({}); nothing has failed so far",
+            span.resource.service,
+            whom(tree, finding, span),
+            duration(view::duration(span)),
+            request(span)
+        ),
         _ => told(tree, finding, span),
     };
     if finding.spans.len() > 1 && finding.kind != Kind::WorkerBusy {
@@ -140,6 +148,12 @@ fn business(tree: &Tree<'_>, finding: &Finding<'_>, span: &Span) -> String {
         whom(tree, finding, span),
         request(span)
     )
+}
+
+fn unheard(span: &Span) -> String {
+    let kind = view::text(span, "operation.type").unwrap_or_default();
+    let who = view::text(span, "ktrdr.operation.disagreement").unwrap_or("the services disagree");
+    format!("the {kind} operation has ended, and not everybody has heard of it: {who}")
 }
 
 fn stuck(span: &Span) -> String {

@@ -43,6 +43,10 @@ pub enum Kind {
     GpuOutOfMemory,
     /// No progress.
     Stuck,
+    /// A service still speaks of an operation as running, although another has said that it ended.
+    Unheard,
+    /// Nothing failed so far, and an answer is waited for.
+    Waiting,
     /// Somebody asked for the end of it.
     Cancelled,
     /// Nothing failed, and work that was to run on a GPU did not.
@@ -81,6 +85,8 @@ impl Kind {
             Kind::GpuNotUsed => "not on a GPU",
             Kind::GpuIdle => "GPU idle",
             Kind::Stuck => "stuck",
+            Kind::Unheard => "end not heard of",
+            Kind::Waiting => "waiting",
             Kind::Cancelled => "cancelled",
             Kind::Failed | Kind::Other => "failed",
             Kind::MissingData => "incomplete",
@@ -91,7 +97,7 @@ impl Kind {
     pub const fn is_failure(self) -> bool {
         !matches!(
             self,
-            Kind::Ok | Kind::Slow | Kind::Cancelled | Kind::MissingData | Kind::GpuNotUsed | Kind::GpuIdle
+            Kind::Ok | Kind::Slow | Kind::Waiting | Kind::Cancelled | Kind::MissingData | Kind::GpuNotUsed | Kind::GpuIdle
         )
     }
 
@@ -106,14 +112,15 @@ impl Kind {
             | Kind::NameNotResolved
             | Kind::GatewayError => 1,
             Kind::Reset | Kind::NoResponse => 2,
-            Kind::TimedOut | Kind::Stuck | Kind::GpuOutOfMemory => 3,
+            Kind::TimedOut | Kind::Stuck | Kind::Unheard | Kind::GpuOutOfMemory => 3,
             Kind::BusinessError | Kind::Failed | Kind::Other => 4,
             Kind::HttpError => 5,
             Kind::WorkerBusy | Kind::NoWorker => 6,
             Kind::MissingData => 7,
-            Kind::Cancelled => 8,
-            Kind::Slow | Kind::GpuNotUsed | Kind::GpuIdle => 9,
-            Kind::Ok => 10,
+            Kind::Waiting => 8,
+            Kind::Cancelled => 9,
+            Kind::Slow | Kind::GpuNotUsed | Kind::GpuIdle => 10,
+            Kind::Ok => 11,
         }
     }
 }
@@ -122,7 +129,7 @@ impl Kind {
 pub fn kind_of(span: &Span) -> Option<Kind> {
     let failed = matches!(span.status, Status::Error(_));
     if !failed {
-        return if view::is_operation(span) { operation(span) } else { None };
+        return if view::is_operation(span) { operation(span) } else { waiting(span) };
     }
     if view::int(span, "ib.error.code").is_some() {
         return Some(Kind::GatewayError);
@@ -155,6 +162,13 @@ pub fn kind_of(span: &Span) -> Option<Kind> {
     })
 }
 
+/// A call whose answer is waited for longer than answers take when all is well.
+fn waiting(span: &Span) -> Option<Kind> {
+    let waits =
+        view::is_open(span) && span.kind == SpanKind::Client && view::duration(span) >= super::slow::SLOW_NS;
+    waits.then_some(Kind::Waiting)
+}
+
 /// A failure told in words. Two kinds of it leave no call behind that could be seen; their words are known.
 fn said(span: &Span) -> Kind {
     let told = view::message(span).or_else(|| view::text(span, "operation.error")).unwrap_or_default();
@@ -175,7 +189,9 @@ const STUCK_MS: i64 = 120_000;
 fn operation(span: &Span) -> Option<Kind> {
     match view::text(span, "operation.status") {
         Some("failed") => Some(said(span)),
+        Some("completed" | "cancelled") if view::flag(span, "ktrdr.operation.unheard") => Some(Kind::Unheard),
         Some("completed" | "cancelled") => None,
+        _ if view::flag(span, "ktrdr.operation.stuck") => Some(Kind::Stuck),
         _ => {
             let still = view::int(span, "ktrdr.operation.last_progress_ms_before_end");
             still.is_some_and(|ms| ms >= STUCK_MS).then_some(Kind::Stuck)

@@ -17,6 +17,16 @@ pub fn int(span: &Span, key: &str) -> Option<i64> {
     }
 }
 
+/// Whether an attribute is true.
+pub fn flag(span: &Span, key: &str) -> bool {
+    matches!(span.attributes.get(key), Some(Value::Bool(true)))
+}
+
+/// Whether the span has not ended: its end is when it was looked at.
+pub fn is_open(span: &Span) -> bool {
+    flag(span, "ktrdr.open")
+}
+
 /// Duration in nanoseconds.
 pub fn duration(span: &Span) -> u64 {
     span.end.saturating_sub(span.start)
@@ -101,6 +111,7 @@ pub fn outcome(span: &Span) -> String {
         Some(kind) => kind.outcome().to_owned(),
         None if is_operation(span) => text(span, "operation.status").unwrap_or_default().to_owned(),
         None if span.kind == SpanKind::Internal => String::new(),
+        None if is_open(span) => "not answered yet".to_owned(),
         None => "no answer seen".to_owned(),
     }
 }

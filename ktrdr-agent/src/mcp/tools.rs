@@ -115,7 +115,7 @@ pub fn call(socket: &Path, name: &str, arguments: &JsonObject) -> Result<CallToo
     }
     let (op, query, limit) =
         (entry.question)(arguments).map_err(|why| ErrorData::invalid_params(why, None))?;
-    let request = Request { v: VERSION, op: op.to_owned(), query, limit };
+    let request = Request { v: VERSION, op: op.to_owned(), query, limit, ..Request::default() };
     Ok(match ask::<Value>(socket, &request) {
         Ok(answer) => CallToolResult::success(vec![ContentBlock::text(answer.to_string())]),
         Err(AskError::Refused { message, suggestions, .. }) if !suggestions.is_empty() => {

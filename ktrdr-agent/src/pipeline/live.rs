@@ -164,6 +164,9 @@ impl Live {
         self.look_at_gpus()?;
         self.stream.fact(&tick(clock::boot_now_ns()))?;
         self.outputs()?;
+        if let Some(r) = &self.remember {
+            r.under_way(&mut self.stream.core);
+        }
         Ok(n)
     }
 

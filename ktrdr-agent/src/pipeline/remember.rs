@@ -21,12 +21,20 @@ impl Remember {
         match Server::start(path, store.clone()) {
             Ok(server) => {
                 exporters.add(Box::new(StoreSink(store.clone())));
+                store.goes_live();
                 Some(Self { store, _server: server })
             }
             Err(e) => {
                 tracing::warn!("`ktrdr-agent explain` will not be answered: {e}");
                 None
             }
+        }
+    }
+
+    /// Answers those who asked what is under way.
+    pub fn under_way(&self, core: &mut crate::core::Core) {
+        if self.store.open_spans_wanted() {
+            self.store.open_spans(core.under_way());
         }
     }
 

@@ -79,6 +79,8 @@ pub struct ConnContext {
     pub semconv_dup: bool,
     /// Longest head that is waited for, in bytes; a longer one is taken as far as it was captured.
     pub max_head: usize,
+    /// Names of headers, in lower case, that become attributes (`http.request.header.<name>`).
+    pub kept_headers: &'static [String],
 }
 
 /// What a parser did with the bytes it was shown.

@@ -8,6 +8,7 @@ pub mod gpu;
 mod load;
 mod logs;
 pub mod metrics;
+mod operations;
 mod otel_env;
 pub mod otlp;
 mod print;
@@ -58,6 +59,8 @@ pub struct Settings {
     pub otlp: Otlp,
     /// What is printed.
     pub console: Console,
+    /// What tells operations and failures.
+    pub operations: crate::trace::operations::rules::Rules,
     /// Answering `explain`.
     pub explain: Explain,
     /// Sampling GPUs.
@@ -169,6 +172,7 @@ impl Settings {
             metrics: Metrics::resolve(&said.metrics)?,
             otlp: Otlp::resolve(&said.otlp)?,
             console: said.console.clone(),
+            operations: operations::resolve(&said.operations)?,
             explain: Explain::resolve(&said.explain)?,
             gpu: Gpu::resolve(&said.gpu)?,
             limits: check_limits(&said.limits)?,

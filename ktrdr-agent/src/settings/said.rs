@@ -23,6 +23,7 @@ settings! {
         services: Services = Services::default(),
         http: Http = Http::default(),
         connect: Connect = Connect::default(),
+        operations: Operations = Operations::default(),
         logs: Logs = Logs::default(),
         python: Python = Python::default(),
         metrics: Metrics = Metrics::default(),
@@ -111,6 +112,30 @@ settings! {
         max_head: Size = Size(64 * 1024),
         /// Attribute names: "http" (stable) or "http/dup" (the ones from before, too).
         semconv: Semconv = Semconv::Stable,
+    }
+
+    /// KTRDR's operations: long work that is known by an id. What is built in for KTRDR counts in any case.
+    pub struct Operations {
+        /// Headers of requests and responses that carry an operation id. X-Request-ID counts only where its value looks
+        /// like one; of baggage, the member operation.id counts.
+        headers: Vec<String> = vec!["X-Operation-ID".into(), "X-Request-ID".into(), "baggage".into()],
+        /// Further JSON keys whose value is an operation id, whatever it looks like (operation_id is built in).
+        keys: Vec<String> = Vec::new(),
+        /// Further beginnings of ids, for example "job-"; at least six letters or digits follow.
+        id_prefixes: Vec<String> = Vec::new(),
+        /// A running operation whose progress has not moved for so long is called stuck.
+        stuck_after: Period = Period::secs(120),
+        failures: Vec<Failure> = Vec::new(),
+    }
+
+    /// A successful HTTP answer that speaks of a failure, besides success = false and JSON-RPC's error.
+    pub struct Failure {
+        /// JSON pointer (RFC 6901) to the field that decides, such as "/status".
+        pointer: String = String::new(),
+        /// Its value that means failure, as text (failed, false, 0); empty = the field is there at all.
+        value: String = String::new(),
+        /// JSON pointer to the message.
+        message: String = String::new(),
     }
 
     /// Refused and failed connects.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::jaeger::TraceQuery;
 use super::traces::Class;
-use super::{Answers, Finds, Inner, NotFound, Spans, Store};
+use super::{Answers, Filter, Finds, Inner, NotFound, Spans, Store};
 use crate::explain::{self, Case, ListRow, Listing, Report, parse};
 use crate::export::Item;
 use crate::trace::model::{SpanKind, TraceId, Value};
@@ -15,6 +15,8 @@ const MAX_NEARBY: usize = 256;
 /// What happened a little later tells how a process that broke a connection ended: KTRDR's API checks the health of
 /// its workers every 10 s.
 const LATER_NS: u64 = 12_000_000_000;
+/// Operations and traces that a filtered listing looks through.
+const MAX_SEARCHED: usize = 512;
 /// Rows of a listing at most.
 pub const MAX_ROWS: usize = 50;
 /// Traces looked at for the last error: most of those kept as errors are some.
@@ -38,25 +40,35 @@ impl Answers for Store {
         if matches!(query.to_ascii_lowercase().replace(['-', '_'], " ").as_str(), "last error" | "last") {
             return self.last_error(query);
         }
+        let open = self.ask_open();
         let case = {
             let inner = self.lock();
             let subject = inner.subject(query)?;
-            inner.case(query, &subject)
+            inner.case(query, &subject, &open)
         };
         Ok(explain::explain(&case))
     }
 
     fn list(&self, limit: usize) -> Listing {
+        self.list_of(limit, &Filter::default())
+    }
+
+    fn list_of(&self, limit: usize, filter: &Filter) -> Listing {
         let limit = limit.clamp(1, MAX_ROWS);
         let (traces, spans) = self.size();
-        let subjects = self.lock().recent(limit);
+        let open = self.ask_open();
+        // What is left out by a filter makes room for what came before it.
+        let subjects = self.lock().recent(if filter.is_empty() { limit } else { MAX_SEARCHED });
+        let now = now();
         let mut reports: Vec<Report> = subjects
             .iter()
             // The lock is taken for one at a time: spans keep arriving.
-            .map(|subject| self.lock().case("", subject))
-            .filter(|case| !case.spans.is_empty())
+            .map(|subject| self.lock().case("", subject, &open))
+            .filter(|case| !case.spans.is_empty() && filter.takes(case, now))
             .map(|case| explain::explain(&case))
             .filter(|r| r.operation.is_some() || r.verdict.kind.is_failure())
+            .filter(|r| filter.shows(r))
+            .take(MAX_ROWS)
             .collect();
         // A failure that explains an operation needs no line of its own.
         let within: BTreeSet<String> =
@@ -102,7 +114,7 @@ impl Store {
                     Some(operation) => Subject::Operation(operation),
                     None => Subject::Traces(vec![id]),
                 };
-                inner.case(query, &subject)
+                inner.case(query, &subject, &[])
             };
             let report = explain::explain(&case);
             if report.verdict.kind.is_failure() {
@@ -200,7 +212,7 @@ impl Inner {
         all
     }
 
-    fn case(&self, query: &str, subject: &Subject) -> Case {
+    fn case(&self, query: &str, subject: &Subject, open: &[Item]) -> Case {
         let (operation, ids, mut dropped) = match subject {
             Subject::Operation(id) => {
                 let traces = self.operations.get(id);
@@ -217,6 +229,10 @@ impl Inner {
                 dropped += trace.dropped;
             }
         }
+        let mentions = |s: &Item, id: &str| super::operations::ids_of(s).iter().any(|i| i == id);
+        let concerns =
+            |s: &&Item| ids.contains(&s.trace_id) || operation.as_deref().is_some_and(|id| mentions(s, id));
+        spans.extend(open.iter().filter(concerns).cloned());
         if let Some(id) = &operation {
             // A trace can hold several operations (a list of them was asked for, a thread did one after the other).
             spans.retain(|s| {
@@ -271,6 +287,12 @@ impl Inner {
         }
         sums
     }
+}
+
+/// Nanoseconds since the Unix epoch.
+fn now() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// Whether a path or an id of the span has this part.

@@ -6,8 +6,10 @@
 
 pub mod client;
 mod file;
+mod filter;
 pub mod jaeger;
 mod lookup;
+mod open;
 mod operations;
 pub mod protocol;
 mod search;
@@ -24,6 +26,7 @@ use crate::explain::{Listing, Report};
 use crate::export::{Books, Item, SpanSink};
 use crate::trace::model::{Span, TraceId};
 pub use file::{FileError, from_file};
+pub use filter::Filter;
 use jaeger::TraceQuery;
 use operations::Operations;
 pub use search::{Finds, Spans};
@@ -59,6 +62,10 @@ pub trait Answers: Send + Sync {
     fn explain(&self, query: &str) -> Result<Report, NotFound>;
     /// What happened lately?
     fn list(&self, limit: usize) -> Listing;
+    /// The same, of what fits.
+    fn list_of(&self, limit: usize, _filter: &Filter) -> Listing {
+        self.list(limit)
+    }
     /// Which traces fit?
     fn find(&self, query: &TraceQuery) -> Finds;
     /// What is in this trace?
@@ -78,6 +85,7 @@ pub struct NotFound {
 /// Recent traces.
 pub struct Store {
     inner: Mutex<Inner>,
+    open: open::Open,
 }
 
 struct Inner {
@@ -98,7 +106,7 @@ impl Store {
             lost_throughout: Vec::new(),
             submitted: 0,
         };
-        Self { inner: Mutex::new(inner) }
+        Self { inner: Mutex::new(inner), open: open::Open::default() }
     }
 
     /// A panic while the lock was held (there is none to be expected) leaves a store that is at worst incomplete.

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::jaeger::TraceQuery;
-use super::{Answers, NotFound};
+use super::{Answers, Filter, NotFound};
 
 /// Version of the protocol.
 pub const VERSION: u64 = 1;
@@ -25,7 +25,7 @@ pub const MAX_ANSWER: usize = 256 * 1024;
 const ROWS: usize = 20;
 
 /// A question.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Default, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Request {
     /// [`VERSION`].
     pub v: u64,
@@ -37,6 +37,9 @@ pub struct Request {
     /// Rows of a listing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<usize>,
+    /// Which rows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub filter: Option<Filter>,
 }
 
 /// Answers a line.
@@ -52,7 +55,7 @@ pub fn answer(answers: &dyn Answers, line: &str) -> String {
                 Err(NotFound { message, suggestions }) => error("not_found", &message, &suggestions),
             },
             ("explain", None) => error("bad_request", "`query` is missing", &[]),
-            ("list", _) => ok(&answers.list(r.limit.unwrap_or(ROWS))),
+            ("list", _) => ok(&answers.list_of(r.limit.unwrap_or(ROWS), &r.filter.unwrap_or_default())),
             ("find", query) => match TraceQuery::parse(&query.unwrap_or_default()) {
                 Ok(query) => ok(&answers.find(&query)),
                 Err(e) => error("bad_request", &e.to_string(), &[]),

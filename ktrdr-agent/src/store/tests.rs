@@ -11,7 +11,7 @@ use super::client::{AskError, ask};
 use super::jaeger::TraceQuery;
 use super::protocol::{MAX_REQUEST, Request, answer};
 use super::server::{ServeError, Server};
-use super::{Answers, Finds, Limits, NotFound, Spans, Store, from_file};
+use super::{Answers, Filter, Finds, Limits, NotFound, Spans, Store, from_file};
 use crate::explain::{Kind, Listing, Report};
 use crate::export::console::json;
 use crate::export::{Item, fixture};
@@ -146,6 +146,72 @@ fn a_listing_shows_operations_and_errors_newest_first() {
 }
 
 #[test]
+fn a_listing_can_be_narrowed() {
+    let store = filled();
+    let mut span = (*lone(100, false, &format!("/api/v1/operations/{OPERATION}"))).clone();
+    span.attributes.set("operation.type", "training");
+    span.attributes.set("data.symbol", "AAPL,MSFT");
+    span.attributes.set("worker.selected_id", "training-worker-1");
+    store.add(&Arc::new(span));
+    store.add(&lone(9_000, true, "/bad"));
+    let shown = |filter: Filter| store.list_of(20, &filter).rows.iter().map(|r| r.kind).collect::<Vec<_>>();
+    let some = |text: &str| Some(text.to_owned());
+    assert_eq!(shown(Filter::default()).len(), 3);
+    assert_eq!(shown(Filter { errors: true, ..Filter::default() }), [Kind::HttpError, Kind::Refused]);
+    for filter in [
+        Filter { kind: some("training"), ..Filter::default() },
+        Filter { symbol: some("msft"), ..Filter::default() },
+        Filter { service: some("training-worker-1"), ..Filter::default() },
+    ] {
+        assert_eq!(shown(filter), [Kind::Ok]);
+    }
+    assert_eq!(
+        shown(Filter { service: some("ktrdr-ib-host-service"), ..Filter::default() }),
+        [Kind::Refused]
+    );
+    for nothing in [
+        Filter { kind: some("training"), errors: true, ..Filter::default() },
+        Filter { symbol: some("AAP"), ..Filter::default() },
+        // The spans are of a time long gone.
+        Filter { since_s: Some(60), ..Filter::default() },
+    ] {
+        assert_eq!(shown(nothing), []);
+    }
+}
+
+#[test]
+fn open_spans_are_asked_of_a_live_agent_only() {
+    let store = Arc::new(filled());
+    assert!(!store.open_spans_wanted());
+    store.add(&lone(50, false, &format!("/api/v1/operations/{OPERATION}")));
+    store.goes_live();
+    let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let loops = {
+        let (store, stop) = (store.clone(), stop.clone());
+        std::thread::spawn(move || {
+            // As the agent's loop: it looks in each of its turns.
+            while !stop.load(Ordering::SeqCst) {
+                if store.open_spans_wanted() {
+                    let mut open = (*lone(100, false, &format!("/api/v1/operations/{OPERATION}"))).clone();
+                    open.end = open.start + 5_000_000_000;
+                    open.attributes.set("ktrdr.open", true);
+                    open.attributes.set("operation.id", OPERATION);
+                    store.open_spans(vec![open]);
+                }
+                std::thread::yield_now();
+            }
+        })
+    };
+    // A question that a busy machine does not answer in time goes without; it may be asked again.
+    let mut asked = (0..100).map(|_| store.explain(OPERATION).unwrap());
+    let report = asked.find(|r| r.spans == 2).expect("the loop answers");
+    stop.store(true, Ordering::SeqCst);
+    loops.join().unwrap();
+    assert_eq!(report.verdict.kind, Kind::Waiting, "{report:#?}");
+    assert!(report.verdict.sentence.contains("has been waiting"), "{}", report.verdict.sentence);
+}
+
+#[test]
 fn losses_at_that_time_are_told() {
     let store = filled();
     let at = fixture::download()[0].start_wall_ns();
@@ -197,7 +263,7 @@ impl Answers for Fake {
 }
 
 fn request(op: &str, query: Option<&str>) -> Request {
-    Request { v: 1, op: op.to_owned(), query: query.map(str::to_owned), limit: Some(7) }
+    Request { v: 1, op: op.to_owned(), query: query.map(str::to_owned), limit: Some(7), ..Request::default() }
 }
 
 #[test]

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
+mod answers;
 mod scenario;
 mod screen;
 mod spans;
@@ -15,13 +16,13 @@ mod story;
 use crate::agent::Agent;
 use crate::stack::Stack;
 use crate::{build, cmd, host, setup, stack, wait};
+use answers::Answers;
 use scenario::Scenario;
 use screen::Screen;
 use spans::SpanFile;
 use story::Story;
 
 const API: &str = "ktrdr-api";
-const IB_HOST: &str = "ktrdr-ib-host-service";
 
 /// From the end of a scenario's command to its spans. The agent shows a lone request within 200 ms.
 const SPANS_DEADLINE: Duration = Duration::from_secs(10);
@@ -44,11 +45,15 @@ pub fn run(keep: bool) -> Result<()> {
     run.args(["run", "--console", "human", "--spans-out"]).arg(&spans_file);
     // Without these it would show whatever else this host is doing, in between.
     run.args(stack.ports().flat_map(|port| ["--port".to_owned(), port.to_string()]));
+    let answers = Answers { binary: binary.clone(), socket: directory.join("agent.sock") };
     run.envs(screen::environment()).stdout(Stdio::piped());
+    run.env("KTRDR_AGENT_EXPLAIN__SOCKET", &answers.socket);
+    // A gateway that refuses is not tried again for minutes.
+    stack.set_env(&[("IB_CONNECT_PATIENCE", "0")]);
     let mut agent = Agent::start_command(&mut run, &directory.join("agent.log"))?;
     let screen = agent.stdout().map(Screen::relay).context("the agent's output is no pipe")?;
     let mut spans = SpanFile::open(&spans_file);
-    say("starting the demo stack: an API, an IB host service, three workers");
+    say("starting the demo stack: an API, an IB host service, an IB gateway (simulated), three workers");
     stack.start_all()?;
     workers_registered(&mut spans, &mut agent)?;
 
@@ -56,18 +61,29 @@ pub fn run(keep: bool) -> Result<()> {
     for scenario in scenario::ALL {
         println!();
         say(scenario.title);
-        match scenario.ib_host {
-            true if !crate::stack::ports::listens(stack.port(IB_HOST)?)? => stack.start(IB_HOST)?,
-            false => stack.stop(IB_HOST)?,
-            true => {}
+        for service in [scenario::IB_HOST, scenario::GATEWAY] {
+            match scenario.down.contains(&service) {
+                true if stack.runs(service) => stack.stop(service)?,
+                false if !stack.runs(service) => stack.start(service)?,
+                _ => {}
+            }
         }
+        let api = stack.port(API)?;
+        let held: Vec<String> =
+            (0..scenario.busy).map(|_| answers::hold_a_worker(api)).collect::<Result<_>>()?;
         let story = play(&scenario, &stack, &mut spans, &mut agent);
         if let Ok(story) = &story {
             screen.wait_for(&story.trace_id);
+            if let Some(operation) = story.operation.as_deref().filter(|_| scenario.fails) {
+                answers.explain(operation)?;
+            }
         }
+        held.iter().try_for_each(|operation| answers::release(api, operation))?;
         told.push((scenario, story));
     }
 
+    println!();
+    answers.list()?;
     if !keep {
         // It prints what it still holds before it ends, so the sentences come last.
         agent.stop();

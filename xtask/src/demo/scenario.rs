@@ -6,43 +6,75 @@ pub struct Scenario {
     pub title: &'static str,
     /// Arguments of `ktrdr`.
     pub arguments: &'static [&'static str],
-    /// Whether the IB host service runs.
-    pub ib_host: bool,
+    /// Services that are down; all others run.
+    pub down: &'static [&'static str],
+    /// Workers that have a job already.
+    pub busy: usize,
     /// Path of the API's request that this is about.
     pub request: &'static str,
-    /// Whether the API's call is expected to fail, and the port it goes to.
+    /// Whether a call below it is expected to fail, and the port it goes to.
     pub fails: bool,
     pub to_ports: &'static [u16],
     /// What the agent must show, for the message if it does not.
     pub expected: &'static str,
 }
 
-pub const ALL: [Scenario; 3] = [
+pub const IB_HOST: &str = "ktrdr-ib-host-service";
+pub const GATEWAY: &str = "ib-gateway";
+const DOWNLOAD: &[&str] = &["data", "load", "AAPL", "--wait"];
+const TRAINING: &[&str] = &["train", "AAPL", "--wait"];
+const DOWNLOADS: &str = "/api/v1/data/acquire/download";
+const TRAININGS: &str = "/api/v1/trainings/start";
+
+pub const ALL: [Scenario; 5] = [
     Scenario {
         title: "data download while the IB host service is down",
-        arguments: &["data", "load", "AAPL", "--wait"],
-        ib_host: false,
-        request: "/api/v1/data/acquire/download",
+        arguments: DOWNLOAD,
+        down: &[IB_HOST],
+        busy: 0,
+        request: DOWNLOADS,
         fails: true,
         to_ports: &[5001],
         expected: "a refused call to port 5001 as a child of the API's request",
     },
     Scenario {
-        title: "data download with the IB host service up",
-        arguments: &["data", "load", "AAPL", "--wait"],
-        ib_host: true,
-        request: "/api/v1/data/acquire/download",
-        fails: false,
-        to_ports: &[5001],
-        expected: "a call to port 5001 as a child of the API's request",
+        title: "data download while the IB gateway behind the IB host is down",
+        arguments: DOWNLOAD,
+        down: &[GATEWAY],
+        busy: 0,
+        request: DOWNLOADS,
+        fails: true,
+        to_ports: &[4002],
+        expected: "the IB host's refused connect to port 4002 below the API's request",
     },
     Scenario {
-        title: "training dispatched to a worker",
-        arguments: &["train", "AAPL", "--wait"],
-        ib_host: true,
-        request: "/api/v1/trainings/start",
+        title: "data download with all of them up",
+        arguments: DOWNLOAD,
+        down: &[],
+        busy: 0,
+        request: DOWNLOADS,
+        fails: false,
+        to_ports: &[4002],
+        expected: "the IB host's call to the gateway below the API's request",
+    },
+    Scenario {
+        title: "training dispatched to the worker that is free",
+        arguments: TRAINING,
+        down: &[],
+        busy: 1,
+        request: TRAININGS,
         fails: false,
         to_ports: &[5005, 5006],
         expected: "a call to a training worker as a child of the API's request",
+    },
+    Scenario {
+        title: "training while all workers are busy",
+        arguments: TRAINING,
+        down: &[],
+        busy: 2,
+        request: TRAININGS,
+        fails: true,
+        to_ports: &[5005, 5006],
+        expected: "a refusal of each training worker as a child of the API's request",
     },
 ];

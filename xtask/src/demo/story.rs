@@ -7,6 +7,7 @@ use super::spans::Span;
 pub struct Story {
     /// Of the API's request that it is about.
     pub trace_id: String,
+    pub operation: Option<String>,
     pub sentence: String,
 }
 
@@ -22,7 +23,8 @@ pub fn of(spans: &[Span], scenario: &Scenario) -> Option<Story> {
     below.iter().find(expected)?;
     let causes = causes(&below);
     let calls: Vec<&Span> = below.iter().copied().filter(|span| span.is_client()).collect();
-    let outcome = if causes.is_empty() {
+    // What a call that failed on the way was, the list of calls shows.
+    let outcome = if causes.is_empty() || !scenario.fails {
         let told: Vec<String> = calls.iter().map(|call| told(call, &below)).collect();
         format!("it called {}", told.join(", then "))
     } else {
@@ -30,7 +32,8 @@ pub fn of(spans: &[Span], scenario: &Scenario) -> Option<Story> {
         format!("the cause: {}", whys.join("; "))
     };
     let sentence = format!("{}{}; {outcome}", asked(spans, request), answered(request));
-    Some(Story { trace_id: request.trace_id.clone(), sentence })
+    let operation = request.text("operation.id").map(str::to_owned);
+    Some(Story { trace_id: request.trace_id.clone(), operation, sentence })
 }
 
 /// Every span below `top`, nearest first.
@@ -139,7 +142,7 @@ mod tests {
     #[test]
     fn a_refused_call_that_is_no_child_does_not_count() {
         assert!(of(&download(&[refused(None)]), &scenario::ALL[0]).is_none());
-        assert!(of(&download(&[refused(Some("2"))]), &scenario::ALL[1]).is_none());
+        assert!(of(&download(&[refused(Some("2"))]), &scenario::ALL[2]).is_none());
     }
 
     #[test]
@@ -151,10 +154,9 @@ mod tests {
         };
         let served = serde_json::json!({"trace_id":"t","span_id":"9","parent_span_id":"3","name":"x","kind":"SERVER",
             "service":"ktrdr-ib-host-service"});
+        let fine = Scenario { to_ports: &[5001], ..scenario::ALL[2] };
         let sentence =
-            of(&download(&[call("3", "POST /a"), call("4", "POST /b"), served]), &scenario::ALL[1])
-                .unwrap()
-                .sentence;
+            of(&download(&[call("3", "POST /a"), call("4", "POST /b"), served]), &fine).unwrap().sentence;
         let told = "ktrdr-ib-host-service on port 5001 with POST /a (200, 3 ms), then a service on port 5001 with POST /b";
         assert!(sentence.contains(told), "{sentence}");
     }

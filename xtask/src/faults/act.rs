@@ -1,6 +1,7 @@
 //! What is done to the stack.
 
-use std::process::{Child, Command, Stdio};
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, ChildStdout, Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
@@ -17,7 +18,7 @@ pub enum Act {
     Cli(&'static [&'static str]),
     /// The same, with a CLI that waits a second only.
     Impatient(&'static [&'static str]),
-    /// Begins a command, which [`Act::End`] waits for.
+    /// Begins a command and goes on once it has told its operation; [`Act::End`] waits for it, or it is broken off.
     Begin(&'static [&'static str]),
     End,
     /// Follows the last operation to its end, or cancels it.
@@ -41,7 +42,7 @@ pub struct Play<'a> {
     stack: &'a mut Stack,
     /// Where commands go.
     api: u16,
-    begun: Option<Child>,
+    begun: Option<(Child, BufReader<ChildStdout>)>,
     /// Operations that commands told, the last one at the end.
     pub operations: Vec<String>,
     /// Operations that go on until they are cancelled.
@@ -71,13 +72,20 @@ impl<'a> Play<'a> {
             Act::Begin(arguments) => {
                 let mut command = stack::ktrdr(self.api, arguments);
                 let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
-                self.begun = Some(child.context("cannot run the command line")?);
+                let mut child = child.context("cannot run the command line")?;
+                let mut output = BufReader::new(child.stdout.take().context("no pipe")?);
+                let mut line = String::new();
+                output.read_line(&mut line).context("the command line told nothing")?;
+                self.told(line.as_bytes());
+                self.begun = Some((child, output));
                 Ok(())
             }
             Act::End => {
-                let child = self.begun.take().context("no command was begun")?;
-                let said = child.wait_with_output().context("cannot wait for the command line")?;
-                self.told(&said.stdout);
+                let (mut child, mut output) = self.begun.take().context("no command was begun")?;
+                let mut rest = Vec::new();
+                output.read_to_end(&mut rest).context("cannot read the command line")?;
+                child.wait().context("cannot wait for the command line")?;
+                self.told(&rest);
                 Ok(())
             }
             Act::Follow => self.about("follow"),
@@ -133,8 +141,9 @@ impl<'a> Play<'a> {
 
     /// Makes the stack whole again: nothing is left halted, down, differently configured or at work.
     pub fn heal(mut self) -> Result<()> {
-        if let Some(mut child) = self.begun.take() {
+        if let Some((mut child, _)) = self.begun.take() {
             child.kill().and_then(|()| child.wait()).context("cannot end the command line")?;
+            self.held.extend(self.operations.last().cloned());
         }
         for operation in std::mem::take(&mut self.held) {
             self.run(&mut stack::ktrdr(self.api, &["operations", "cancel", &operation]))?;

@@ -135,6 +135,7 @@ impl Explain {
         let ports = stack.ports().chain([act::ANOTHER_PORT, table::NOBODYS_PORT]);
         run.args(ports.flat_map(|port| ["--port".to_owned(), port.to_string()]));
         run.env("KTRDR_AGENT_EXPLAIN__SOCKET", &self.socket);
+        run.env("KTRDR_AGENT_OPERATIONS__STUCK_AFTER", "2s");
         Agent::start_command(&mut run, &directory.join("agent.log"))
     }
 

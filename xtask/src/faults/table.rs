@@ -292,6 +292,23 @@ pub const FAULTS: &[Fault] = &[
         asked: Operation,
         expected: cause(&["business_error"], "", "", &["ZeroDivisionError"]),
     },
+    // Asked before anything has ended.
+    Fault {
+        name: "job stands still, asked while it runs",
+        acts: &[Begin(&["train", "STALL"])],
+        asked: Operation,
+        expected: cause(&["stuck"], "", "", &["stands at 12.5 %", "no progress"]),
+    },
+    Fault {
+        name: "gateway silent, asked while the caller still waits",
+        acts: &[
+            PATIENT_IB_HOST,
+            AnotherApi(&[("KTRDR_IB_TIMEOUT", "30")]),
+            Begin(&["data", "load", "SILENT"]),
+        ],
+        asked: Operation,
+        expected: cause(&["waiting"], IB_HOST, AT_GATEWAY, &["has been waiting for ib-gateway:4002"]),
+    },
     Fault {
         name: "job cancelled",
         acts: &[HOLD_A_WORKER, Cancel],

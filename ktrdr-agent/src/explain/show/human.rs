@@ -69,7 +69,9 @@ pub fn listing(l: &Listing, style: &Style) -> String {
 fn mood(kind: Kind) -> (&'static str, &'static str) {
     match kind {
         Kind::Ok => (sgr::GREEN, "ok"),
-        Kind::Slow | Kind::GpuNotUsed | Kind::GpuIdle | Kind::MissingData => (sgr::YELLOW, kind.outcome()),
+        Kind::Slow | Kind::Waiting | Kind::GpuNotUsed | Kind::GpuIdle | Kind::MissingData => {
+            (sgr::YELLOW, kind.outcome())
+        }
         _ => (sgr::RED, kind.outcome()),
     }
 }

@@ -9,12 +9,12 @@ use crate::trace::model::{Attributes, Status, Value};
 fn asked(role: Role, dup: bool, head: &str) -> Request {
     let mut context = context(role);
     context.semconv_dup = dup;
-    let Read::Whole(parsed) = request(head.as_bytes()) else { panic!("no head: {head}") };
+    let Read::Whole(parsed) = request(head.as_bytes(), &[]) else { panic!("no head: {head}") };
     Describe::new(&context).request(&parsed)
 }
 
 fn answered(role: Role, head: &str) -> Response {
-    let Read::Whole(parsed) = response(head.as_bytes()) else { panic!("no head: {head}") };
+    let Read::Whole(parsed) = response(head.as_bytes(), &[]) else { panic!("no head: {head}") };
     Describe::new(&context(role)).response(&parsed)
 }
 

@@ -25,6 +25,8 @@ pub(super) struct Describe {
     peer_address: String,
     peer_port: u16,
     old_names: bool,
+    /// Headers that become attributes.
+    pub(super) kept: &'static [String],
 }
 
 /// A method as the conventions want it: known, or `_OTHER` and the original.
@@ -64,6 +66,9 @@ struct Origin<'a> {
     port: Option<u16>,
 }
 
+/// Longest header value that becomes an attribute: W3C baggage may have 8192 bytes, ids are short.
+const MAX_HEADER: usize = 1024;
+
 impl Describe {
     pub(super) fn new(context: &ConnContext) -> Self {
         let peer = match context.role {
@@ -76,6 +81,7 @@ impl Describe {
             peer_address: ip(peer),
             peer_port: peer.port(),
             old_names: context.semconv_dup,
+            kept: context.kept_headers,
         }
     }
 
@@ -115,6 +121,7 @@ impl Describe {
         if self.old_names {
             old_names::add(self.role, &mut a);
         }
+        self.kept(&mut a, "request", &head.fields);
         Request {
             key: None,
             name,
@@ -199,7 +206,17 @@ impl Describe {
             // The conventions want no description where the status code says it all.
             status = Status::Error(String::new());
         }
+        self.kept(&mut a, "response", &head.fields);
         Response { key: None, attributes: a, status, want_body: head.fields.json }
+    }
+
+    /// Headers asked for by name.
+    fn kept(&self, a: &mut Attributes, side: &str, fields: &Fields<'_>) {
+        for (name, value) in self.kept.iter().zip(fields.kept) {
+            if let Some(value) = value.filter(|v| v.len() <= MAX_HEADER) {
+                a.push(format!("http.{side}.header.{name}"), Value::List(vec![value.to_owned()]));
+            }
+        }
     }
 
     pub(super) fn interim(&self, code: u16) -> Interim {

@@ -9,6 +9,9 @@ use super::body::content_length;
 /// Header fields that are kept apart. Apache allows 100, h11 and nginx have no count, browsers send about 20.
 const SLOTS: usize = 128;
 
+/// Fields that can be asked for by name.
+pub(super) const MAX_KEPT: usize = 8;
+
 /// The fields that matter, as they stand in the head.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Fields<'a> {
@@ -30,6 +33,8 @@ pub(super) struct Fields<'a> {
     pub traceparent: Option<Result<&'a [u8], ()>>,
     /// The body is JSON.
     pub json: bool,
+    /// Values of the fields that were asked for, in the order of their names.
+    pub kept: [Option<&'a str>; MAX_KEPT],
     /// `Expect: 100-continue`.
     pub expects_continue: bool,
 }
@@ -92,7 +97,7 @@ fn config() -> ParserConfig {
 }
 
 /// Reads a request's head.
-pub(super) fn request(bytes: &[u8]) -> Read<RequestHead<'_>> {
+pub(super) fn request<'a>(bytes: &'a [u8], kept: &[String]) -> Read<RequestHead<'a>> {
     let mut slots = [const { MaybeUninit::uninit() }; SLOTS];
     let mut head = httparse::Request::new(&mut []);
     match config().parse_request_with_uninit_headers(&mut head, bytes, &mut slots) {
@@ -100,7 +105,7 @@ pub(super) fn request(bytes: &[u8]) -> Read<RequestHead<'_>> {
             let (Some(method), Some(target), Some(minor)) = (head.method, head.path, head.version) else {
                 return Read::Invalid;
             };
-            Read::Whole(RequestHead { len, method, target, minor, fields: fields(head.headers) })
+            Read::Whole(RequestHead { len, method, target, minor, fields: fields(head.headers, kept) })
         }
         Ok(Status::Partial) => Read::Partial,
         Err(httparse::Error::TooManyHeaders) => Read::TooManyFields,
@@ -109,12 +114,12 @@ pub(super) fn request(bytes: &[u8]) -> Read<RequestHead<'_>> {
 }
 
 /// Reads a response's head.
-pub(super) fn response(bytes: &[u8]) -> Read<ResponseHead<'_>> {
+pub(super) fn response<'a>(bytes: &'a [u8], kept: &[String]) -> Read<ResponseHead<'a>> {
     let mut slots = [const { MaybeUninit::uninit() }; SLOTS];
     let mut head = httparse::Response::new(&mut []);
     match config().parse_response_with_uninit_headers(&mut head, bytes, &mut slots) {
         Ok(Status::Complete(len)) => match head.code {
-            Some(code) => Read::Whole(ResponseHead { len, code, fields: fields(head.headers) }),
+            Some(code) => Read::Whole(ResponseHead { len, code, fields: fields(head.headers, kept) }),
             None => Read::Invalid,
         },
         Ok(Status::Partial) => Read::Partial,
@@ -125,20 +130,20 @@ pub(super) fn response(bytes: &[u8]) -> Read<ResponseHead<'_>> {
 
 /// What a request's head says that is cut off, or has more fields than there are slots: `None` unless its first line
 /// got as far as the version.
-pub(super) fn request_beginning(bytes: &[u8]) -> Option<RequestHead<'_>> {
+pub(super) fn request_beginning<'a>(bytes: &'a [u8], kept: &[String]) -> Option<RequestHead<'a>> {
     let mut slots = [EMPTY_HEADER; SLOTS];
     let mut head = httparse::Request::new(&mut slots);
     let _ = config().parse_request(&mut head, bytes);
     let (method, target, minor) = (head.method?, head.path?, head.version?);
-    Some(RequestHead { len: bytes.len(), method, target, minor, fields: fields(head.headers) })
+    Some(RequestHead { len: bytes.len(), method, target, minor, fields: fields(head.headers, kept) })
 }
 
 /// As [`request_beginning`], for a response: `None` unless its first line is there.
-pub(super) fn response_beginning(bytes: &[u8]) -> Option<ResponseHead<'_>> {
+pub(super) fn response_beginning<'a>(bytes: &'a [u8], kept: &[String]) -> Option<ResponseHead<'a>> {
     let mut slots = [EMPTY_HEADER; SLOTS];
     let mut head = httparse::Response::new(&mut slots);
     let _ = config().parse_response(&mut head, bytes);
-    Some(ResponseHead { len: bytes.len(), code: head.code?, fields: fields(head.headers) })
+    Some(ResponseHead { len: bytes.len(), code: head.code?, fields: fields(head.headers, kept) })
 }
 
 /// Whether the end of a head lies in `bytes`, of which the first `searched` were searched before: an empty line.
@@ -150,7 +155,7 @@ pub(super) fn has_end(bytes: &[u8], searched: usize) -> bool {
     })
 }
 
-fn fields<'a>(headers: &[Header<'a>]) -> Fields<'a> {
+fn fields<'a>(headers: &[Header<'a>], kept: &[String]) -> Fields<'a> {
     let mut fields = Fields::default();
     for header in headers {
         let value = header.value;
@@ -175,7 +180,11 @@ fn fields<'a>(headers: &[Header<'a>]) -> Fields<'a> {
             15 if is("x-forwarded-for") => fields.x_forwarded_for = fields.x_forwarded_for.or_else(text),
             17 if is("transfer-encoding") => fields.transfer_encoding = Some(ends_in_chunked(value)),
             17 if is("x-forwarded-proto") => fields.x_forwarded_proto = text(),
-            _ => {}
+            _ => {
+                if let Some(at) = kept.iter().take(MAX_KEPT).position(|name| is(name)) {
+                    fields.kept[at] = fields.kept[at].or_else(text);
+                }
+            }
         }
     }
     fields
@@ -202,7 +211,7 @@ mod tests {
     fn takes_the_fields_that_matter_and_leaves_odd_lines_out() {
         let bytes = b"POST /a HTTP/1.1\r\nhost: one\r\nHost: two\r\nBad Name: x\r\nTransfer-Encoding: gzip, Chunked\r\n\
             content-type: application/problem+json; charset=utf-8\r\nExpect: 100-Continue\r\n\r\nrest";
-        let Read::Whole(head) = request(bytes) else { panic!("not whole") };
+        let Read::Whole(head) = request(bytes, &[]) else { panic!("not whole") };
         assert_eq!(head.len, bytes.len() - 4);
         assert_eq!((head.method, head.target, head.minor), ("POST", "/a", 1));
         assert_eq!(head.fields.host, Some("one"));
@@ -212,18 +221,20 @@ mod tests {
 
     #[test]
     fn takes_lone_line_feeds_and_missing_reasons() {
-        let Read::Whole(head) = response(b"HTTP/1.0 404\nContent-Length: 3\n\n") else { panic!("not whole") };
+        let Read::Whole(head) = response(b"HTTP/1.0 404\nContent-Length: 3\n\n", &[]) else {
+            panic!("not whole")
+        };
         assert_eq!((head.code, head.fields.content_length), (404, Some(Ok(3))));
     }
 
     #[test]
     fn makes_something_of_a_beginning() {
         let head =
-            request_beginning(b"GET /a?b HTTP/1.1\r\nHost: here\r\nCookie: cut of").expect("first line");
+            request_beginning(b"GET /a?b HTTP/1.1\r\nHost: here\r\nCookie: cut of", &[]).expect("first line");
         assert_eq!((head.target, head.fields.host), ("/a?b", Some("here")));
-        assert!(request_beginning(b"GET /a?b").is_none());
-        assert_eq!(response_beginning(b"HTTP/1.1 503 Serv").map(|h| h.code), Some(503));
-        assert!(response_beginning(b"HTTP/1.1 50").is_none());
+        assert!(request_beginning(b"GET /a?b", &[]).is_none());
+        assert_eq!(response_beginning(b"HTTP/1.1 503 Serv", &[]).map(|h| h.code), Some(503));
+        assert!(response_beginning(b"HTTP/1.1 50", &[]).is_none());
     }
 
     #[test]

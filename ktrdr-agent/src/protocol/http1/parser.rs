@@ -132,8 +132,8 @@ impl Http1Parser {
             return Step::NeedMore;
         }
         let read = match side {
-            Side::Request => head::request(bytes).map(|head| self.request_head(&head)),
-            Side::Response => head::response(bytes).map(|head| self.response_head(&head)),
+            Side::Request => head::request(bytes, self.describe.kept).map(|head| self.request_head(&head)),
+            Side::Response => head::response(bytes, self.describe.kept).map(|head| self.response_head(&head)),
         };
         match read {
             Read::Whole(step) => {
@@ -295,12 +295,12 @@ impl Http1Parser {
     fn beginning(&mut self, side: Side, bytes: &[u8]) -> Option<ParseEvent> {
         let message = match side {
             Side::Request => {
-                let head = head::request_beginning(bytes)?;
+                let head = head::request_beginning(bytes, self.describe.kept)?;
                 self.open.request(asked(head.method));
                 Message::Request(self.describe.request(&head))
             }
             Side::Response => {
-                let head = head::response_beginning(bytes)?;
+                let head = head::response_beginning(bytes, self.describe.kept)?;
                 if matches!(head.code, 100..=199) && head.code != 101 {
                     Message::Interim(self.describe.interim(head.code))
                 } else {

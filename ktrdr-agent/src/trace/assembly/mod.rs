@@ -218,6 +218,25 @@ impl Assembler {
         }
     }
 
+    /// Gives a span that is still open its ids and its place, if that is known by now. Whether the span is known.
+    pub fn place_open(&mut self, span: SpanRef, now: Ns, causality: &mut Causality, s: &mut Span) -> bool {
+        let place = match self.place(span, now, causality, 0) {
+            Placing::At(place) => Some(place),
+            Placing::Wait => None,
+        };
+        let operation = self.operation_of(span);
+        let Some(node) = self.nodes.get(span) else { return false };
+        s.span_id = node.span_id;
+        match place {
+            Some(place) => place.put(s),
+            None => s.trace_id = node.exchange.trace_id(self.seed, node.role),
+        }
+        if let Some(id) = operation {
+            operations::tag(s, &id, operations::ids::kind(&id));
+        }
+        true
+    }
+
     fn emit(&mut self, span: SpanRef, place: Option<Place>, out: &mut Vec<Span>) {
         let operation = self.operation_of(span);
         let created = operation.as_ref().and_then(|id| self.placed(self.created.by(id)?));
@@ -261,17 +280,7 @@ impl Assembler {
             node.operation = Some(id);
         }
         if let Some(place) = place {
-            s.trace_id = place.trace_id;
-            s.parent_span_id = place.parent;
-            if let Some(method) = place.method {
-                s.attributes.set("ktrdr.link.method", method.name());
-                s.attributes.set("ktrdr.link.certainty", if method.exact() { "exact" } else { "inferred" });
-            }
-            if let Some(follows) = place.follows {
-                let mut attributes = super::model::Attributes::new();
-                attributes.set("ktrdr.link.kind", "work_after_response");
-                s.links.push(Link { trace_id: place.trace_id, span_id: follows, attributes });
-            }
+            place.put(&mut s);
         } else {
             s.trace_id = node.exchange.trace_id(self.seed, node.role);
         }
@@ -365,6 +374,21 @@ impl Default for Assembler {
 }
 
 impl Place {
+    /// Writes it on the span.
+    fn put(self, s: &mut Span) {
+        s.trace_id = self.trace_id;
+        s.parent_span_id = self.parent;
+        if let Some(method) = self.method {
+            s.attributes.set("ktrdr.link.method", method.name());
+            s.attributes.set("ktrdr.link.certainty", if method.exact() { "exact" } else { "inferred" });
+        }
+        if let Some(follows) = self.follows {
+            let mut attributes = super::model::Attributes::new();
+            attributes.set("ktrdr.link.kind", "work_after_response");
+            s.links.push(Link { trace_id: self.trace_id, span_id: follows, attributes });
+        }
+    }
+
     /// Notes the span above.
     fn below(self, above: &mut Option<SpanRef>, span: SpanRef) -> Self {
         *above = Some(span);

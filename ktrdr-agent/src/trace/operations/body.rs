@@ -1,6 +1,6 @@
 //! What bodies say about operations, workers and success: a few known fields, wherever they stand.
 
-use super::ids;
+use super::rules::Rules;
 use crate::trace::body::{Scalar, scan};
 
 /// A field of interest.
@@ -12,6 +12,8 @@ pub struct Field {
     pub text: String,
     /// Value as a number, if it is one.
     pub number: Option<f64>,
+    /// It is an operation id.
+    pub is_id: bool,
 }
 
 /// Last parts of the pointers that are kept.
@@ -46,6 +48,11 @@ pub struct Fields(Vec<Field>);
 impl Fields {
     /// Reads a body, of which only a prefix may be at hand.
     pub fn of(body: &[u8]) -> Self {
+        Self::by(body, &Rules::default())
+    }
+
+    /// As [`of`](Self::of), with the user's rules.
+    pub fn by(body: &[u8], rules: &Rules) -> Self {
         let mut fields = Vec::new();
         scan(body, &mut |pointer, value| {
             let key = pointer.rsplit('/').next().unwrap_or_default();
@@ -55,8 +62,9 @@ impl Fields {
                 Scalar::Bool(b) => (b.to_string(), None),
                 Scalar::Null => return true,
             };
-            if KEYS.contains(&key) || is_symbol(pointer) || ids::in_field(pointer, &text).is_some() {
-                fields.push(Field { pointer: pointer.to_owned(), text, number });
+            if KEYS.contains(&key) || is_symbol(pointer) || rules.concern(pointer, &text) {
+                let is_id = rules.in_field(pointer, &text);
+                fields.push(Field { pointer: pointer.to_owned(), text, number, is_id });
             }
             fields.len() < MAX_FIELDS
         });
@@ -79,10 +87,8 @@ impl Fields {
 
     /// All operation ids, with the pointer of the object each stands in.
     pub fn ids(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0.iter().filter_map(|f| {
-            let id = ids::in_field(&f.pointer, &f.text)?;
-            Some((f.pointer.rsplit_once('/').map_or("", |(object, _)| object), id))
-        })
+        let object = |f: &'_ Field| f.pointer.rfind('/').unwrap_or_default();
+        self.0.iter().filter(|f| f.is_id).map(move |f| (&f.pointer[..object(f)], f.text.as_str()))
     }
 
     /// All symbols: what stands at a key `symbol`, or in a list at `symbols`.

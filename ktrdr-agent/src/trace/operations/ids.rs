@@ -16,30 +16,34 @@ const MAYBE_KEYS: &[&str] = &["task_id", "session_id", "current_operation", "id"
 
 /// Whether a text looks like an operation id: `op_…`, `op-…`, `worker_training_…`, `worker_backtest_…`.
 pub fn looks_like(text: &str) -> bool {
-    let safe = |s: &str| s.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
     if let Some(rest) = text.strip_prefix("op_").or_else(|| text.strip_prefix("op-")) {
-        return (6..=MAX_ID).contains(&rest.len())
-            && rest.as_bytes()[0].is_ascii_alphanumeric()
-            && safe(rest);
+        return is_tail(rest);
     }
     let rest = text.strip_prefix("worker_training_").or_else(|| text.strip_prefix("worker_backtest_"));
     rest.is_some_and(|r| r.len() == 12 && r.bytes().all(|b| b.is_ascii_hexdigit()))
 }
 
-/// The id in a JSON field, if it is one.
-pub fn in_field<'a>(pointer: &str, value: &'a str) -> Option<&'a str> {
-    let key = pointer.rsplit('/').next().unwrap_or_default();
-    let plausible = || {
-        (1..=MAX_ID).contains(&value.len())
-            && value.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.:".contains(&b))
-    };
-    ((KEYS.contains(&key) && plausible()) || (MAYBE_KEYS.contains(&key) && looks_like(value)))
-        .then_some(value)
+/// Whether a text can be an id at all, where the place says that it is one.
+pub fn plausible(text: &str) -> bool {
+    (1..=MAX_ID).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.:".contains(&b))
 }
 
-/// The id in a URL path or query, if there is one.
-pub fn in_path(path: &str) -> Option<&str> {
-    path.split(['/', '?', '&', '=', '#']).find(|s| looks_like(s))
+/// Whether a text can stand behind the beginning of an id.
+pub fn is_tail(text: &str) -> bool {
+    (6..=MAX_ID).contains(&text.len())
+        && text.as_bytes()[0].is_ascii_alphanumeric()
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
+}
+
+/// Whether the value of this JSON key is an operation id.
+pub fn is_key(key: &str) -> bool {
+    KEYS.contains(&key)
+}
+
+/// Whether the value of this JSON key is an operation id if it looks like one.
+pub fn may_be_key(key: &str) -> bool {
+    MAYBE_KEYS.contains(&key)
 }
 
 /// `operation.type` as the id tells it: `op_training_20251113_…` → `training`, `worker_backtest_…` → `backtesting`.
@@ -64,7 +68,15 @@ fn next_is_number(text: &str, at: usize) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::rules::Rules;
     use super::*;
+
+    fn in_path(path: &str) -> Option<String> {
+        Rules::default().in_path(path).map(str::to_owned)
+    }
+    fn in_field<'a>(pointer: &str, value: &'a str) -> Option<&'a str> {
+        Rules::default().in_field(pointer, value).then_some(value)
+    }
 
     #[test]
     fn ids_of_every_form_are_found() {
@@ -80,7 +92,7 @@ mod tests {
         ] {
             assert!(looks_like(id), "{id}");
             assert_eq!(kind(id), want, "{id}");
-            assert_eq!(in_path(&format!("/api/v1/operations/{id}/metrics?cursor=3")), Some(id));
+            assert_eq!(in_path(&format!("/api/v1/operations/{id}/metrics?cursor=3")), Some(id.to_owned()));
             assert_eq!(in_field("/data/operation_id", id), Some(id));
             assert_eq!(in_field("/task_id", id), Some(id));
         }

@@ -3,29 +3,33 @@
 
 pub mod body;
 pub mod ids;
+mod operation;
+pub mod rules;
+pub mod workers;
 
 use std::sync::Arc;
 
 use hashlink::LruCache;
 
-use super::assembly::About;
 use super::causality::SpanRef;
 use super::ids::ExchangeId;
-use super::model::{Attributes, Resource, Span, SpanEvent, SpanKind, Status};
+use super::model::{Attributes, Span, SpanKind, Status};
 use crate::event::{MS, Ns};
 use crate::protocol::Role;
-use body::{FailureRule, Fields, failure};
+use body::{Fields, failure};
+pub use operation::Operation;
+use operation::terminal;
+use rules::Rules;
+use workers::Workers;
 
 /// Operations remembered, about 2 kB each; the one unseen for longest is finished as it is. KTRDR keeps a hundred.
 const MAX_OPERATIONS: usize = 4096;
-/// Status and progress events per operation: a training of hours polled every 0.3 s must stay readable.
-const MAX_EVENTS: usize = 64;
-/// Progress is worth an event when it moved by this many percent.
-const PROGRESS_STEP: f64 = 5.0;
 /// How long an operation that ended waits for what is still said of it, and for its creator's place in a trace.
 const SETTLE_NS: Ns = 150 * MS;
-/// Services whose word on an operation's status is kept, to compare them.
-const MAX_REPORTERS: usize = 8;
+/// How often operations are looked at for progress that stands still.
+const WATCH_NS: Ns = 1000 * MS;
+/// How long an operation that ended waits for a service that has not said so yet.
+const WORD_NS: Ns = 5000 * MS;
 
 /// A finished call as this module looks at it.
 pub struct Call<'a> {
@@ -43,74 +47,28 @@ pub struct Call<'a> {
     pub peer: Option<&'a str>,
 }
 
-/// An operation.
-#[derive(Clone, Debug)]
-pub struct Operation {
-    /// Its id.
-    pub id: Arc<str>,
-    /// `operation.type`, if known.
-    pub kind: Option<String>,
-    /// Last status seen.
-    pub status: Option<String>,
-    /// When it was first seen.
-    pub start: Ns,
-    /// When it was last spoken of.
-    pub last: Ns,
-    /// The call that created it.
-    pub created_by: Option<(SpanRef, ExchangeId, Role)>,
-    /// Who created it, or spoke of it first.
-    pub resource: Arc<Resource>,
-    /// The symbols it is about, as [`About`] has them.
-    pub symbols: Vec<Box<str>>,
-    /// What a start request said.
-    pub attributes: Attributes,
-    /// Status changes and progress.
-    pub events: Vec<SpanEvent>,
-    /// Error message.
-    pub error: Option<String>,
-    /// Times its status was asked for.
-    pub polls: u64,
-    ended: Option<Ns>,
-    progress: Option<f64>,
-    progress_at: Ns,
-    reporters: Vec<(String, String)>,
-}
-
 /// All operations under way.
 pub struct Operations {
     open: LruCache<Arc<str>, Operation, foldhash::fast::FixedState>,
-    rules: Vec<FailureRule>,
+    rules: Rules,
+    workers: Workers,
     ending: Vec<(Ns, Arc<str>)>,
     given_up_now: Vec<(Operation, Ns)>,
+    next_watch: Ns,
     /// Operations given up because too many were under way.
     pub given_up: u64,
 }
 
-/// Words for a terminal status, as KTRDR's replies give them.
-fn terminal(status: &str) -> bool {
-    matches!(status, "completed" | "failed" | "cancelled" | "canceled")
-}
-
-/// `started` and `queued` are what start replies say of a running or waiting operation.
-fn status_word(text: &str) -> Option<&'static str> {
-    Some(match text.to_ascii_lowercase().as_str() {
-        "pending" | "queued" => "pending",
-        "running" | "started" | "in_progress" => "running",
-        "completed" | "complete" => "completed",
-        "failed" => "failed",
-        "cancelled" | "canceled" => "cancelled",
-        _ => return None,
-    })
-}
-
 impl Operations {
     /// None known; `rules` tell failures inside successful replies.
-    pub fn new(rules: Vec<FailureRule>) -> Self {
+    pub fn new(rules: Rules) -> Self {
         Self {
             open: LruCache::with_hasher(MAX_OPERATIONS, foldhash::fast::FixedState::default()),
             rules,
+            workers: Workers::default(),
             ending: Vec::new(),
             given_up_now: Vec::new(),
+            next_watch: 0,
             given_up: 0,
         }
     }
@@ -133,16 +91,18 @@ impl Operations {
 
     /// Looks at a finished call: tags its span, and learns what it says. Returns the operation it belongs to.
     pub fn observe(&mut self, call: &Call<'_>, span: &mut Span) -> Option<Arc<str>> {
-        let request = Fields::of(call.request);
-        let response = Fields::of(call.response);
+        let request = Fields::by(call.request, &self.rules);
+        let response = Fields::by(call.response, &self.rules);
         self.business_error(&response, span);
-        let id = self.id_of(span, &request, &response)?;
+        let id = self.id_of(span, &request, &response);
+        let worker = self.workers.observe(span, &request, &response, id.as_deref());
+        let id = id?;
         let kind = response
             .below("", "operation_type")
             .map(|f| f.text.clone())
             .or_else(|| ids::kind(&id).map(str::to_owned));
         tag(span, &id, kind.as_deref());
-        let poll = span.name.starts_with("GET ") && in_url(span).is_some();
+        let poll = span.name.starts_with("GET ") && in_url(span, &self.rules).is_some();
         // Who is told the id in the request (a worker) did not create the operation.
         let created = !poll
             && span.name.starts_with("POST ")
@@ -150,6 +110,7 @@ impl Operations {
             && !request.ids().any(|(_, i)| *i == *id);
         let op = self.entry(&id, kind, span);
         op.last = span.end;
+        op.dispatched(span, worker);
         if created {
             op.created(call, span, &request);
         }
@@ -169,13 +130,19 @@ impl Operations {
         if op.ended.is_none() && op.status.as_deref().is_some_and(terminal) {
             op.ended = Some(span.end);
             self.ending.push((span.end, id.clone()));
+            self.workers.ended(&id);
         }
         Some(id)
     }
 
     /// The id in what is known when a request was read, for calls made while it is served.
-    pub fn early(path: &str, request: &Fields) -> Option<Arc<str>> {
-        ids::in_path(path).or_else(|| request.ids().next().map(|(_, id)| id)).map(Arc::from)
+    pub fn early(&self, path: &str, a: &Attributes, request: &Fields) -> Option<Arc<str>> {
+        let header = || self.rules.in_headers(a);
+        self.rules
+            .in_path(path)
+            .or_else(header)
+            .or_else(|| request.ids().next().map(|(_, id)| id))
+            .map(Arc::from)
     }
 
     /// The call that created an operation, and the symbols it was to be about.
@@ -207,9 +174,11 @@ impl Operations {
         if self.ending.is_empty() {
             return all;
         }
-        let (due, wait): (Vec<_>, Vec<_>) = std::mem::take(&mut self.ending)
-            .into_iter()
-            .partition(|(end, _)| now >= end.saturating_add(SETTLE_NS));
+        let (due, wait): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.ending).into_iter().partition(|(end, id)| {
+                let awaits = self.open.peek(id).is_some_and(Operation::awaits_word);
+                now >= end.saturating_add(if awaits { WORD_NS } else { SETTLE_NS })
+            });
         self.ending = wait;
         for (end, id) in due {
             if let Some(op) = self.open.peek_mut(&id) {
@@ -218,6 +187,39 @@ impl Operations {
             }
         }
         all
+    }
+
+    /// The rules in use.
+    pub fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
+    /// The workers.
+    pub fn workers(&self) -> &Workers {
+        &self.workers
+    }
+
+    /// For connects that failed.
+    pub fn workers_mut(&mut self) -> &mut Workers {
+        &mut self.workers
+    }
+
+    /// Operations that have not ended, the one heard of last first; at most so many.
+    pub fn running(&self, most: usize) -> Vec<Operation> {
+        let open = self.open.iter().rev().map(|(_, op)| op).filter(|op| op.ended.is_none());
+        open.take(most).cloned().collect()
+    }
+
+    /// Notes operations whose progress has not moved for too long.
+    pub fn watch(&mut self, now: Ns) {
+        if now < self.next_watch {
+            return;
+        }
+        self.next_watch = now.saturating_add(WATCH_NS);
+        let after = self.rules.stuck_after;
+        for (_, op) in self.open.iter_mut() {
+            op.watch(now, after);
+        }
     }
 
     /// All that is under way: the stream ends.
@@ -232,7 +234,9 @@ impl Operations {
     }
 
     fn business_error(&self, response: &Fields, span: &mut Span) {
-        let Some(e) = (span.status == Status::Unset).then(|| failure(response, &self.rules)).flatten() else {
+        let Some(e) =
+            (span.status == Status::Unset).then(|| failure(response, &self.rules.failures)).flatten()
+        else {
             return;
         };
         span.attributes.set("error.type", "business_error");
@@ -247,15 +251,16 @@ impl Operations {
 
     /// The operation a call is about: named in a header, in the URL, in the request, or in the response.
     fn id_of(&self, span: &Span, request: &Fields, response: &Fields) -> Option<Arc<str>> {
-        let header = span.attributes.get("operation.id").and_then(|v| v.as_str());
-        let id = header.or_else(|| in_url(span)).or_else(|| request.ids().next().map(|(_, id)| id)).or_else(
-            || {
+        let header = self.rules.in_headers(&span.attributes);
+        let id = header
+            .or_else(|| in_url(span, &self.rules))
+            .or_else(|| request.ids().next().map(|(_, id)| id))
+            .or_else(|| {
                 // A list of operations is about none of them.
                 let mut all = response.ids().map(|(_, id)| id);
                 let first = all.next()?;
                 all.all(|id| id == first).then_some(first)
-            },
-        )?;
+            })?;
         Some(self.open.peek(id).map_or_else(|| Arc::from(id), |o| o.id.clone()))
     }
 
@@ -286,147 +291,12 @@ impl Operations {
             progress: None,
             progress_at: span.end,
             reporters: Vec::new(),
+            worker: None,
+            refused: Vec::new(),
+            stuck: false,
         });
         op.kind = op.kind.take().or(kind);
         op
-    }
-}
-
-impl Operation {
-    fn created(&mut self, call: &Call<'_>, span: &Span, request: &Fields) {
-        let better = match self.created_by {
-            None => true,
-            // The serving end of the creating call is the closest.
-            Some((_, exchange, role)) => {
-                exchange == call.exchange && role == Role::Client && call.role == Role::Server
-            }
-        };
-        if !better {
-            return;
-        }
-        self.created_by = Some((call.span, call.exchange, call.role));
-        self.start = self.start.min(span.start);
-        self.resource = span.resource.clone();
-        self.symbols = About::request(&Attributes::new(), request.symbols(), false).symbols;
-        if !self.symbols.is_empty() {
-            self.attributes.set("data.symbol", request.symbols().collect::<Vec<_>>().join(","));
-        }
-        for (key, name) in [
-            ("timeframe", "data.timeframe"),
-            ("strategy", "training.strategy"),
-            ("strategy_name", "training.strategy"),
-        ] {
-            if let Some(f) = request.below("", key) {
-                self.attributes.set(name, f.text.clone());
-            }
-        }
-    }
-
-    fn heard(&mut self, reply: &Fields, object: &str, reporter: Option<String>, ts: Ns) {
-        let status = reply.below(object, "status").and_then(|f| status_word(&f.text));
-        if let Some(status) = status {
-            if let Some(who) = reporter {
-                if let Some((_, s)) = self.reporters.iter_mut().find(|(w, _)| *w == who) {
-                    *s = status.to_owned();
-                } else if self.reporters.len() < MAX_REPORTERS {
-                    self.reporters.push((who, status.to_owned()));
-                }
-            }
-            if self.status.as_deref() != Some(status) && !self.status.as_deref().is_some_and(terminal) {
-                self.status = Some(status.to_owned());
-                let mut a = Attributes::new();
-                a.set("operation.status", status);
-                self.event(ts, "operation.status", a);
-            }
-        }
-        let percent =
-            reply.below(object, "percentage").or_else(|| reply.below(object, "progress_percentage"));
-        if let Some(p) = percent.and_then(|f| f.number) {
-            let moved = self.progress.is_none_or(|old| (p - old).abs() >= PROGRESS_STEP);
-            if self.progress != Some(p) {
-                self.progress_at = ts;
-            }
-            if moved {
-                self.progress = Some(p);
-                let mut a = Attributes::new();
-                a.set("progress.percentage", p);
-                if let Some(step) = reply.below(object, "current_step") {
-                    a.set("progress.current_step", step.text.clone());
-                }
-                self.event(ts, "operation.progress", a);
-            }
-        }
-        let said = |key: &str| reply.below(object, key).map(|f| f.text.as_str());
-        let error = said("error_message").or_else(|| said("error"));
-        // A reply that tells only that it failed often has its reason beside the object.
-        let beside = || ["/error", "/error_message", "/message"].iter().find_map(|p| reply.get(p));
-        let error = error.or_else(|| if status == Some("failed") { beside() } else { None });
-        if let Some(e) = error.filter(|e| !e.is_empty()) {
-            self.error = Some(e.to_owned());
-        }
-    }
-
-    fn event(&mut self, ts: Ns, name: &'static str, attributes: Attributes) {
-        // Room for the terminal status stays.
-        if self.events.len() < MAX_EVENTS - 1 || self.status.as_deref().is_some_and(terminal) {
-            self.events.push(SpanEvent { ts, name: name.into(), attributes });
-        }
-    }
-
-    /// Services that disagree about the status: "ktrdr-api says running, ktrdr-training-worker-5005 says completed".
-    pub fn disagreement(&self) -> Option<String> {
-        let (_, first) = self.reporters.first()?;
-        if self.reporters.iter().all(|(_, s)| s == first) {
-            return None;
-        }
-        Some(self.reporters.iter().map(|(w, s)| format!("{w} says {s}")).collect::<Vec<_>>().join(", "))
-    }
-
-    /// The span, but for its ids.
-    pub fn span(&self, end: Ns, wall_offset_ns: i64) -> Span {
-        let kind = self.kind.clone().unwrap_or_else(|| "unknown".to_owned());
-        let mut attributes = self.attributes.clone();
-        attributes.set("operation.id", self.id.to_string());
-        attributes.set("operation.type", kind.clone());
-        attributes.set("operation.status", self.status.clone().unwrap_or_else(|| "unknown".to_owned()));
-        if let Some(p) = self.progress {
-            attributes.set("progress.percentage", p);
-            attributes.set(
-                "ktrdr.operation.last_progress_ms_before_end",
-                (end - self.progress_at.min(end)) / 1_000_000,
-            );
-        }
-        attributes.set("ktrdr.operation.polls", self.polls);
-        if let Some(d) = self.disagreement() {
-            attributes.set("ktrdr.operation.disagreement", d);
-        }
-        let status = match self.status.as_deref() {
-            Some("failed") => {
-                let text = self
-                    .error
-                    .clone()
-                    .unwrap_or_else(|| "the operation failed; no reply said why".to_owned());
-                attributes.set("operation.error", text.clone());
-                attributes.set("error.type", "operation_failed");
-                Status::Error(text)
-            }
-            _ => Status::Unset,
-        };
-        Span {
-            trace_id: Default::default(),
-            span_id: Default::default(),
-            parent_span_id: None,
-            kind: SpanKind::Internal,
-            name: format!("operation {kind}"),
-            start: self.start,
-            end: end.max(self.start),
-            wall_offset_ns,
-            status,
-            attributes,
-            events: self.events.clone(),
-            links: Vec::new(),
-            resource: self.resource.clone(),
-        }
     }
 }
 
@@ -439,6 +309,6 @@ pub fn tag(span: &mut Span, id: &str, kind: Option<&str>) {
 }
 
 /// The id in the URL of a call.
-fn in_url(span: &Span) -> Option<&str> {
-    ["url.path", "url.full"].iter().find_map(|k| ids::in_path(span.attributes.get(k)?.as_str()?))
+fn in_url<'a>(span: &'a Span, rules: &Rules) -> Option<&'a str> {
+    ["url.path", "url.full"].iter().find_map(|k| rules.in_path(span.attributes.get(k)?.as_str()?))
 }

@@ -1,0 +1,124 @@
+//! What tells operations and failures: built in for KTRDR, and what the user adds.
+
+use super::body::FailureRule;
+use super::ids;
+use crate::event::Ns;
+use crate::trace::model::{Attributes, Value};
+
+/// The rules.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rules {
+    /// Names of headers that carry an operation id, in lower case.
+    pub headers: Vec<String>,
+    /// JSON keys whose value is an operation id whatever it looks like, besides those built in.
+    pub keys: Vec<String>,
+    /// What ids begin with, besides those built in.
+    pub prefixes: Vec<String>,
+    /// Failures inside successful replies.
+    pub failures: Vec<FailureRule>,
+    /// An operation whose progress has not moved for so long is stuck.
+    pub stuck_after: Ns,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self {
+            headers: ["x-operation-id", "x-request-id", "baggage"].map(str::to_owned).to_vec(),
+            keys: Vec::new(),
+            prefixes: Vec::new(),
+            failures: FailureRule::builtin(),
+            // KTRDR's slowest step without any progress is an epoch of a large model, a minute or so.
+            stuck_after: 120_000_000_000,
+        }
+    }
+}
+
+impl Rules {
+    /// Whether a text looks like an operation id.
+    pub fn looks_like(&self, text: &str) -> bool {
+        ids::looks_like(text)
+            || self.prefixes.iter().any(|p| text.strip_prefix(p.as_str()).is_some_and(ids::is_tail))
+    }
+
+    /// Whether a JSON field holds an operation id.
+    pub fn in_field(&self, pointer: &str, value: &str) -> bool {
+        let key = pointer.rsplit('/').next().unwrap_or_default();
+        let named = ids::is_key(key) || self.keys.iter().any(|k| k == key);
+        (named && ids::plausible(value)) || (ids::may_be_key(key) && self.looks_like(value))
+    }
+
+    /// Whether a JSON field says something that these rules ask for.
+    pub fn concern(&self, pointer: &str, value: &str) -> bool {
+        let asked = |f: &FailureRule| f.pointer == pointer || f.messages.iter().any(|m| m == pointer);
+        self.in_field(pointer, value) || self.failures.iter().any(asked)
+    }
+
+    /// The id in a URL path or query, if there is one.
+    pub fn in_path<'a>(&self, path: &'a str) -> Option<&'a str> {
+        path.split(['/', '?', '&', '=', '#']).find(|s| self.looks_like(s))
+    }
+
+    /// The id in a header of the request or the response, if there is one.
+    pub fn in_headers<'a>(&self, a: &'a Attributes) -> Option<&'a str> {
+        self.headers.iter().find_map(|name| {
+            let value = |side: &str| match a.get(&format!("http.{side}.header.{name}"))? {
+                Value::List(values) => values.first().map(String::as_str),
+                _ => None,
+            };
+            let value = value("request").or_else(|| value("response"))?;
+            match name.as_str() {
+                "baggage" => member(value, "operation.id").filter(|id| ids::plausible(id)),
+                // Every gateway and framework writes one of its own.
+                "x-request-id" => Some(value).filter(|id| self.looks_like(id)),
+                _ => Some(value).filter(|id| ids::plausible(id)),
+            }
+        })
+    }
+}
+
+/// A member of W3C baggage: `operation.id=op_x;property, other=…`.
+fn member<'a>(baggage: &'a str, key: &str) -> Option<&'a str> {
+    baggage.split(',').find_map(|m| {
+        let (name, value) = m.split(';').next()?.split_once('=')?;
+        (name.trim() == key).then(|| value.trim())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_name_operations() {
+        let said = |pairs: &[(&str, &str)]| {
+            let mut a = Attributes::new();
+            for (name, value) in pairs {
+                a.set(format!("http.request.header.{name}"), Value::List(vec![(*value).to_owned()]));
+            }
+            Rules::default().in_headers(&a).map(str::to_owned)
+        };
+        assert_eq!(said(&[("x-operation-id", "job 7")]), None);
+        assert_eq!(said(&[("x-operation-id", "job-7")]).as_deref(), Some("job-7"));
+        assert_eq!(said(&[("x-request-id", "4bf92f3577b34da6a3ce929d0e0e4736")]), None);
+        assert_eq!(
+            said(&[("x-request-id", "op_training_20251113_101112_1a2b3c4d")]).as_deref(),
+            Some("op_training_20251113_101112_1a2b3c4d")
+        );
+        assert_eq!(
+            said(&[("baggage", "a=b, operation.id = op-xyz-789;p=1 ,c=d")]).as_deref(),
+            Some("op-xyz-789")
+        );
+        assert_eq!(said(&[("x-operation-id", &"x".repeat(10_000))]), None);
+    }
+
+    #[test]
+    fn keys_and_prefixes_can_be_added() {
+        let rules = Rules { keys: vec!["job".into()], prefixes: vec!["run-".into()], ..Rules::default() };
+        assert!(
+            rules.in_field("/data/job", "anything") && !Rules::default().in_field("/data/job", "anything")
+        );
+        assert!(rules.in_field("/task_id", "run-123456") && !rules.in_field("/task_id", "running-late"));
+        assert_eq!(rules.in_path("/api/v1/runs/run-123456/log?x=y"), Some("run-123456"));
+        assert_eq!(rules.in_path("/api/v1/run-x"), None);
+    }
+}
