@@ -46,6 +46,7 @@ fn main() {
             client: ([127, 0, 0, 1], 40000).into(),
             semconv_dup: false,
             max_head: 16 * 1024,
+            kept_headers: &[],
         };
         for (name, request, response) in SAMPLES {
             let mut parser = Http1.parser(&context);

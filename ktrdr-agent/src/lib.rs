@@ -15,6 +15,7 @@ pub mod mcp;
 pub mod meta;
 pub mod metrics;
 pub mod pipeline;
+pub mod privileges;
 pub mod protocol;
 pub mod python;
 pub mod settings;

@@ -49,6 +49,8 @@ pub fn can_observe() -> bool {
 
 /// How to start an agent.
 pub struct Options {
+    /// The agent, or a program that starts it with the words before the last.
+    program: Vec<String>,
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
 }
@@ -61,7 +63,8 @@ impl Options {
         // Ports are narrowed behind the ring: what other tests move passes through it too, in bursts, and the agent may
         // be a debug build.
         let ring = ("KTRDR_AGENT_CAPTURE__RING_BYTES".to_owned(), "64MiB".to_owned());
-        Self { arguments, environment: vec![ring] }
+        let program = vec![binary().to_string_lossy().into_owned()];
+        Self { program, arguments, environment: vec![ring] }
     }
 
     /// An agent that records, too.
@@ -85,12 +88,24 @@ impl Options {
         self
     }
 
+    /// Started by these words in place of the binary's path. Its files go where every user may write.
+    #[must_use]
+    pub fn wrapped(mut self, program: &[String]) -> Self {
+        self.program = program.to_vec();
+        self
+    }
+
     /// Starts it and waits until it observes.
     pub fn start(self) -> Agent {
         let dir = tempfile::tempdir().unwrap();
+        if self.program.len() > 1 {
+            // It may be another user there who writes.
+            let everybody = std::os::unix::fs::PermissionsExt::from_mode(0o777);
+            std::fs::set_permissions(dir.path(), everybody).unwrap();
+        }
         let (spans, log) = (dir.path().join("spans.jsonl"), dir.path().join("agent.log"));
-        let mut command = Command::new(binary());
-        command.args(&self.arguments).arg("--spans-out").arg(&spans);
+        let mut command = Command::new(&self.program[0]);
+        command.args(&self.program[1..]).args(&self.arguments).arg("--spans-out").arg(&spans);
         let stats = (self.arguments[0] == "run").then(|| dir.path().join("stats.json"));
         if let Some(stats) = &stats {
             command.arg("--stats-out").arg(stats);

@@ -11,6 +11,7 @@ use crate::event::Ns;
 use crate::event::gpu::{GpuCondition, GpuSample, GpuStatus};
 use crate::event::shell::ShellEvent;
 use crate::meta::host::boot_now_ns;
+use crate::privileges;
 
 /// Samples that wait for the reader: at ten a second it may be away for six seconds. Beyond, they are counted.
 const QUEUE: usize = 64;
@@ -57,7 +58,10 @@ impl Sampler {
             dropped: dropped.clone(),
             retry: FIRST_RETRY,
         };
-        std::thread::Builder::new().name(THREAD.into()).spawn(move || run.run(source().as_mut()))?;
+        std::thread::Builder::new().name(THREAD.into()).spawn(move || {
+            privileges::driver();
+            run.run(source().as_mut());
+        })?;
         Ok(Self { told, busy, dropped, _stop: stop })
     }
 
@@ -200,6 +204,7 @@ pub fn look(
     let failed = |detail: &str| Trouble { condition: GpuCondition::Failed, detail: detail.to_owned() };
     let (tell, told) = channel();
     let look = move || {
+        privileges::driver();
         let mut source = source();
         let found = source.open();
         // Nobody waits any more if it took too long.

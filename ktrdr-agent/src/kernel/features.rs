@@ -1,8 +1,9 @@
 //! What this host offers, found out without changing it: the rows of `ktrdr-agent check`.
 
-use std::{fs, path::Path, time::Instant};
+use std::{fs, io, path::Path, time::Instant};
 
 use super::{Hook, Kernel, KernelOptions, ProbeStatus, btf, btf::KernelTypes, constants::Constants, tracefs};
+use crate::privileges::{self, Capability};
 
 /// How a row came out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -45,7 +46,9 @@ impl Row {
 
 /// Looks at everything, then loads and attaches the programs for a moment.
 pub fn check(options: &KernelOptions) -> Vec<Row> {
-    let mut rows = vec![kernel_version(), lockdown(), capabilities(), jit(), tracefs_row(), uprobes()];
+    let mut rows = vec![kernel_version(), lockdown()];
+    rows.extend(capabilities());
+    rows.extend([confinement(), jit(), tracefs_row(), uprobes()]);
     match KernelTypes::load() {
         Ok(types) => {
             rows.push(fields(&types, options));
@@ -113,27 +116,40 @@ fn lockdown_mode(text: &str) -> Option<&str> {
     text.split_once('[')?.1.split_once(']').map(|(mode, _)| mode)
 }
 
-const CAP_SYS_ADMIN: u64 = 1 << 21;
-const CAP_PERFMON: u64 = 1 << 38;
-const CAP_BPF: u64 = 1 << 39;
+/// A row per capability: there, or what is lost without it.
+fn capabilities() -> Vec<Row> {
+    let held = privileges::held();
+    let row = |need: &privileges::Need| {
+        let name = need.capability.to_string();
+        if privileges::has(&held, need.capability) {
+            return Row::ok(name, need.use_);
+        }
+        let status = if need.required { Status::Failed } else { Status::Warning };
+        let remedy = "run as root, or give it to the agent's user: docs/privileges.md";
+        Row::bad(status, name, format!("missing: {}", need.lost), remedy)
+    };
+    privileges::NEEDS.iter().map(row).collect()
+}
 
-fn capabilities() -> Row {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let effective = status
-        .lines()
-        .find_map(|line| u64::from_str_radix(line.strip_prefix("CapEff:")?.trim(), 16).ok())
-        .unwrap_or(0);
-    if effective & CAP_SYS_ADMIN != 0 {
-        Row::ok("capabilities", "CAP_SYS_ADMIN")
-    } else if effective & CAP_BPF != 0 && effective & CAP_PERFMON != 0 {
-        Row::ok("capabilities", "CAP_BPF and CAP_PERFMON")
-    } else {
-        Row::bad(
-            Status::Failed,
-            "capabilities",
-            "neither CAP_SYS_ADMIN nor CAP_BPF with CAP_PERFMON",
-            "run as root: sudo ktrdr-agent …",
-        )
+/// What the agent will take away from itself, and whether the kernel lets it.
+fn confinement() -> Row {
+    match privileges::offered() {
+        (Some(version), true) => Row::ok("confinement", format!("Landlock {version}, seccomp")),
+        (landlock, seccomp) => {
+            let missing = match (landlock, seccomp) {
+                (None, true) => "Landlock",
+                (Some(_), _) => "seccomp",
+                (None, false) => "Landlock and seccomp",
+            };
+            Row::bad(
+                Status::Warning,
+                "confinement",
+                format!(
+                    "this kernel has no {missing}: the agent gives up capabilities only as far as it can"
+                ),
+                "nothing is lost; Landlock needs a kernel of at least 5.13 with `landlock` among lsm=",
+            )
+        }
     }
 }
 
@@ -153,14 +169,15 @@ fn tracefs_row() -> Row {
     match (tracefs::find(), tracefs::Tracefs::ensure()) {
         (Some(place), _) => Row::ok("tracefs", place.display().to_string()),
         (None, Ok(_)) => Row::ok("tracefs", "not mounted; the agent mounts it while it attaches"),
-        (None, Err(error)) => Row::bad(
-            Status::Warning,
-            "tracefs",
-            format!(
-                "not mounted, and cannot be: {error}; connects that fail before a packet leaves are not seen"
-            ),
-            "mount -t tracefs tracefs /sys/kernel/tracing",
-        ),
+        (None, Err(error)) => {
+            let remedy = match error.kind() {
+                io::ErrorKind::PermissionDenied if tracefs::hidden() => "give the agent CAP_DAC_READ_SEARCH",
+                _ => "mount -t tracefs tracefs /sys/kernel/tracing",
+            };
+            let detail =
+                format!("{error}; connects that fail before a packet leaves and log lines are not seen");
+            Row::bad(Status::Warning, "tracefs", detail, remedy)
+        }
     }
 }
 
@@ -216,6 +233,14 @@ fn programs(options: &KernelOptions) -> Vec<Row> {
     };
     let mut rows =
         vec![Row::ok("programs", format!("attached in {} ms with the {name} hook", attached.as_millis()))];
+    if kernel.later_probes_need_admin() && !privileges::held().contains(&Capability::CAP_SYS_ADMIN) {
+        rows.push(Row::bad(
+            Status::Warning,
+            "Python probes",
+            "before Linux 6.6 they may take CAP_SYS_ADMIN; without, calls inside Python are linked by thread only",
+            "see docs/privileges.md for this kernel's version",
+        ));
+    }
     for warning in kernel.warnings() {
         rows.push(Row::bad(
             Status::Warning,

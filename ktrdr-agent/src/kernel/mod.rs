@@ -5,6 +5,7 @@ mod btf;
 mod constants;
 mod controls;
 pub mod features;
+mod multi;
 mod object;
 mod probes;
 mod ring;
@@ -32,7 +33,11 @@ pub use stats::{ProgramStats, StatsEnabled, enable as enable_stats};
 
 use btf::KernelTypes;
 use controls::Controls;
+use multi::Multi;
 use ring::Ring;
+
+/// The program that sees copies of Python contexts at the function's return.
+const PY_COPY: &str = "py_context_copy_ret";
 
 /// How to load the programs.
 #[derive(Clone, Debug)]
@@ -119,6 +124,8 @@ pub struct Kernel {
     controls: Controls,
     hook: Hook,
     probes: Vec<ProbeReport>,
+    /// The Python probe for an agent without CAP_SYS_ADMIN; `None` before 6.6.
+    multi: Option<Multi>,
     warnings: Vec<String>,
 }
 
@@ -155,6 +162,13 @@ impl Kernel {
         let mut ebpf =
             loader.load(object::OBJECT).map_err(|error: EbpfError| KernelError::Load(Box::new(error)))?;
 
+        let multi = match Multi::load(object::OBJECT, PY_COPY, &ebpf) {
+            Ok(multi) => Some(multi),
+            Err(error) => {
+                tracing::debug!("no multi links: {error}");
+                None
+            }
+        };
         let ring = Ring::new(controls::take(&mut ebpf, maps::EVENTS)?)?;
         let mut controls = Controls::take(&mut ebpf)?;
         for &tgid in &options.exclude {
@@ -164,12 +178,15 @@ impl Kernel {
             .map_err(|(name, reason)| KernelError::Probe { name, reason })?;
         drop((types, kernel_btf));
         release_memory();
-        Ok(Kernel { ebpf, ring, controls, hook, probes, warnings })
+        Ok(Kernel { ebpf, ring, controls, hook, probes, multi, warnings })
     }
 
     /// Detaches all programs: nothing more is produced. What is in the ring and the counters can still be read.
     pub fn detach(&mut self) {
         probes::detach_all(&mut self.ebpf);
+        if let Some(multi) = &mut self.multi {
+            multi.detach();
+        }
     }
 
     /// The hook in use; never [`Hook::Auto`].
@@ -180,6 +197,11 @@ impl Kernel {
     /// Every probe and what became of it.
     pub fn probes(&self) -> &[ProbeReport] {
         &self.probes
+    }
+
+    /// Whether Python processes that start later get their probe only if this one keeps CAP_SYS_ADMIN.
+    pub fn later_probes_need_admin(&self) -> bool {
+        self.multi.is_none()
     }
 
     /// What went wrong without stopping anything.
@@ -217,7 +239,7 @@ impl Kernel {
 
     /// What the kernel counts per program; times only while [`enable_stats`] holds.
     pub fn program_stats(&self) -> Vec<ProgramStats> {
-        stats::of(&self.ebpf)
+        stats::of(&self.ebpf, self.multi.as_ref().map(|multi| (PY_COPY, multi.program())))
     }
 
     /// Says how much of a connection's transfers to send.
@@ -308,7 +330,7 @@ impl Kernel {
     /// # Errors
     /// The file or the offset was refused.
     pub fn attach_py_copy(&mut self, path: &Path, offset: u64, as_return: bool) -> Result<(), KernelError> {
-        let name = if as_return { "py_context_copy_ret" } else { "py_context_copy_at_ret" };
+        let name = if as_return { PY_COPY } else { "py_context_copy_at_ret" };
         let failed = |error| KernelError::Probe { name, reason: probes::reason(error) };
         let program = self.ebpf.program_mut(name).ok_or(KernelError::MissingMap(name))?;
         let program: &mut UProbe = program.try_into().map_err(failed)?;
@@ -316,7 +338,17 @@ impl Kernel {
             program.load().map_err(failed)?;
         }
         let scope = UProbeScope::AllProcesses;
-        program.attach(UProbeAttachLocation::AbsoluteOffset(offset), path, scope).map_err(failed)?;
+        let attached = program.attach(UProbeAttachLocation::AbsoluteOffset(offset), path, scope).map(drop);
+        match (attached, &mut self.multi) {
+            // Not root: there is another way from 6.6 on.
+            (Err(error), Some(multi)) if as_return => {
+                multi.attach(path, offset).map_err(|second| KernelError::Probe {
+                    name,
+                    reason: format!("{}; and as a multi link: {second}", probes::reason(error)),
+                })?;
+            }
+            (attached, _) => attached.map_err(failed)?,
+        }
         if let Some(report) = self.probes.iter_mut().find(|report| report.name == name) {
             report.status = ProbeStatus::Attached;
         }

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
+    os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd},
 };
 
 use aya::{Ebpf, programs::ProgramError};
@@ -33,14 +33,17 @@ pub fn enable() -> Result<StatsEnabled, std::io::Error> {
 }
 
 /// Statistics of all loaded programs, by name.
-pub(super) fn of(ebpf: &Ebpf) -> Vec<ProgramStats> {
-    let mut stats: Vec<ProgramStats> = ebpf
-        .programs()
-        .filter_map(|(name, program)| {
-            // A program that was not needed is not loaded and has no descriptor.
-            let fd = program.fd().map_err(|_: ProgramError| ()).ok()?;
+pub(super) fn of(ebpf: &Ebpf, more: Option<(&str, BorrowedFd<'_>)>) -> Vec<ProgramStats> {
+    // A program that was not needed is not loaded and has no descriptor.
+    let loaded = ebpf.programs().filter_map(|(name, program)| {
+        let fd = program.fd().map_err(|_: ProgramError| ()).ok()?;
+        Some((name, fd.as_fd()))
+    });
+    let mut stats: Vec<ProgramStats> = loaded
+        .chain(more)
+        .filter_map(|(name, fd)| {
             // `bpf_prog_info` has the same numbers; fdinfo has them on every kernel with the same spelling.
-            let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_fd().as_raw_fd())).ok()?;
+            let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd())).ok()?;
             Some(ProgramStats {
                 name: name.to_owned(),
                 runs: field(&info, "run_cnt:"),

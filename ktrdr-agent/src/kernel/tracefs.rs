@@ -10,6 +10,14 @@ pub fn find() -> Option<&'static Path> {
     PLACES.iter().map(Path::new).find(|place| place.join("events").is_dir())
 }
 
+/// Whether it is mounted and this process may not look inside: it belongs to root, mode 0700.
+pub fn hidden() -> bool {
+    PLACES.iter().any(|place| {
+        let opened = fs::metadata(Path::new(place).join("events"));
+        opened.is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
+    })
+}
+
 /// tracefs for as long as this lives: an existing mount, or one that ends with it.
 pub struct Tracefs {
     ours: bool,
@@ -19,10 +27,16 @@ impl Tracefs {
     /// Mounts tracefs where it is missing. Only to look numbers up: what is attached does not need it any more.
     ///
     /// # Errors
-    /// Not mounted, and mounting was refused (not root, no tracefs in the kernel).
+    /// Not mounted, and mounting was refused (no CAP_SYS_ADMIN, no tracefs in the kernel).
     pub fn ensure() -> io::Result<Tracefs> {
         if find().is_some() {
             return Ok(Tracefs { ours: false });
+        }
+        if hidden() {
+            return Err(io::Error::new(
+                io::ErrorKind::PermissionDenied,
+                format!("{MOUNT_POINT} may not be read"),
+            ));
         }
         if !fs::exists(MOUNT_POINT)? {
             return Err(io::Error::other("the kernel has no /sys/kernel/tracing"));

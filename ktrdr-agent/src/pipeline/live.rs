@@ -1,7 +1,6 @@
 //! The live agent: kernel → metadata → core → exporters, in one loop on one thread; every sink has its own.
 
 use std::collections::BTreeSet;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -26,6 +25,7 @@ use crate::event::shell::{FileMeta, Lost, ShellEvent, tick};
 use crate::export::Exporters;
 use crate::kernel::{Kernel, ProbeStatus};
 use crate::meta::{Metadata, host as clock};
+use crate::privileges::{self, Capability, Settled};
 use crate::settings::Settings;
 
 /// Longest time a record waits in the ring: with the assembler's grace, a lone request is out within 200 ms.
@@ -47,7 +47,10 @@ pub fn run(settings: &Settings, run: &RunOptions) -> anyhow::Result<()> {
             .context("signal handlers")?;
         signal_hook::flag::register(signal, stop.clone()).context("signal handlers")?;
     }
-    need_root()?;
+    privileges::require()?;
+    privileges::confine(settings.security.confine);
+    // What is written at the end is opened now: later the agent may not be allowed to.
+    let stats_out = run.stats_out.as_deref().map(stats::Out::create).transpose()?;
     let mut exporters = match run.export {
         true => Exporters::start(options::export(settings, run.spans_out.as_deref()))?,
         false => Exporters::default(),
@@ -90,7 +93,9 @@ pub fn run(settings: &Settings, run: &RunOptions) -> anyhow::Result<()> {
     }
     live.look_at_python()?;
     let ready = started.elapsed();
-    live.announce(ready);
+    let admin: &[Capability] =
+        if live.kernel.later_probes_need_admin() { &[Capability::CAP_SYS_ADMIN] } else { &[] };
+    live.announce(ready, &privileges::settle(admin));
     let mut next_housekeeping = Instant::now() + HOUSEKEEPING;
     while !stop.load(Ordering::Relaxed)
         && !live.exporters.gone()
@@ -103,7 +108,7 @@ pub fn run(settings: &Settings, run: &RunOptions) -> anyhow::Result<()> {
         }
         live.measure();
     }
-    live.stop(ready, run.stats_out.as_deref())
+    live.stop(ready, stats_out)
 }
 
 /// Everything a running agent consists of.
@@ -280,7 +285,7 @@ impl Live {
     }
 
     /// Says on standard error what runs.
-    fn announce(&self, took: Duration) {
+    fn announce(&self, took: Duration, settled: &Settled) {
         for w in self.kernel.warnings() {
             tracing::warn!("{w}");
         }
@@ -292,6 +297,10 @@ impl Live {
             }
         }
         self.python.announce();
+        for failure in &settled.failures {
+            tracing::warn!("less confined than it could be: {failure}");
+        }
+        tracing::info!("{settled}");
         tracing::info!(
             "observing (hook {:?}, ready after {} ms); stop with Ctrl-C",
             self.kernel.hook(),
@@ -300,7 +309,7 @@ impl Live {
     }
 
     /// Detaches, takes what the ring still holds, finishes what is open, delivers.
-    fn stop(mut self, ready: Duration, stats_out: Option<&Path>) -> anyhow::Result<()> {
+    fn stop(mut self, ready: Duration, stats_out: Option<stats::Out>) -> anyhow::Result<()> {
         const DRAIN: Duration = Duration::from_millis(150);
         /// From the signal to the last delivery; what the kernel and the process take to be gone comes on top.
         const END: Duration = Duration::from_millis(850);
@@ -337,7 +346,7 @@ impl Live {
         }
         let stats = Stats::new(&run, &self.stream.core.counts(), &books);
         stats.report();
-        stats_out.map_or(Ok(()), |path| stats.write(path))
+        stats_out.map_or(Ok(()), |out| stats.write(out))
     }
 }
 
@@ -385,12 +394,4 @@ fn snapshot(
     let now = clock::boot_now_ns();
     selfmon::measure(&mut stream.core, &own, now);
     stream.core.snapshot(now)
-}
-
-/// One clear sentence instead of the kernel's EPERM.
-fn need_root() -> anyhow::Result<()> {
-    if rustix::process::geteuid().is_root() {
-        return Ok(());
-    }
-    anyhow::bail!("observing needs root: run `sudo ktrdr-agent run`")
 }

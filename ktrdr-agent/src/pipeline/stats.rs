@@ -1,7 +1,9 @@
 //! The books of a run, for `--stats-out`: what the kernel saw, what was read, what became of it.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use ktrdr_ebpf_common::Counter;
@@ -221,9 +223,24 @@ impl Stats {
         }
     }
 
-    /// Writes the books to `path` as JSON.
-    pub fn write(&self, path: &Path) -> anyhow::Result<()> {
+    /// Writes the books as JSON.
+    pub fn write(&self, mut out: Out) -> anyhow::Result<()> {
         let text = serde_json::to_string_pretty(self).context("the books as JSON")?;
-        std::fs::write(path, text + "\n").with_context(|| format!("cannot write {}", path.display()))
+        let written = out.file.write_all((text + "\n").as_bytes());
+        written.with_context(|| format!("cannot write {}", out.path.display()))
+    }
+}
+
+/// Where the books will go.
+pub struct Out {
+    path: PathBuf,
+    file: File,
+}
+
+impl Out {
+    /// Makes the file, empty until the end.
+    pub fn create(path: &Path) -> anyhow::Result<Self> {
+        let file = File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
+        Ok(Self { path: path.to_owned(), file })
     }
 }

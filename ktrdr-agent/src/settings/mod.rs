@@ -67,6 +67,8 @@ pub struct Settings {
     pub gpu: Gpu,
     /// Bounds on memory.
     pub limits: said::Limits,
+    /// What the agent may do itself.
+    pub security: said::Security,
     /// Where the host's files are.
     pub host: said::Host,
 }
@@ -176,6 +178,7 @@ impl Settings {
             explain: Explain::resolve(&said.explain)?,
             gpu: Gpu::resolve(&said.gpu)?,
             limits: check_limits(&said.limits)?,
+            security: said.security.clone(),
             host: said.host.clone(),
         })
     }

@@ -32,6 +32,7 @@ settings! {
         explain: Explain = Explain::default(),
         gpu: Gpu = Gpu::default(),
         limits: Limits = Limits::default(),
+        security: Security = Security::default(),
         host: Host = Host::default(),
     }
 
@@ -242,7 +243,8 @@ settings! {
     /// Answering `ktrdr-agent explain`.
     pub struct Explain {
         /// Unix socket on which a running agent answers its own user; empty = none, and no traces are remembered.
-        socket: String = "/run/ktrdr-agent.sock".into(),
+        /// Its directory is made if it is missing.
+        socket: String = "/run/ktrdr-agent/explain.sock".into(),
         /// Memory for recent traces, at least 1MiB. Failed ones and those of operations are kept longest.
         memory: Size = Size(24 << 20),
     }
@@ -271,6 +273,13 @@ settings! {
         processes: usize = 8_192,
         /// Connections followed at once, at most 65536; the one unused for longest is given up. About 600 bytes each.
         connections: usize = crate::engine::MAX_CONNS,
+    }
+
+    /// What the agent may do itself (docs/privileges.md).
+    pub struct Security {
+        /// Once everything is attached, give up what is not needed any more: capabilities, writing to files, starting
+        /// programs, changing other processes. Costs no function; off only to find out whether it does.
+        confine: bool = true,
     }
 
     /// Where the host's files are, for an agent that runs in a container.

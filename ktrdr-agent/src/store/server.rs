@@ -15,6 +15,7 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 
 use super::Answers;
 use super::protocol::{self, MAX_REQUEST};
+use crate::privileges::{self, Reach};
 
 /// Clients at a time: people and scripts, not load.
 const MAX_CLIENTS: usize = 8;
@@ -56,7 +57,10 @@ impl Server {
             .name("explain-socket".to_owned())
             .spawn({
                 let wake = wake.clone();
-                move || accept(&listener, &wake, &answers)
+                move || {
+                    privileges::worker(Reach::Nothing);
+                    accept(&listener, &wake, &answers);
+                }
             })
             .map_err(failed)?;
         Ok(Self { path: path.to_owned(), inode: inode(path), wake, thread: Some(thread) })
@@ -95,6 +99,12 @@ fn listen(path: &Path) -> Result<UnixListener, ServeError> {
                 return Err(ServeError::Taken(path.to_owned()));
             }
         }
+    }
+    if let Some(parent) = path.parent()
+        && let Err(e) = fs::DirBuilder::new().mode(0o755).create(parent)
+        && e.kind() != io::ErrorKind::AlreadyExists
+    {
+        return Err(failed(e));
     }
     let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
     let private = path.with_file_name(format!(".{name}.{}", std::process::id()));

@@ -64,7 +64,7 @@ fn files_that_are_not_there_or_not_recordings_are_named() {
 }
 
 #[test]
-fn without_root_it_says_what_is_missing() {
+fn without_capabilities_it_says_what_is_missing() {
     if !can_observe() {
         return;
     }
@@ -86,7 +86,10 @@ fn without_root_it_says_what_is_missing() {
         output(setpriv.arg(&copy).arg(command).args(more).current_dir(dir.path()))
     };
     let said = refused(&nobody("run", &["--console", "off"]));
-    assert!(said.contains("needs root") && said.contains("sudo ktrdr-agent run"), "{said}");
+    assert!(
+        said.contains("needs CAP_BPF and CAP_PERFMON") && said.contains("sudo ktrdr-agent run"),
+        "{said}"
+    );
     // `check` is for finding out: it answers in a table, and with its status.
     let check = nobody("check", &[]);
     let said = String::from_utf8_lossy(&check.stdout).into_owned() + &String::from_utf8_lossy(&check.stderr);

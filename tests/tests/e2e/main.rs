@@ -12,5 +12,6 @@ mod libraries;
 mod logs;
 mod messages;
 mod nat;
+mod privileges;
 mod proxies;
 mod recordings;

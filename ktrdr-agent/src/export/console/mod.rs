@@ -15,6 +15,7 @@ use super::drops::Drops;
 use super::otlp::StartError;
 use super::queue::{Books, Queue};
 use super::{Item, LogItem, SpanSink};
+use crate::privileges::{self, Reach};
 use human::Human;
 
 /// Spans that may wait for a slow terminal or disk; about 2 kB each.
@@ -106,6 +107,7 @@ impl ConsoleSink {
         std::thread::Builder::new()
             .name(name.into())
             .spawn(move || {
+                privileges::worker(Reach::Nothing);
                 let result = match options.format {
                     Format::Json => write_json(&consumer, writer, name),
                     Format::Human => write_human(&consumer, writer, &options),

@@ -22,6 +22,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tokio::sync::watch;
 
+use crate::privileges::{self, Reach};
+
 use super::queue::{Books, Queue};
 use super::{Item, SpanSink};
 pub use options::{Compression, OtlpOptions, Protocol, Signal, StartError, TlsFiles};
@@ -52,6 +54,7 @@ impl<T: Payload> OtlpSink<T> {
         std::thread::Builder::new()
             .name(T::SIGNAL.sink().into())
             .spawn(move || {
+                privileges::worker(Reach::Receiver);
                 runtime.block_on(worker.run());
                 // A name look-up that hangs must not hold up the end of the process.
                 runtime.shutdown_background();

@@ -1,0 +1,133 @@
+//! The Python probe as a "multi" link of BPF (Linux 6.6 and later), for an agent that is not root.
+//!
+//! The older way, a probe event of perf, takes CAP_SYS_ADMIN again since mid-2025, also on stable kernels ("perf/core:
+//! Revert to requiring CAP_SYS_ADMIN for uprobes"). This one takes CAP_BPF and CAP_PERFMON. aya 0.14 cannot load a
+//! program for it, so its object is relocated once more here, against the maps that are loaded.
+
+use std::{
+    collections::HashSet,
+    ffi::CString,
+    io,
+    os::{
+        fd::{AsFd as _, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
+        unix::ffi::OsStrExt as _,
+    },
+    path::Path,
+};
+
+use aya::{Ebpf, maps::Map};
+use aya_obj::{
+    Object,
+    generated::{
+        BPF_F_UPROBE_MULTI_RETURN, bpf_attach_type::BPF_TRACE_UPROBE_MULTI, bpf_attr, bpf_cmd,
+        bpf_prog_type::BPF_PROG_TYPE_KPROBE,
+    },
+};
+
+/// A loaded program and where it is attached. Dropping it detaches.
+pub(super) struct Multi {
+    program: OwnedFd,
+    links: Vec<OwnedFd>,
+}
+
+impl Multi {
+    /// Loads the return probe `name` of `object`, whose maps `ebpf` still holds.
+    ///
+    /// # Errors
+    /// The kernel knows no such links, or the object is not as expected.
+    pub fn load(object: &[u8], name: &str, ebpf: &Ebpf) -> io::Result<Multi> {
+        let mut object = Object::parse(object).map_err(io::Error::other)?;
+        let maps = std::mem::take(&mut object.maps);
+        let loaded = ebpf.maps().filter_map(|(name, map)| Some((name, descriptor(map)?.as_raw_fd())));
+        let loaded: Vec<_> =
+            loaded.filter_map(|(name, fd)| maps.get(name).map(|map| (name, fd, map))).collect();
+        let sections: HashSet<usize> = object.functions.keys().map(|(section, _)| *section).collect();
+        object.relocate_maps(loaded.into_iter(), &sections).map_err(io::Error::other)?;
+        object.relocate_calls(&sections).map_err(io::Error::other)?;
+        let missing = || io::Error::other("the program is not in the object");
+        let program = object.programs.get(name).ok_or_else(missing)?;
+        let function = object.functions.get(&program.function_key()).ok_or_else(missing)?;
+
+        // SAFETY: plain numbers and pointers, for all of which zero is a value.
+        let mut attr: bpf_attr = unsafe { std::mem::zeroed() };
+        // SAFETY: the part of the union that this command reads.
+        let load = unsafe { &mut attr.__bindgen_anon_3 };
+        load.prog_type = BPF_PROG_TYPE_KPROBE as u32;
+        load.expected_attach_type = BPF_TRACE_UPROBE_MULTI as u32;
+        load.insns = function.instructions.as_ptr() as u64;
+        load.insn_cnt = u32::try_from(function.instructions.len()).map_err(io::Error::other)?;
+        load.license = program.license.as_ptr() as u64;
+        // The name's last byte stays zero, which ends it.
+        for (to, from) in load.prog_name.iter_mut().take(15).zip(name.bytes()) {
+            *to = from as _;
+        }
+        // SAFETY: instructions and license outlive the call.
+        let program = unsafe { bpf(bpf_cmd::BPF_PROG_LOAD, &mut attr)? };
+        Ok(Multi { program, links: Vec::new() })
+    }
+
+    /// Attaches to the return of the function at `offset` in the file, in all processes that map it.
+    ///
+    /// # Errors
+    /// The file or the offset was refused, or the kernel is older than these links.
+    pub fn attach(&mut self, path: &Path, offset: u64) -> io::Result<()> {
+        let path = CString::new(path.as_os_str().as_bytes())?;
+        // SAFETY: as above.
+        let mut attr: bpf_attr = unsafe { std::mem::zeroed() };
+        // SAFETY: the parts of the unions that this command reads with this attach type.
+        unsafe {
+            let create = &mut attr.link_create;
+            create.__bindgen_anon_1.prog_fd = self.program.as_raw_fd().cast_unsigned();
+            create.attach_type = BPF_TRACE_UPROBE_MULTI as u32;
+            let multi = &mut create.__bindgen_anon_3.uprobe_multi;
+            multi.path = path.as_ptr() as u64;
+            multi.offsets = &raw const offset as u64;
+            multi.cnt = 1;
+            multi.flags = BPF_F_UPROBE_MULTI_RETURN;
+        }
+        // SAFETY: path and offset outlive the call.
+        self.links.push(unsafe { bpf(bpf_cmd::BPF_LINK_CREATE, &mut attr)? });
+        Ok(())
+    }
+
+    /// Ends all attachments. The program stays, so that its counters can be read.
+    pub fn detach(&mut self) {
+        self.links.clear();
+    }
+
+    /// The program.
+    pub fn program(&self) -> BorrowedFd<'_> {
+        self.program.as_fd()
+    }
+}
+
+/// Descriptor of a map of one of the kinds the programs use.
+fn descriptor(map: &Map) -> Option<BorrowedFd<'_>> {
+    match map {
+        Map::Array(data)
+        | Map::PerCpuArray(data)
+        | Map::HashMap(data)
+        | Map::LruHashMap(data)
+        | Map::PerCpuHashMap(data)
+        | Map::PerCpuLruHashMap(data)
+        | Map::RingBuf(data) => Some(data.fd().as_fd()),
+        _ => None,
+    }
+}
+
+/// A command of bpf(2) that gives a descriptor.
+///
+/// # Safety
+/// What the attributes point to must live through the call.
+unsafe fn bpf(command: bpf_cmd, attr: &mut bpf_attr) -> io::Result<OwnedFd> {
+    // SAFETY: the attributes are of the size given; the rest is the caller's promise.
+    let fd = unsafe {
+        libc::syscall(libc::SYS_bpf, command as libc::c_int, &raw mut *attr, size_of::<bpf_attr>())
+    };
+    let fd = i32::try_from(fd).map_err(io::Error::other)?;
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel gave it to us just now.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}

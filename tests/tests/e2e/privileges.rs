@@ -1,0 +1,203 @@
+//! What the agent needs of root's powers, and what it keeps: run as another user with the documented capabilities it
+//! sees what root sees, without any one of them it loses what `check` says, and once it observes it holds no more.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
+
+use ktrdr_tests::agent::{Agent, Options, binary, can_observe};
+use ktrdr_tests::net::free_port;
+use ktrdr_tests::process::{Process, output, run};
+use ktrdr_tests::servers::Server;
+use ktrdr_tests::span::brief;
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// The whole list, as docs/privileges.md and deploy/ have it.
+const DOCUMENTED: [&str; 4] = ["bpf", "perfmon", "sys_ptrace", "dac_read_search"];
+/// What its log says when it reads a Python process's contexts.
+const EXACT: &str = "python causality: exact";
+/// nobody.
+const USER: u32 = 65534;
+
+/// A directory that every user can enter, with a copy of the agent in it.
+fn stage() -> TempDir {
+    let dir = tempfile::Builder::new().permissions(PermissionsExt::from_mode(0o755)).tempdir().unwrap();
+    std::fs::copy(binary(), dir.path().join("ktrdr-agent")).unwrap();
+    dir
+}
+
+/// The agent of `stage` as another user, with these capabilities and no others.
+fn as_user(stage: &Path, capabilities: &[&str]) -> Vec<String> {
+    let list: String = capabilities.iter().map(|c| format!(",+{c}")).collect();
+    let mut words = vec!["setpriv".to_owned(), format!("--reuid={USER}"), format!("--regid={USER}")];
+    words.extend(["--clear-groups".to_owned(), format!("--inh-caps=-all{list}")]);
+    words.extend([format!("--ambient-caps=-all{list}"), format!("--bounding-set=-all{list}")]);
+    words.push(stage.join("ktrdr-agent").to_string_lossy().into_owned());
+    words
+}
+
+/// `check --json` with these capabilities: its verdict, and its rows by name.
+fn check(stage: &Path, capabilities: &[&str]) -> (bool, BTreeMap<String, (String, String)>) {
+    let words = as_user(stage, capabilities);
+    let output = output(Command::new(&words[0]).args(&words[1..]).args(["check", "--json"]).current_dir("/"));
+    let report: Value = serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|e| panic!("{e}: {}", String::from_utf8_lossy(&output.stderr)));
+    let text = |row: &Value, key: &str| row[key].as_str().unwrap_or_default().to_owned();
+    let rows = report["checks"].as_array().unwrap().iter();
+    let rows = rows.map(|row| (text(row, "name"), (text(row, "status"), text(row, "detail")))).collect();
+    (report["can_run"].as_bool().unwrap(), rows)
+}
+
+/// Names, services and outcomes of what was seen, without ids and times.
+fn shapes(agent: &Agent, how_many: usize) -> BTreeSet<String> {
+    let spans = agent.wait_for("spans", |spans| spans.len() >= how_many);
+    assert_eq!(spans.len(), how_many, "{}", brief(&spans));
+    let links = |s: &ktrdr_tests::span::Span| s.attributes.get("ktrdr.link.method").cloned();
+    spans.iter().map(|s| format!("{} {} {:?} {:?}", s.service, s.name, s.kind, links(s))).collect()
+}
+
+/// A service of root's that calls another, and a connect to where nobody listens.
+struct Scene {
+    server: u16,
+    nobody: u16,
+    _process: Process,
+    _dir: TempDir,
+}
+
+impl Scene {
+    fn start() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let server = free_port();
+        let process = Server::UvicornH11.start(server, dir.path());
+        Self { server, nobody: free_port(), _process: process, _dir: dir }
+    }
+
+    fn options(&self) -> Options {
+        Options::ports(&[self.server, self.nobody]).args(&["--no-socket"])
+    }
+
+    /// Two spans of an answered call, one of a refused connect.
+    fn play(&self) {
+        let url = |port: u16| format!("http://127.0.0.1:{port}/status/200");
+        run(Command::new("curl").args(["--silent", "--output", "/dev/null", &url(self.server)]));
+        let refused = output(Command::new("curl").args(["--silent", &url(self.nobody)]));
+        assert_eq!(refused.status.code(), Some(7), "somebody listens on {}", self.nobody);
+    }
+}
+
+#[test]
+fn with_the_documented_capabilities_another_user_sees_what_root_sees() {
+    if !can_observe() {
+        return;
+    }
+    let (stage, scene) = (stage(), Scene::start());
+    let root = scene.options().start();
+    let user = scene.options().wrapped(&as_user(stage.path(), &DOCUMENTED)).start();
+    scene.play();
+    let (root_saw, user_saw) = (shapes(&root, 3), shapes(&user, 3));
+    assert_eq!(root_saw, user_saw);
+    assert!(user.log().contains(EXACT) && !user.log().contains("WARN"), "{}", user.log());
+    let _ = (root.stop(), user.stop());
+}
+
+#[test]
+fn each_documented_capability_is_needed() {
+    if !can_observe() {
+        return;
+    }
+    let stage = stage();
+    let (can_run, rows) = check(stage.path(), &DOCUMENTED);
+    assert!(can_run, "{rows:?}");
+    for capability in DOCUMENTED {
+        let name = format!("CAP_{}", capability.to_uppercase());
+        assert_eq!(rows[&name].0, "ok", "{rows:?}");
+        let others: Vec<&str> = DOCUMENTED.into_iter().filter(|other| *other != capability).collect();
+        let (can_run, rows) = check(stage.path(), &others);
+        match capability {
+            // Without these the kernel itself refuses the programs.
+            "bpf" | "perfmon" => {
+                assert!(!can_run && rows[&name].0 == "failed", "{rows:?}");
+                assert_eq!(rows["programs"].0, "failed", "{rows:?}");
+                let words = as_user(stage.path(), &others);
+                let refused = output(Command::new(&words[0]).args(&words[1..]).arg("run").current_dir("/"));
+                let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+                assert!(
+                    !refused.status.success() && said.contains(&format!("observing needs {name}")),
+                    "{said}"
+                );
+            }
+            _ => assert!(can_run && rows[&name].0 == "warning", "{rows:?}"),
+        }
+    }
+    // What `check` says of the other two is true.
+    let scene = Scene::start();
+    let without = |capability| {
+        let others: Vec<&str> = DOCUMENTED.into_iter().filter(|other| *other != capability).collect();
+        scene.options().wrapped(&as_user(stage.path(), &others)).start()
+    };
+    let (blind, half) = (without("sys_ptrace"), without("dac_read_search"));
+    assert!(half.log().contains("sys_exit_connect"), "{}", half.log());
+    scene.play();
+    assert_eq!(blind.wait_for("spans", |spans| spans.len() >= 3).len(), 3);
+    assert!(!blind.log().contains(EXACT), "{}", blind.log());
+    let half_saw = half.wait_for("spans", |spans| spans.len() >= 2);
+    assert!(half_saw.iter().all(|span| span.name != "connect"), "{}", brief(&half_saw));
+    let _ = (blind.stop(), half.stop());
+}
+
+/// Every thread of a process: its name, and the fields of its status.
+fn threads(pid: u32) -> Vec<(String, BTreeMap<String, String>)> {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    let status = |task: std::fs::DirEntry| {
+        let text = std::fs::read_to_string(task.path().join("status")).unwrap();
+        let pair = |l: &str| l.split_once(':').map(|(k, v)| (k.to_owned(), v.trim().to_owned()));
+        let fields: BTreeMap<_, _> = text.lines().filter_map(pair).collect();
+        (fields["Name"].clone(), fields)
+    };
+    tasks.map(|task| status(task.unwrap())).collect()
+}
+
+#[test]
+fn once_it_observes_it_holds_no_more_than_it_needs() {
+    if !can_observe() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("run/explain.sock");
+    let agent = |confine: &str| {
+        Options::ports(&[free_port()])
+            .args(&["--otlp-endpoint", "http://127.0.0.1:9"])
+            .env("KTRDR_AGENT_EXPLAIN__SOCKET", &socket.to_string_lossy())
+            .env("KTRDR_AGENT_SECURITY__CONFINE", confine)
+            .start()
+    };
+    let confined = agent("true");
+    // CAP_DAC_READ_SEARCH, CAP_SYS_PTRACE, CAP_PERFMON, CAP_BPF.
+    let needed = "000000c000080004";
+    let all = threads(confined.id());
+    // The observing thread, the sender, the file of spans, the socket.
+    assert!(all.len() >= 4, "{all:?}");
+    for (name, status) in &all {
+        let expected = if name == "ktrdr-agent" { needed } else { "0000000000000000" };
+        for set in ["CapEff", "CapPrm"] {
+            assert_eq!(status[set], expected, "{set} of {name}: {status:?}");
+        }
+        for set in ["CapInh", "CapAmb"] {
+            assert_eq!(status[set], "0000000000000000", "{set} of {name}");
+        }
+        assert_eq!((status["NoNewPrivs"].as_str(), status["Seccomp"].as_str()), ("1", "2"), "{name}");
+    }
+    // It still answers and ends in order.
+    let answer = run(Command::new(binary())
+        .args(["explain", "--list"])
+        .env("KTRDR_AGENT_EXPLAIN__SOCKET", socket.as_os_str()));
+    assert!(!answer.is_empty() && !confined.log().contains("less confined"), "{}", confined.log());
+    let _ = confined.stop();
+    assert!(!socket.exists());
+    let free = agent("false");
+    assert!(free.log().contains("security.confine = false"), "{}", free.log());
+    assert!(threads(free.id()).iter().all(|(_, status)| status["Seccomp"] == "0"));
+    let _ = free.stop();
+}
