@@ -47,6 +47,7 @@ fn main() {
             semconv_dup: false,
             max_head: 16 * 1024,
             kept_headers: &[],
+            mask: Default::default(),
         };
         for (name, request, response) in SAMPLES {
             let mut parser = Http1.parser(&context);

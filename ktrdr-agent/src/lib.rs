@@ -1,6 +1,6 @@
 //! `ktrdr-agent`: zero-code observability for Linux services. See `docs/ARCHITECTURE.md` for the picture.
 //!
-//! Core (sans-IO, deterministic, no `unsafe`): [`event`], [`engine`], [`protocol`], [`trace`], [`metrics`], [`explain`].
+//! Core (sans-IO, deterministic, no `unsafe`): [`event`], [`engine`], [`protocol`], [`trace`], [`metrics`], [`explain`], [`mask`].
 //! Shell: everything else.
 
 pub mod cli;
@@ -11,6 +11,7 @@ pub mod explain;
 pub mod export;
 pub mod gpu;
 pub mod kernel;
+pub mod mask;
 pub mod mcp;
 pub mod meta;
 pub mod metrics;

@@ -50,8 +50,7 @@ impl Core {
     }
 
     pub(super) fn wanted_ports(&self, local: u16, remote: u16) -> bool {
-        let either = |ports: &[u16]| ports.contains(&local) || ports.contains(&remote);
-        (self.config.ports.is_empty() || either(&self.config.ports)) && !either(&self.config.excluded_ports)
+        self.config.wanted_ports(local, remote)
     }
 
     pub(super) fn paired(&mut self, id: ConnId, on: Option<OnConn>, paired: Vec<Paired>) {

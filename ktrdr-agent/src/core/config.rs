@@ -1,12 +1,14 @@
 //! What the core is told, what it produces and what it counts.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use ktrdr_ebpf_common::limits;
 
 use super::watching::Watched;
 use crate::engine::EngineCounts;
 use crate::event::{ConnId, DecodeError, Ns};
+use crate::mask::Mask;
 use crate::trace::assembly::AssemblyCounts;
 use crate::trace::gpu::GpuCounts;
 use crate::trace::logs::{LogCounts, LogRecord};
@@ -34,6 +36,8 @@ pub struct CoreConfig {
     pub connections: usize,
     /// Make metrics.
     pub metrics: bool,
+    /// What is secret.
+    pub mask: Arc<Mask>,
     /// How long a failed connect waits for another address of the same name.
     pub connect_grace: Ns,
     /// Have what services write captured.
@@ -54,10 +58,19 @@ impl Default for CoreConfig {
             operations: Rules::default(),
             connections: crate::engine::MAX_CONNS,
             metrics: false,
+            mask: Arc::default(),
             connect_grace: crate::trace::connects::FALLBACK_NS,
             watch: true,
             max_record: 64 * 1024,
         }
+    }
+}
+
+impl CoreConfig {
+    /// Whether a connection with these ports is to be looked at.
+    pub fn wanted_ports(&self, local: u16, remote: u16) -> bool {
+        let either = |ports: &[u16]| ports.contains(&local) || ports.contains(&remote);
+        (self.ports.is_empty() || either(&self.ports)) && !either(&self.excluded_ports)
     }
 }
 

@@ -141,7 +141,7 @@ impl Core {
             a.set("ktrdr.log.lost_before", raw.lost);
         }
         self.logs.counts.linked += u64::from(place.is_some());
-        self.out.push_back(Output::Log(Box::new(LogRecord {
+        let mut record = LogRecord {
             ts: raw.ts,
             wall_offset_ns: self.wall_offset_ns,
             severity: parsed.severity,
@@ -151,7 +151,9 @@ impl Core {
             span_id: place.map(|p| p.1),
             attributes: a,
             resource: self.processes.resource_of(raw.task.tgid),
-        })));
+        };
+        self.config.mask.log(&mut record);
+        self.out.push_back(Output::Log(Box::new(record)));
     }
 }
 

@@ -94,9 +94,13 @@ impl Core {
         let rules = config.operations.clone();
         // As long-lived as the program: every connection's parser has them at hand.
         let kept_headers: &'static [String] = rules.headers.clone().leak();
-        let settings =
-            ConnSettings { semconv_dup: config.semconv_dup, max_head: config.max_head, kept_headers };
         let metrics = config.metrics.then(Box::default);
+        let settings = ConnSettings {
+            semconv_dup: config.semconv_dup,
+            max_head: config.max_head,
+            kept_headers,
+            mask: config.mask.clone(),
+        };
         Self {
             config,
             engine: Engine::new(settings, connections),
@@ -199,7 +203,8 @@ impl Core {
                 self.measure_from_now();
             }
             ShellEvent::Clock(c) => self.wall_offset_ns = c.wall_offset_ns,
-            ShellEvent::Process(p) => {
+            ShellEvent::Process(mut p) => {
+                self.config.mask.process(&mut p);
                 self.watch_service(&p);
                 self.processes.learn(p);
             }

@@ -26,7 +26,7 @@ pub struct Connected {
 }
 
 /// Settings the connections share.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct ConnSettings {
     /// See [`ConnContext::semconv_dup`].
     pub semconv_dup: bool,
@@ -34,6 +34,8 @@ pub struct ConnSettings {
     pub max_head: usize,
     /// See [`ConnContext::kept_headers`].
     pub kept_headers: &'static [String],
+    /// See [`ConnContext::mask`].
+    pub mask: std::sync::Arc<crate::mask::Mask>,
 }
 
 enum Protocol {
@@ -394,6 +396,7 @@ impl Conn {
             semconv_dup: settings.semconv_dup,
             max_head: settings.max_head,
             kept_headers: settings.kept_headers,
+            mask: settings.mask.clone(),
         };
         self.state = Protocol::Parsing { parser: protocol.parser(&context) };
         self.protocol = Some(protocol.name());

@@ -150,7 +150,6 @@ impl Engine {
         d: &Data<'_>,
         role: &dyn Fn(&Tuple) -> Option<Role>,
     ) -> Option<Outcome<'_>> {
-        let settings = self.settings;
         let id = d.conn;
         let holding = {
             let conn = self.conn(id, d.tuple, ts)?;
@@ -165,7 +164,7 @@ impl Engine {
         self.counts.moved += u64::from(d.len);
         let conn = self.conns.get_mut(&id)?;
         let effects =
-            effects(&mut self.next_span, |spans, out| conn.data(ts, task, d, &settings, spans, out));
+            effects(&mut self.next_span, |spans, out| conn.data(ts, task, d, &self.settings, spans, out));
         match (holding, conn.waits()) {
             (false, true) => {
                 self.holding.insert(id);
@@ -180,9 +179,9 @@ impl Engine {
 
     /// A connection is over. Its last words are in the outcome, which the caller must [`Self::forget`] afterwards.
     pub fn closed(&mut self, ts: Ns, id: ConnId, why: &'static str) -> Option<Outcome<'_>> {
-        let settings = self.settings;
         let conn = self.conns.get_mut(&id)?;
-        let effects = effects(&mut self.next_span, |spans, out| conn.closed(ts, why, &settings, spans, out));
+        let effects =
+            effects(&mut self.next_span, |spans, out| conn.closed(ts, why, &self.settings, spans, out));
         Some(Outcome { conn, effects })
     }
 
@@ -200,12 +199,11 @@ impl Engine {
 
     /// Gives up on transfers that one connection has waited for too long.
     pub fn expire(&mut self, now: Ns, id: ConnId) -> Option<Outcome<'_>> {
-        let settings = self.settings;
         let Some(conn) = self.conns.get_mut(&id) else {
             self.holding.remove(&id);
             return None;
         };
-        let effects = effects(&mut self.next_span, |spans, out| conn.expire(now, &settings, spans, out));
+        let effects = effects(&mut self.next_span, |spans, out| conn.expire(now, &self.settings, spans, out));
         if !conn.waits() {
             self.holding.remove(&id);
         }

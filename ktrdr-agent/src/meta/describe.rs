@@ -54,6 +54,7 @@ impl Metadata {
                 meta.attributes.push((key.clone(), value.clone()));
             }
         }
+        self.mask.process(&mut meta);
         Some(ShellEvent::Process(meta))
     }
 

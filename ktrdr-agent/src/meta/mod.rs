@@ -44,6 +44,7 @@ use crate::{
         shell::{ShellEvent, Start},
         tcp,
     },
+    mask::Mask,
     settings::Settings,
 };
 
@@ -79,6 +80,7 @@ pub struct Metadata {
     /// Resource attributes for every service that does not give them itself.
     attributes: Vec<(String, String)>,
     filter: Filter,
+    mask: Arc<Mask>,
     /// Processes that were reported.
     known: LruCache<u32, Entry>,
     prospects: LruCache<u32, Entry>,
@@ -98,6 +100,7 @@ impl Metadata {
             namer: Namer::new(&settings.services),
             attributes: settings.services.attributes.clone().into_iter().collect(),
             filter: Filter::new(&settings.include, &settings.exclude),
+            mask: settings.mask.clone(),
             known: LruCache::new(settings.limits.processes),
             prospects: LruCache::new(MAX_PROSPECTS),
             containers: LruCache::new(MAX_CONTAINERS),

@@ -17,6 +17,7 @@ use super::python::Python;
 use super::recorder::Recorder;
 use super::remember::Remember;
 use super::selfmon::{self, Own};
+use super::scope::Scope;
 use super::stats::{self, Stats};
 use super::{FLUSH, RunOptions, options, watch};
 use crate::core::{Core, Output};
@@ -60,7 +61,9 @@ pub fn run(settings: &Settings, run: &RunOptions) -> anyhow::Result<()> {
     let recorder = run.record.as_deref().map(Recorder::create).transpose()?;
     let kernel = Kernel::load(&options::kernel(settings))?;
     let mut meta = Metadata::new(settings);
-    let core = Core::new(options::core(settings, meta.port_names()));
+    let config = options::core(settings, meta.port_names());
+    let recorder = recorder.map(|r| (r, Scope::new(config.clone())));
+    let core = Core::new(config);
     let stream = Stream { core, recorder, shell_records: 0 };
     let facts = meta.start();
     let python = Python::new(settings.python.causality);
@@ -341,7 +344,7 @@ impl Live {
         let measured = self.measures;
         let books = self.exporters.flush_and_stop(FLUSH.min(END.saturating_sub(begin.elapsed())));
         measured.stop();
-        if let Some(recorder) = self.stream.recorder {
+        if let Some((recorder, _)) = self.stream.recorder {
             tracing::info!("{} records written", recorder.finish()?);
         }
         let stats = Stats::new(&run, &self.stream.core.counts(), &books);
@@ -353,15 +356,17 @@ impl Live {
 /// The records on their way to the core and, if there is one, into the recording.
 struct Stream {
     core: Core,
-    recorder: Option<Recorder>,
+    recorder: Option<(Recorder, Scope)>,
     shell_records: u64,
 }
 
 impl Stream {
     /// A record of the kernel programs.
     fn feed(&mut self, record: &[u8]) -> anyhow::Result<()> {
-        if let Some(r) = &mut self.recorder {
-            r.record(record)?;
+        if let Some((recorder, scope)) = &mut self.recorder
+            && let Some(record) = scope.keep(record)
+        {
+            recorder.record(&record)?;
         }
         self.core.feed(record);
         Ok(())

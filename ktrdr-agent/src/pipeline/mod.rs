@@ -10,6 +10,7 @@ mod recorder;
 mod remember;
 pub mod replay;
 mod selfmon;
+mod scope;
 mod stats;
 mod watch;
 

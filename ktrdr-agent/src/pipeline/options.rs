@@ -14,6 +14,7 @@ pub fn core(s: &Settings, port_names: Vec<(u16, String)>) -> CoreConfig {
         max_head: s.http.max_head,
         operations: s.operations.clone(),
         connections: s.limits.connections,
+        mask: s.mask.clone(),
         connect_grace: u64::try_from(s.connect_grace.as_nanos()).unwrap_or(u64::MAX),
         metrics: s.otlp.metrics.is_some() || s.metrics.listen.is_some(),
         watch: s.logs.enabled,

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use anyhow::Context;
@@ -20,8 +21,9 @@ pub struct Recorder {
 impl Recorder {
     /// Begins a recording; compressed if the name ends in `.gz`.
     pub fn create(path: &Path) -> anyhow::Result<Self> {
-        let file =
-            File::create(path).with_context(|| format!("cannot write a recording to {}", path.display()))?;
+        // Payload is what it is: for its owner's eyes only.
+        let file = File::options().write(true).create(true).truncate(true).mode(0o600).open(path);
+        let file = file.with_context(|| format!("cannot write a recording to {}", path.display()))?;
         let file = BufWriter::with_capacity(1 << 20, file);
         let out: Box<dyn Write> = match path.extension() {
             // The fastest level: a recording must keep up with the traffic.

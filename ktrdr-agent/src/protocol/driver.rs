@@ -44,6 +44,7 @@ pub(crate) fn context(role: Role) -> ConnContext {
         semconv_dup: false,
         max_head: 16 * 1024,
         kept_headers: &[],
+        mask: Default::default(),
     }
 }
 

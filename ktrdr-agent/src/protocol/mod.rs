@@ -13,10 +13,12 @@ mod trace_context;
 pub mod tws;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use compact_str::CompactString;
 
 pub use self::trace_context::parse_traceparent;
+use crate::mask::Mask;
 use crate::trace::model::{Attributes, SpanId, Status, TraceId};
 
 /// All protocols, in the order they are asked about a connection's first bytes.
@@ -81,6 +83,8 @@ pub struct ConnContext {
     pub max_head: usize,
     /// Names of headers, in lower case, that become attributes (`http.request.header.<name>`).
     pub kept_headers: &'static [String],
+    /// What is secret.
+    pub mask: Arc<Mask>,
 }
 
 /// What a parser did with the bytes it was shown.

@@ -43,6 +43,8 @@ pub struct Settings {
     pub include: Include,
     /// What is left out, included or not.
     pub exclude: Exclude,
+    /// What is secret.
+    pub mask: std::sync::Arc<crate::mask::Mask>,
     /// How services are named.
     pub services: Services,
     /// HTTP.
@@ -166,6 +168,7 @@ impl Settings {
             capture: Capture::resolve(&said.capture)?,
             include: said.include.clone(),
             exclude: said.exclude.clone(),
+            mask: mask(&said.mask)?,
             services: said.services.clone(),
             http: Http::resolve(&said.http)?,
             connect_grace: said.connect.grace.0,
@@ -232,6 +235,11 @@ fn check_limits(limits: &said::Limits) -> Result<said::Limits, Bad> {
         return Err(Bad::new("limits.connections", format!("must be at most {most}")));
     }
     Ok(limits.clone())
+}
+
+fn mask(said: &said::Mask) -> Result<std::sync::Arc<crate::mask::Mask>, Bad> {
+    let mask = crate::mask::Mask::new(&said.keys, &said.allow, &said.patterns);
+    mask.map(Into::into).map_err(|why| Bad::new("mask.patterns", why))
 }
 
 fn check_rules(rules: &[Rule]) -> Result<(), Bad> {

@@ -20,6 +20,7 @@ settings! {
         capture: Capture = Capture::default(),
         include: Include = Include::default(),
         exclude: Exclude = Exclude::default(),
+        mask: Mask = Mask::default(),
         services: Services = Services::default(),
         http: Http = Http::default(),
         connect: Connect = Connect::default(),
@@ -70,6 +71,19 @@ settings! {
         executables: Vec<String> = Vec::new(),
         /// Command lines: a pattern with * and ? for the whole line, or a text that occurs in it.
         commands: Vec<String> = Vec::new(),
+    }
+
+    /// Secrets: what stands in their place is REDACTED, in everything that is stored, printed or sent. Built in: values
+    /// under names such as password, token, secret, apiKey, credential, signature, cookie or authorization (headers,
+    /// queries, JSON, options, log text); user information of URLs; JWTs, PEM keys, Bearer and Basic credentials, and
+    /// keys in the form of AWS, GitHub, GitLab, Slack, Google, OpenAI and others. See docs/secrets.md.
+    pub struct Mask {
+        /// Further names whose values are secret. Case, - and _ do not matter.
+        keys: Vec<String> = Vec::new(),
+        /// Names whose values are no secret although a built-in rule knows them.
+        allow: Vec<String> = Vec::new(),
+        /// Regular expressions for further secrets: the first group, or without one the whole match.
+        patterns: Vec<String> = Vec::new(),
     }
 
     /// How services are named. A name comes from the first of: the rules below in their order; OTEL_SERVICE_NAME

@@ -164,6 +164,10 @@ impl Attributes {
     pub fn iter(&self) -> std::slice::Iter<'_, Attribute> {
         self.0.iter()
     }
+    /// In the order they were set, to change their values.
+    pub fn iter_mut(&mut self) -> std::slice::IterMut<'_, Attribute> {
+        self.0.iter_mut()
+    }
     /// How many.
     pub fn len(&self) -> usize {
         self.0.len()

@@ -15,3 +15,4 @@ mod nat;
 mod privileges;
 mod proxies;
 mod recordings;
+mod secrets;

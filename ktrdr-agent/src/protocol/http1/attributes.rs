@@ -3,11 +3,13 @@
 
 use std::fmt::Write;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use super::body::{self, Framing};
 use super::head::{Fields, RequestHead, ResponseHead};
 use super::target::{Target, host_port};
-use super::{forwarded, mask, old_names, route};
+use super::{forwarded, old_names, route};
+use crate::mask::{self, Mask};
 use crate::protocol::{ConnContext, Interim, Request, Response, Role, Side, parse_traceparent};
 use crate::trace::model::{Attributes, Status, Value};
 
@@ -27,6 +29,7 @@ pub(super) struct Describe {
     old_names: bool,
     /// Headers that become attributes.
     pub(super) kept: &'static [String],
+    mask: Arc<Mask>,
 }
 
 /// A method as the conventions want it: known, or `_OTHER` and the original.
@@ -82,6 +85,7 @@ impl Describe {
             peer_port: peer.port(),
             old_names: context.semconv_dup,
             kept: context.kept_headers,
+            mask: context.mask.clone(),
         }
     }
 
@@ -139,7 +143,7 @@ impl Describe {
             a.push("url.path", target.path.to_string());
         }
         if let Some(query) = target.query.filter(|q| !q.is_empty()) {
-            a.push("url.query", mask::query(query).into_owned());
+            a.push("url.query", self.mask.query(query).into_owned());
         }
         a.push("client.address", forwarded::client(fields).unwrap_or(&self.peer_address).to_string());
         if let Some(agent) = fields.user_agent {
@@ -160,7 +164,7 @@ impl Describe {
     }
 
     fn full_url(&self, target: &Target<'_>, origin: &Origin<'_>) -> String {
-        let query = target.query.map(mask::query);
+        let query = target.query.map(|q| self.mask.query(q));
         let mut url =
             String::with_capacity(48 + target.path.len() + query.as_ref().map_or(0, |q| q.len() + 1));
         // Writing into a String cannot fail.

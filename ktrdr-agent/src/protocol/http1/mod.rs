@@ -6,7 +6,6 @@ mod attributes;
 mod body;
 mod forwarded;
 mod head;
-mod mask;
 mod old_names;
 mod outstanding;
 mod parser;

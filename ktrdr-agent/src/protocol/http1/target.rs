@@ -1,6 +1,6 @@
 //! Request targets in their four forms (RFC 9112 §3.2), and authorities.
 
-use super::mask;
+use crate::mask;
 
 /// A request target.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
