@@ -51,6 +51,10 @@ def fastapi_app():
     log = logging.getLogger("app")
     logging.basicConfig(format="%(asctime)s | %(levelname)s | %(name)s | %(message)s", level=logging.WARNING)
 
+    @app.get("/plain/{i}")
+    async def no_call(i: str):
+        return i
+
     @app.get("/async/{i}")
     async def plain(i: str):
         log.warning("request /async/%s", i)
