@@ -97,7 +97,13 @@ impl Kind {
     pub const fn is_failure(self) -> bool {
         !matches!(
             self,
-            Kind::Ok | Kind::Slow | Kind::Waiting | Kind::Cancelled | Kind::MissingData | Kind::GpuNotUsed | Kind::GpuIdle
+            Kind::Ok
+                | Kind::Slow
+                | Kind::Waiting
+                | Kind::Cancelled
+                | Kind::MissingData
+                | Kind::GpuNotUsed
+                | Kind::GpuIdle
         )
     }
 

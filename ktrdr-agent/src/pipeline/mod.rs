@@ -9,8 +9,8 @@ mod python;
 mod recorder;
 mod remember;
 pub mod replay;
-mod selfmon;
 mod scope;
+mod selfmon;
 mod stats;
 mod watch;
 
