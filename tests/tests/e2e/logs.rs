@@ -86,9 +86,11 @@ fn records_are_on_the_trace_of_the_request_they_name_and_count_once() {
 
 #[test]
 fn exceptions_are_on_their_span_once() {
-    let mut paths: Vec<String> = (0..6).map(|i| format!("/work/{i}")).collect();
+    let mut paths: Vec<String> = (0..60).map(|i| format!("/work/{i}")).collect();
     paths.extend((0..3).flat_map(|i| [format!("/fail/{i}"), format!("/caught/{i}")]));
-    let Some(finished) = observe("auto", 1, &paths) else { return };
+    // Side by side: that a request is the only one in flight proves nothing of a line, and this server is older than the
+    // agent, so how its loop writes is known only once two requests overlapped.
+    let Some(finished) = observe("auto", 10, &paths) else { return };
     for i in 0..3 {
         for (path, kind, message) in [
             (format!("/fail/{i}"), "ValueError", format!("no {i}")),
@@ -130,7 +132,8 @@ fn hostile_output_harms_nothing_and_nobody_is_blamed() {
     assert!(writer.is_none_or(|id| id == hostile.span_id), "the forged line is its writer's: {forged}");
     assert!(records.iter().any(|r| body(r).contains("invalid \u{fffd} utf-8")), "{records:?}");
     assert!(records.iter().all(|r| body(r).len() <= 64 * 1024));
-    assert!(records.iter().any(|r| body(r) == "half a line without an end"));
+    // What the same thread writes next goes on in that line.
+    assert!(records.iter().any(|r| body(r).starts_with("half a line without an end")));
     let logs = &finished.stats.as_ref().unwrap().logs;
     assert!(logs["binary_lines"] >= 1, "{logs:?}");
     let kernel = &finished.stats.as_ref().unwrap().kernel;

@@ -169,6 +169,8 @@ fn once_it_observes_it_holds_no_more_than_it_needs() {
     let agent = |confine: &str| {
         Options::ports(&[free_port()])
             .args(&["--otlp-endpoint", "http://127.0.0.1:9"])
+            // They are sent at the end, to nobody, which is an error in the log.
+            .env("OTEL_METRICS_EXPORTER", "none")
             .env("KTRDR_AGENT_EXPLAIN__SOCKET", &socket.to_string_lossy())
             .env("KTRDR_AGENT_SECURITY__CONFINE", confine)
             .start()

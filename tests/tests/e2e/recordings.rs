@@ -67,10 +67,16 @@ fn a_replay_gives_the_live_spans_byte_for_byte() {
         // Two more calls were open when it ended.
         assert_eq!(finished.spans.len(), expected + 2, "{}", ktrdr_tests::span::brief(&finished.spans));
         let replayed = replay(&recording, &ports);
-        for (n, (live, again)) in finished.text.lines().zip(replayed.lines()).enumerate() {
+        // A recording narrowed to ports holds what a process wrote from its first wanted connection on; live, what it
+        // wrote before is there too.
+        let spans = |text: &str| -> Vec<String> {
+            text.lines().filter(|l| !l.starts_with("{\"log\":")).map(str::to_owned).collect()
+        };
+        let (live, again) = (spans(&finished.text), spans(&replayed));
+        for (n, (live, again)) in live.iter().zip(&again).enumerate() {
             assert_eq!(live, again, "line {n}");
         }
-        assert_eq!(finished.text.len(), replayed.len());
+        assert_eq!(live.len(), again.len());
         // And again: nothing in it depends on the run.
         assert_eq!(replay(&recording, &ports), replayed);
     }
