@@ -52,7 +52,7 @@ static u64 delivered[DEVICES] __attribute__((unused));
 
 static void load(void) {
     static struct timespec read_at;
-    static off_t size_then = -1;
+    static ino_t inode_then;
     char path[4096];
     Dl_info self;
     struct stat now;
@@ -60,8 +60,9 @@ static void load(void) {
     snprintf(path, sizeof path, "%s.script", self.dli_fname);
     if (stat(path, &now)) return;
     pthread_mutex_lock(&lock);
-    if (now.st_size != size_then || memcmp(&now.st_mtim, &read_at, sizeof read_at)) {
-        size_then = now.st_size;
+    /* A script is replaced by renaming, perhaps within one tick of the file system's clock. */
+    if (now.st_ino != inode_then || memcmp(&now.st_mtim, &read_at, sizeof read_at)) {
+        inode_then = now.st_ino;
         read_at = now.st_mtim;
         struct script s = {.count = 1};
         for (int i = 0; i < DEVICES; i++) s.total[i] = 16ull << 30;
