@@ -37,7 +37,10 @@ def capabilities():
     """One list of capabilities, however it is deployed."""
     agent = load("docker-compose.yml")[0]["services"]["agent"]
     chart = load("helm/ktrdr-agent/values.yaml")[0]
-    lists = {"compose": set(agent["cap_add"]), "chart": set(chart["capabilities"])}
+    unit = (deploy / "systemd/ktrdr-agent.service").read_text()
+    ambient = re.search(r"^AmbientCapabilities=(.*)$", unit, re.M).group(1).split()
+    systemd = {name.removeprefix("CAP_") for name in ambient}
+    lists = {"compose": set(agent["cap_add"]), "chart": set(chart["capabilities"]), "systemd": systemd}
     expect(len({frozenset(names) for names in lists.values()}) == 1, f"capabilities differ: {lists}")
     expect(agent["cap_drop"] == ["ALL"] and "privileged" not in agent, "compose: more than the list")
 
