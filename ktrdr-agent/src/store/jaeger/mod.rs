@@ -1,6 +1,8 @@
 //! Jaeger's query API over the traces in memory: `/api/services`, `/api/operations`, `/api/traces`,
-//! `/api/dependencies`. Jaeger's UI, Grafana's Jaeger data source and the `jq` queries that people already have work
-//! against a single agent, without a collector or a database.
+//! `/api/dependencies`, so that Jaeger's UI, Grafana's Jaeger data source and the `jq` queries that people already have can
+//! work against a single agent, without a collector or a database.
+//!
+//! No port serves [`answer`] yet; its question, [`TraceQuery`], is what the socket's `find` takes.
 //!
 //! Paths, parameters and fields as in Jaeger's `cmd/query/app/http_handler.go` and `model/json/model.go`. Pure: a
 //! request's target in, status and JSON out; who listens where is not known here.
