@@ -5,7 +5,7 @@ use crate::engine::Outcome;
 use crate::engine::half::MAX_SAMPLE;
 use crate::engine::pairing::{Began, Exchange, Paired};
 use crate::event::{ConnId, Data, Direction, Ns, Task, Tuple};
-use crate::protocol::Role;
+use crate::protocol::{Role, jsonrpc};
 use crate::trace::assembly::{About, NewSpan};
 use crate::trace::causality::SpanRef;
 use crate::trace::gpu::demand::Call as Demand;
@@ -131,6 +131,9 @@ impl Core {
         let fields = Fields::by(x.request_body.as_deref().unwrap_or_default(), self.operations.rules());
         let partly = x.request.has_body && x.request_body.as_ref().is_none_or(|b| b.len() >= MAX_SAMPLE);
         let about = About::request(&x.request.attributes, fields.symbols(), partly);
+        if let Some(context) = x.request_body.as_deref().and_then(jsonrpc::http::context) {
+            self.assembler.context(span, context);
+        }
         let id = self.operations.early(url.unwrap_or_default(), &x.request.attributes, &fields);
         self.assembler.about(span, about);
         if let Some(id) = id {
@@ -151,14 +154,9 @@ impl Core {
         if excluded {
             return;
         }
-        self.operation(
-            span,
-            id,
-            (on.role, tgid),
-            &request.unwrap_or_default(),
-            &response.unwrap_or_default(),
-            &mut draft,
-        );
+        let (request, response) = (request.unwrap_or_default(), response.unwrap_or_default());
+        jsonrpc::http::tell(&mut draft, &request, &response, &self.config.mask);
+        self.operation(span, id, (on.role, tgid), &request, &response, &mut draft);
         self.assembler.finish(span, draft, &mut self.spans);
     }
 

@@ -13,6 +13,8 @@ mod open;
 #[cfg(test)]
 mod operation_tests;
 #[cfg(test)]
+mod rpc_tests;
+#[cfg(test)]
 mod scenario;
 mod sockets;
 #[cfg(test)]

@@ -7,6 +7,7 @@
 #[cfg(test)]
 mod driver;
 pub mod http1;
+pub mod jsonrpc;
 #[cfg(test)]
 mod laws;
 mod trace_context;

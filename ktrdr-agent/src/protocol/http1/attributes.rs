@@ -125,6 +125,7 @@ impl Describe {
         if self.old_names {
             old_names::add(self.role, &mut a);
         }
+        mcp(&mut a, &head.fields);
         self.kept(&mut a, "request", &head.fields);
         Request {
             key: None,
@@ -210,8 +211,9 @@ impl Describe {
             // The conventions want no description where the status code says it all.
             status = Status::Error(String::new());
         }
+        mcp(&mut a, &head.fields);
         self.kept(&mut a, "response", &head.fields);
-        Response { key: None, attributes: a, status, want_body: head.fields.json }
+        Response { key: None, attributes: a, status, want_body: head.fields.json || head.fields.events }
     }
 
     /// Headers asked for by name.
@@ -247,6 +249,18 @@ impl Describe {
         match side {
             Side::Request => Attributes::new(),
             Side::Response => self.body_size(side, 0),
+        }
+    }
+}
+
+/// What the Model Context Protocol says in headers
+/// (<https://modelcontextprotocol.io/specification/2025-11-25/basic/transports>).
+fn mcp(a: &mut Attributes, fields: &Fields<'_>) {
+    for (name, value) in
+        [("mcp.session.id", fields.mcp_session), ("mcp.protocol.version", fields.mcp_version)]
+    {
+        if let Some(value) = value.filter(|v| v.len() <= MAX_HEADER) {
+            a.push(name, value.to_owned());
         }
     }
 }

@@ -33,6 +33,12 @@ pub(super) struct Fields<'a> {
     pub traceparent: Option<Result<&'a [u8], ()>>,
     /// The body is JSON.
     pub json: bool,
+    /// The body is a stream of server-sent events.
+    pub events: bool,
+    /// `Mcp-Session-Id` (Model Context Protocol).
+    pub mcp_session: Option<&'a str>,
+    /// `Mcp-Protocol-Version`.
+    pub mcp_version: Option<&'a str>,
     /// Values of the fields that were asked for, in the order of their names.
     pub kept: [Option<&'a str>; MAX_KEPT],
     /// `Expect: 100-continue`.
@@ -173,13 +179,18 @@ fn fields<'a>(headers: &[Header<'a>], kept: &[String]) -> Fields<'a> {
                 fields.traceparent =
                     Some(if fields.traceparent.is_none() { Ok(value.trim_ascii()) } else { Err(()) });
             }
-            12 if is("content-type") => fields.json = is_json(value),
+            12 if is("content-type") => {
+                fields.json = is_json(value);
+                fields.events = media_type(value).eq_ignore_ascii_case(b"text/event-stream");
+            }
+            14 if is("mcp-session-id") => fields.mcp_session = text(),
             14 if is("content-length") => {
                 fields.content_length = content_length(fields.content_length, value)
             }
             15 if is("x-forwarded-for") => fields.x_forwarded_for = fields.x_forwarded_for.or_else(text),
             17 if is("transfer-encoding") => fields.transfer_encoding = Some(ends_in_chunked(value)),
             17 if is("x-forwarded-proto") => fields.x_forwarded_proto = text(),
+            20 if is("mcp-protocol-version") => fields.mcp_version = text(),
             _ => {
                 if let Some(at) = kept.iter().take(MAX_KEPT).position(|name| is(name)) {
                     fields.kept[at] = fields.kept[at].or_else(text);
@@ -196,9 +207,13 @@ fn ends_in_chunked(value: &[u8]) -> bool {
     last.trim_ascii().eq_ignore_ascii_case(b"chunked")
 }
 
+fn media_type(value: &[u8]) -> &[u8] {
+    value.split(|&b| b == b';').next().unwrap_or(value).trim_ascii()
+}
+
 /// `application/json` or a `+json` suffix (RFC 6839), whatever parameters follow.
 fn is_json(value: &[u8]) -> bool {
-    let kind = value.split(|&b| b == b';').next().unwrap_or(value).trim_ascii();
+    let kind = media_type(value);
     let suffix = kind.len().checked_sub(5).is_some_and(|at| kind[at..].eq_ignore_ascii_case(b"+json"));
     suffix || kind.eq_ignore_ascii_case(b"application/json")
 }

@@ -152,6 +152,13 @@ impl Assembler {
         }
     }
 
+    /// A trace context in a request's body; one in its head goes before.
+    pub fn context(&mut self, span: SpanRef, context: TraceContext) {
+        if let Some(node) = self.nodes.get_mut(span) {
+            node.context.get_or_insert(context);
+        }
+    }
+
     /// This call created the operation, which is about these symbols.
     pub fn operation_created(&mut self, id: Arc<str>, by: SpanRef, symbols: &[Box<str>]) {
         self.created.insert(id, by, symbols);
