@@ -10,8 +10,10 @@
 //!    else meanwhile, in a runtime whose threads are known to serve requests one by one.
 //! 3. **Clone**: the thread or process was created while its creator served exactly that request, and its creator
 //!    has read no other request since (a pool's thread may work for the next one).
-//! 4. **Single in flight**: inferred, and only where nothing better can exist.
+//! 4. **Single in flight** ([`alone`]): inferred, and only where nothing better can exist and the process was seen to
+//!    make no such calls by itself.
 
+mod alone;
 mod python;
 mod requests;
 mod settle;

@@ -26,6 +26,9 @@ impl Causality {
         let alone = first.is_none();
         // The only one until now is not alone any more; with two or more none was.
         let company = first.filter(|_| p.in_flight.len() == 1);
+        if alone {
+            p.idle.ends(ts);
+        }
         p.in_flight.insert(number, span);
         let dropped = if p.in_flight.len() > MAX_IN_FLIGHT { first } else { None };
         let t = self.thread(task.tgid, task.tid);
@@ -82,7 +85,7 @@ impl Causality {
         self.wake(span);
     }
 
-    pub(super) fn end_request(&mut self, span: SpanRef, _ts: Ns) {
+    pub(super) fn end_request(&mut self, span: SpanRef, ts: Ns) {
         self.place(span);
         let Some(r) = self.requests.get_mut(&span).filter(|r| !r.done) else { return };
         r.done = true;
@@ -92,7 +95,9 @@ impl Causality {
         }
         self.wake(span);
         let Some(p) = self.processes.get_mut(&tgid).filter(|p| p.epoch == epoch) else { return };
-        p.in_flight.remove(&number);
+        if p.in_flight.remove(&number).is_some() && p.in_flight.is_empty() {
+            p.idle.begins(ts);
+        }
         let oldest = p.in_flight.first_key_value().map_or(u64::MAX, |(n, _)| *n);
         let mut over = Vec::new();
         while p.horizon.front().is_some_and(|(newest, _)| *newest < oldest) {

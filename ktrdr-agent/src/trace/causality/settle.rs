@@ -50,8 +50,10 @@ impl Causality {
                 (p.epoch, p.contexts, newest, newest.filter(|_| p.in_flight.len() == 1).map(|(_, s)| s))
             }
         };
-        let single = single.filter(|s| self.requests.peek(s).is_some_and(|r| r.alone));
-        let state = OpenCall { task, epoch, contexts, ts, node, serving, single, clone, creation };
+        let vouched = |read| self.processes.peek(&task.tgid).is_some_and(|p| p.idle.vouches(read, ts));
+        let single = single.filter(|s| self.requests.peek(s).is_some_and(|r| r.alone && vouched(r.read)));
+        let idle = newest.is_none();
+        let state = OpenCall { task, epoch, contexts, ts, node, serving, single, idle, clone, creation };
         if self.calls.len() == self.calls.capacity() {
             self.stats.evicted += u64::from(matches!(self.calls.remove_lru(), Some((_, Call::Open(_)))));
         }
@@ -136,6 +138,13 @@ impl Causality {
             Final(origin) => origin,
         };
         if !c.creation {
+            if origin.is_none() && c.idle && self.nothing_else_tells(&c) {
+                // 0: nothing was known of the process until now.
+                let p = self.process(c.task.tgid);
+                if c.epoch == 0 || c.epoch == p.epoch {
+                    p.idle.called();
+                }
+            }
             match origin {
                 Some(o) if o.method.exact() => self.stats.exact += 1,
                 Some(_) => self.stats.inferred += 1,
@@ -195,14 +204,19 @@ impl Causality {
         if may_claim && phase < Phase::Horizon {
             return Wait;
         }
-        // A task's context of which nothing is known is not known to be any request's, and on a loop's thread each
-        // task has one.
-        let task = c.node.is_some_and(|n| !self.tree.own(n));
-        let tasks = self.threads.peek(&c.task.tid).is_some_and(|t| t.many_contexts);
-        match c.single.filter(|_| !task && !tasks) {
+        let calls = self.processes.peek(&c.task.tgid).is_none_or(|p| p.idle.calls());
+        match c.single.filter(|_| !calls && self.nothing_else_tells(c)) {
             Some(span) => origin(span, Method::SingleInFlight),
             None => Final(None),
         }
+    }
+
+    /// Whether a call without evidence is one that the only request in flight might explain. A task's context of
+    /// which nothing is known is not known to be any request's, and on a loop's thread each task has one.
+    fn nothing_else_tells(&self, c: &OpenCall) -> bool {
+        let task = c.node.is_some_and(|n| !self.tree.own(n));
+        let tasks = self.threads.peek(&c.task.tid).is_some_and(|t| t.many_contexts);
+        !task && !tasks
     }
 
     /// Whether the thread can say more of a context that serves no request: one that reads requests, is unknown, is

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use foldhash::fast::FixedState;
 use hashlink::LruCache;
 
+use super::alone::Idle;
 use super::tree::{NodeId, Style, Tree};
 use super::{CallRef, CausalityStats, Origin, SpanRef};
 use crate::event::{ConnId, Ns, Task};
@@ -86,6 +87,8 @@ pub(super) struct Process {
     pub reads: u64,
     /// Requests in flight by number.
     pub in_flight: BTreeMap<u64, SpanRef>,
+    /// What it did while none was.
+    pub idle: Idle,
     /// Requests in flight that the context tree has no place for yet.
     pub unplaced: usize,
     /// Task contexts that are no copies were seen: addresses of the tree may be stale, so that the tree alone
@@ -202,8 +205,10 @@ pub(super) struct OpenCall {
     pub node: Option<NodeId>,
     /// The request its thread was serving.
     pub serving: Option<SpanRef>,
-    /// The only request in flight.
+    /// The only request in flight, in a process that hardly calls by itself.
     pub single: Option<SpanRef>,
+    /// No request was in flight.
+    pub idle: bool,
     pub clone: Option<Clone>,
     /// Stands for the creation of a task: not counted.
     pub creation: bool,
@@ -221,6 +226,7 @@ impl Causality {
                 since: 0,
                 reads: 0,
                 in_flight: BTreeMap::new(),
+                idle: Idle::default(),
                 unplaced: 0,
                 mixed: false,
                 direct: Style::default(),
@@ -260,6 +266,7 @@ impl Causality {
             *next = next.wrapping_add(1);
             p.contexts = *next;
             p.since = ts;
+            p.idle.unseen();
         }
         for (_, t) in self.threads.iter_mut() {
             t.pending = None;

@@ -130,8 +130,46 @@ fn one_request_at_a_time_proves_nothing_of_an_unknown_runtime() {
         w.thread(at(1, 0), 7);
         let created = w.call(at(7, 0));
         w.finish(at(1, 0), a);
-        assert_eq!(w.origin(call), is(a, Method::SingleInFlight));
-        assert_eq!(w.origin(created), is(a, Method::SingleInFlight));
+        assert_eq!(w.origin(call), NONE);
+        assert_eq!(w.origin(created), NONE);
+    }
+}
+
+#[test]
+fn the_only_request_in_flight_is_guessed_only_while_the_process_never_called_by_itself() {
+    let mut w = World::new();
+    let one = |w: &mut World, idle: Ns| {
+        w.now += idle;
+        let a = w.read(at(1, 0), 1);
+        let call = w.call(at(1, 0));
+        w.finish(at(1, 0), a);
+        (w.origin(call), is(a, Method::SingleInFlight))
+    };
+    let (first, _) = one(&mut w, 0);
+    assert_eq!(first, NONE, "nobody knows yet what it does alone");
+    let (second, _) = one(&mut w, 10);
+    assert_eq!(second, NONE, "nor after so short a time");
+    let (third, guess) = one(&mut w, MS);
+    assert_eq!(third, guess);
+    w.now += MS;
+    let timer = w.call(at(1, 0));
+    assert_eq!(w.origin(timer), NONE);
+    for _ in 0..3 {
+        assert_eq!(one(&mut w, 10 * MS).0, NONE, "it has a timer");
+    }
+}
+
+#[test]
+fn a_timer_seen_before_the_first_request_or_while_a_guess_waits_counts() {
+    let mut w = World::new();
+    let timer = w.call(at(1, 0));
+    assert_eq!(w.origin(timer), NONE);
+    for _ in 0..3 {
+        w.now += MS;
+        let a = w.read(at(1, 0), 1);
+        let call = w.call(at(1, 0));
+        w.finish(at(1, 0), a);
+        assert_eq!(w.origin(call), NONE);
     }
 }
 
@@ -163,8 +201,7 @@ fn an_event_loop_voids_the_thread_also_for_earlier_calls() {
     w.finish(at(1, 0), a);
     w.finish(at(1, 0), b);
     assert_eq!(w.origin(late), NONE);
-    // While only one was in flight, that is an inference, and says so.
-    assert_eq!(w.origin(early), is(a, Method::SingleInFlight));
+    assert_eq!(w.origin(early), NONE);
 }
 
 #[test]
@@ -234,6 +271,9 @@ fn a_thread_created_while_two_requests_were_open_may_work_for_either() {
 #[test]
 fn evidence_that_never_comes_ends_with_the_deadline() {
     let mut w = World::new();
+    let before = w.read(at(1, 0), 1);
+    w.finish(at(1, 0), before);
+    w.now += MS;
     let _a = w.read(at(1, 0), 1);
     let call = w.call(at(1, 0));
     let inferred = w.late(call).map(|o| o.method);

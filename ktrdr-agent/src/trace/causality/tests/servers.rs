@@ -2,6 +2,7 @@
 
 use super::super::*;
 use super::scenario::{NONE, World, at, is, own};
+use crate::event::MS;
 
 /// uvicorn on asyncio: connection `c` is read under its own context, the task is a copy of it.
 fn asyncio(w: &mut World, conn: u64, task: u64) -> SpanRef {
@@ -303,6 +304,7 @@ fn after_a_loss_no_context_is_what_it_was() {
 fn an_executor_without_context_is_inferred_alone_and_unlinked_in_company() {
     let mut w = World::python();
     prove(&mut w, asyncio);
+    w.now += MS;
     let a = asyncio(&mut w, 1, 50);
     let alone = w.call(at(20, 0));
     assert_eq!(w.origin(alone), is(a, Method::SingleInFlight));
