@@ -179,7 +179,7 @@ impl Core {
             Body::State(s) => self.state(ts, Task { tgid, tid, py_context: s.py_context }, &s),
             Body::ConnectError(c) => self.connect_error(ts, Task { tgid, tid, py_context: c.py_context }, &c),
             Body::Fork(f) => self.causality.fork(Task { tgid, tid, py_context: f.py_context }, f, ts),
-            Body::Exec(_) => self.causality.exec(tgid),
+            Body::Exec(_) => self.causality.exec(tgid, ts),
             Body::Exit(e) => {
                 self.processes.exit(tgid, ts, &e);
                 self.measure_exit(tgid);

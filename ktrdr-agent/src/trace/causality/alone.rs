@@ -14,7 +14,7 @@ const IDLE_PER_BUSY: Ns = 100;
 /// What a process did while no request was in flight.
 #[derive(Debug, Default)]
 pub(super) struct Idle {
-    /// Since when none is; `None` while one is, and before the first.
+    /// Since when none is; `None` while one is, and where that is not known.
     since: Option<Ns>,
     /// When the last request in flight ended, before the one now in flight was read.
     last: Option<Ns>,
@@ -27,6 +27,11 @@ pub(super) struct Idle {
 }
 
 impl Idle {
+    /// A process that is watched from `ts` on, or from its creation.
+    pub fn watched(ts: Option<Ns>) -> Self {
+        Self { since: ts, ..Self::default() }
+    }
+
     /// A request was read while none was in flight.
     pub fn ends(&mut self, ts: Ns) {
         self.last = self.since.take();
@@ -104,6 +109,9 @@ mod tests {
         let mut b = idle(&[(1_000, 11_000)]);
         b.unseen();
         assert!(!b.vouches(11_000, 11_001));
-        assert!(!Idle::default().vouches(0, 0), "the first request of all");
+        assert!(!Idle::default().vouches(0, 0));
+        let mut first = Idle::watched(Some(1_000));
+        first.ends(2_000);
+        assert!(first.vouches(2_000, 2_010) && !first.vouches(2_000, 2_011));
     }
 }

@@ -183,6 +183,7 @@ impl Causality {
             .map(|guards| Cloned { origin: self.open_creation(creator, node, ts), guards });
         if !fork.thread {
             self.forget_process(fork.child_tgid);
+            self.created(fork.child_tgid, ts);
             self.inherit_python(task.tgid, fork.child_tgid);
         }
         self.threads.remove(&fork.child_tid);
@@ -193,9 +194,10 @@ impl Causality {
     }
 
     /// The process executed a program: its threads and contexts are gone, the origin it was created with is not.
-    pub fn exec(&mut self, tgid: u32) {
+    pub fn exec(&mut self, tgid: u32, ts: Ns) {
         let clone = self.threads.remove(&tgid).filter(|t| t.tgid == tgid).and_then(|t| t.clone);
         self.forget_process(tgid);
+        self.created(tgid, ts);
         if clone.is_some() {
             self.thread(tgid, tgid).clone = clone;
         }
@@ -218,11 +220,13 @@ impl Causality {
 
     /// Records were lost, copies of contexts may be among them: what the tree says of any address may be stale.
     pub fn lost(&mut self, ts: Ns) {
+        self.watched = Some(ts);
         self.forget_contexts(ts);
     }
 
     /// Forgets what is out of bounds at `now`.
     pub fn expire(&mut self, now: Ns) {
+        self.watched.get_or_insert(now);
         self.settle_overdue(now);
     }
 

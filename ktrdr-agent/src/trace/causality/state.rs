@@ -51,6 +51,10 @@ pub struct Causality {
     pub(super) tree: Tree,
     /// Open calls in the order of their deadlines.
     pub(super) deadlines: VecDeque<(Ns, CallRef)>,
+    /// Since when all records were seen.
+    pub(super) watched: Option<Ns>,
+    /// When processes created since then were.
+    pub(super) born: Lru<u32, Ns>,
     pub(super) next_call: u64,
     pub(super) next_epoch: u32,
     pub(super) stats: CausalityStats,
@@ -65,6 +69,8 @@ impl Default for Causality {
             calls: lru(MAX_CALLS),
             tree: Tree::default(),
             deadlines: VecDeque::new(),
+            watched: None,
+            born: lru(MAX_PROCESSES),
             next_call: 0,
             next_epoch: 0,
             stats: CausalityStats::default(),
@@ -217,6 +223,7 @@ pub(super) struct OpenCall {
 impl Causality {
     pub(super) fn process(&mut self, tgid: u32) -> &mut Process {
         let next = &mut self.next_epoch;
+        let watched = self.watched.max(self.born.peek(&tgid).copied());
         self.processes.entry(tgid).or_insert_with(|| {
             *next = next.wrapping_add(1);
             Process {
@@ -226,7 +233,7 @@ impl Causality {
                 since: 0,
                 reads: 0,
                 in_flight: BTreeMap::new(),
-                idle: Idle::default(),
+                idle: Idle::watched(watched),
                 unplaced: 0,
                 mixed: false,
                 direct: Style::default(),
@@ -249,7 +256,19 @@ impl Causality {
         t
     }
 
+    /// The process runs this program since `ts`.
+    pub(super) fn created(&mut self, tgid: u32, ts: Ns) {
+        // Whoever is forgotten must not seem to have been watched from before it was there.
+        if self.born.len() == self.born.capacity()
+            && let Some((_, forgotten)) = self.born.remove_lru()
+        {
+            self.watched = self.watched.max(Some(forgotten));
+        }
+        self.born.insert(tgid, ts);
+    }
+
     pub(super) fn forget_process(&mut self, tgid: u32) {
+        self.born.remove(&tgid);
         // Its open calls settle by deadline or when asked: their epoch is gone. Its threads are told apart by
         // the next creation of the same id.
         self.processes.remove(&tgid);
