@@ -9,7 +9,7 @@ use crate::export::console::terminal;
 use crate::settings::Settings;
 use crate::store::client::{AskError, ask};
 use crate::store::protocol::{Request, VERSION};
-use crate::store::{Answers, Filter, from_file};
+use crate::store::{Answers, Filter, from_files};
 
 /// `explain`.
 #[derive(Debug, clap::Args)]
@@ -38,9 +38,10 @@ pub struct Explain {
     /// Print JSON (schema ktrdr.explain/1, see docs/explain.md).
     #[arg(long)]
     pub json: bool,
-    /// Read this instead of asking a running agent: a file from `run --spans-out`, or a recording.
+    /// Read this instead of asking a running agent: a file from `run --spans-out`, or a recording. Given several times,
+    /// e.g. one of each host, calls between them are joined.
     #[arg(long, value_name = "FILE", conflicts_with = "socket")]
-    pub file: Option<PathBuf>,
+    pub file: Vec<PathBuf>,
     /// Socket of the running agent [default: the setting explain.socket].
     #[arg(long, value_name = "PATH")]
     pub socket: Option<PathBuf>,
@@ -67,16 +68,15 @@ const ROWS: usize = 20;
 /// Runs the command. Exit status 0: answered; 1: no answer.
 pub fn run(args: &Explain, settings: &Settings) -> anyhow::Result<ExitCode> {
     let query = args.query.join(" ");
-    let outcome = match &args.file {
-        Some(file) => {
-            let store = from_file(file, settings)?;
-            if args.list {
-                Ok(Answer::List(store.list_of(ROWS, &args.filter())))
-            } else {
-                from_store(&store, &query)
-            }
+    let outcome = if args.file.is_empty() {
+        from_agent(args, settings, query)
+    } else {
+        let store = from_files(&args.file, settings)?;
+        if args.list {
+            Ok(Answer::List(store.list_of(ROWS, &args.filter())))
+        } else {
+            from_store(&store, &query)
         }
-        None => from_agent(args, settings, query),
     };
     match outcome {
         Ok(answer) => {

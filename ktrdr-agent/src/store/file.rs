@@ -1,4 +1,4 @@
-//! A store filled from a file: lines of spans, or a recording.
+//! A store filled from files: lines of spans, or recordings.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
@@ -7,9 +7,10 @@ use std::sync::Arc;
 
 use flate2::read::GzDecoder;
 
-use super::{Limits, Store};
+use super::{Limits, Store, join};
 use crate::explain::parse::Parser;
 use crate::settings::Settings;
+use crate::trace::model::Span;
 
 /// Longest line: a span has a bounded number of bounded texts, and a file may be anything.
 const MAX_LINE: u64 = 4 << 20;
@@ -30,19 +31,49 @@ pub enum FileError {
     Recording(anyhow::Error),
 }
 
-/// Reads all of it. Lines that are no spans are counted, and said.
-pub fn from_file(path: &Path, settings: &Settings) -> Result<Store, FileError> {
-    let failed = |e: io::Error| FileError::Io(path.to_owned(), e);
+/// Reads all of them. Of several, what their agents saw of one call is joined.
+///
+/// # Errors
+/// One of them cannot be read, or holds no spans.
+pub fn from_files(paths: &[PathBuf], settings: &Settings) -> Result<Store, FileError> {
     let store = Store::new(Limits::FILE);
+    if let [path] = paths {
+        let lost = read(path, settings, |span| store.add(&Arc::new(span)))?;
+        store.lost_throughout(lost);
+        return Ok(store);
+    }
+    let (mut files, mut lost) = (Vec::new(), Vec::new());
+    for path in paths {
+        let mut spans = Vec::new();
+        lost.extend(read(path, settings, |span| spans.push(span))?);
+        files.push(spans);
+    }
+    let joined = join::join(&mut files);
+    tracing::info!("{} calls have their two ends in different files", joined.calls);
+    for (path, ns) in paths.iter().zip(&joined.moved_ns).filter(|(_, ns)| **ns != 0) {
+        let ms = *ns as f64 / 1e6;
+        tracing::warn!("times of {} are moved by {ms:.3} ms: its host's clock differs", path.display());
+    }
+    let mut spans: Vec<Span> = files.into_iter().flatten().collect();
+    // As one agent would have seen them end.
+    spans.sort_by_key(|s| (s.end_wall_ns(), s.span_id));
+    spans.into_iter().for_each(|s| store.add(&Arc::new(s)));
+    store.lost_throughout(lost);
+    Ok(store)
+}
+
+/// Reads one; returns what a recording lacks. Lines that are no spans are counted, and said.
+fn read(
+    path: &Path,
+    settings: &Settings,
+    mut take: impl FnMut(Span),
+) -> Result<Vec<(String, u64)>, FileError> {
+    let failed = |e: io::Error| FileError::Io(path.to_owned(), e);
     let mut input = open(path).map_err(failed)?;
     if input.fill_buf().map_err(failed)?.starts_with(crate::event::file::MAGIC) {
         drop(input);
-        let counts = crate::pipeline::replay::spans(settings, path, |span| store.add(&Arc::new(span)))
-            .map_err(FileError::Recording)?;
-        let lost: Vec<(String, u64)> =
-            counts.lost.into_iter().map(|(name, n)| (name.to_string(), n)).collect();
-        store.lost_throughout(lost);
-        return Ok(store);
+        let counts = crate::pipeline::replay::spans(settings, path, take).map_err(FileError::Recording)?;
+        return Ok(counts.lost.into_iter().map(|(name, n)| (name.to_string(), n)).collect());
     }
     let (mut parser, mut first_error, mut bad, mut good) = (Parser::default(), None, 0u64, 0u64);
     let mut line = Vec::new();
@@ -58,7 +89,7 @@ pub fn from_file(path: &Path, settings: &Settings) -> Result<Store, FileError> {
         match parser.line(text.trim()) {
             Ok(span) => {
                 good += 1;
-                store.add(&Arc::new(span));
+                take(span);
             }
             Err(e) => {
                 bad += 1;
@@ -72,9 +103,9 @@ pub fn from_file(path: &Path, settings: &Settings) -> Result<Store, FileError> {
         }
         Some(e) => {
             tracing::warn!("{bad} lines of {} are no spans (the first: {e})", path.display());
-            Ok(store)
+            Ok(Vec::new())
         }
-        None => Ok(store),
+        None => Ok(Vec::new()),
     }
 }
 

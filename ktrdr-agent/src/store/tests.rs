@@ -11,7 +11,7 @@ use super::client::{AskError, ask};
 use super::jaeger::TraceQuery;
 use super::protocol::{MAX_REQUEST, Request, answer};
 use super::server::{ServeError, Server};
-use super::{Answers, Filter, Finds, Limits, NotFound, Spans, Store, from_file};
+use super::{Answers, Filter, Finds, Limits, NotFound, Spans, Store, from_files};
 use crate::explain::{Kind, Listing, Report};
 use crate::export::console::json;
 use crate::export::{Item, fixture};
@@ -230,15 +230,16 @@ fn a_file_of_spans_gives_the_same_answer() {
     lines.extend_from_slice(b"\n{\"half\": \xff\xfe\n");
     std::fs::write(&path, &lines).unwrap();
     let settings = Settings::default();
-    let from_file_ = from_file(&path, &settings).unwrap().explain("last error").unwrap();
+    let from_file_ =
+        from_files(std::slice::from_ref(&path), &settings).unwrap().explain("last error").unwrap();
     assert_eq!(from_file_, filled().explain("last error").unwrap());
     for (text, want) in [("", "empty"), ("hello\n", "holds no spans"), ("KTRDRREC", "cannot replay")] {
         std::fs::write(&path, text).unwrap();
-        let error = from_file(&path, &settings).err().unwrap().to_string();
+        let error = from_files(std::slice::from_ref(&path), &settings).err().unwrap().to_string();
         assert!(error.contains(want), "{error}");
     }
     assert!(
-        from_file(Path::new("/nonexistent"), &settings).err().unwrap().to_string().contains("cannot read")
+        from_files(&["/nonexistent".into()], &settings).err().unwrap().to_string().contains("cannot read")
     );
 }
 
