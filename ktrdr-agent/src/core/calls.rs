@@ -44,9 +44,11 @@ impl Core {
         self.paired(d.conn, on, paired);
     }
 
-    /// Whether the configuration lets this connection be looked at.
+    /// Whether the configuration lets this connection be looked at. Never one to the agent itself: a scraper would
+    /// make spans and metrics of its own scraping.
     pub(super) fn wanted(&self, t: &Tuple) -> bool {
-        self.wanted_ports(t.local.port(), t.remote.port())
+        let agents = |end| self.listeners.accepts(t.netns, end, self.agent_tgid);
+        self.wanted_ports(t.local.port(), t.remote.port()) && !agents(t.remote) && !agents(t.local)
     }
 
     pub(super) fn wanted_ports(&self, local: u16, remote: u16) -> bool {

@@ -8,6 +8,7 @@ use crate::metrics::{Id, Metrics, Snapshot};
 use crate::protocol::Role;
 use crate::trace::connects::Connecting;
 use crate::trace::model::Resource;
+use crate::trace::operations::workers::{State, Workers};
 use crate::trace::processes::signal_name;
 
 impl Core {
@@ -86,7 +87,24 @@ impl Core {
             let stalled = std::time::Duration::from_nanos(now.saturating_sub(moved)).as_secs_f64();
             m.registry.highest(service, Id::OperationStalled, &kind, stalled, now);
         }
+        workers(m, self.operations.workers(), now);
         Some(m.registry.snapshot(now, now.saturating_add_signed(self.wall_offset_ns)))
+    }
+}
+
+/// Workers, under the service that hands out work to them. Where that is not observed, its own host's agent tells them.
+fn workers(m: &mut Metrics, workers: &Workers, now: Ns) {
+    m.registry.none(Id::Workers, now);
+    m.registry.none(Id::WorkersAvailable, now);
+    for w in workers.alive(now) {
+        let Some(resource) = &w.registry else { continue };
+        let service = m.registry.service(resource);
+        let (kind, state) = (("worker.type", (&*w.kind).into()), w.state(now));
+        let of = [kind, ("worker.id", (&*w.id).into()), ("worker.state", state.name().into())];
+        m.registry.one_more(service, Id::Workers, &of, now);
+        if state == State::Idle {
+            m.registry.one_more(service, Id::WorkersAvailable, &[kind], now);
+        }
     }
 }
 

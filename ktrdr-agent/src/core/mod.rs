@@ -9,6 +9,8 @@ mod handoff_tests;
 mod lingering;
 mod logs;
 mod measure;
+#[cfg(test)]
+mod measure_tests;
 mod open;
 #[cfg(test)]
 mod operation_tests;

@@ -46,11 +46,13 @@ instruments! {
     /// Seconds since the progress of an operation under way last moved: the longest one of each type.
     OperationStalled = "ktrdr.operation.stalled", "s", Gauge, ["operation.type"];
 
-    /// Registrations of workers with the API.
+    /// Registrations of workers that the API took.
     WorkersRegistered = "ktrdr.workers.registered", "{registration}", Counter, ["worker.type"];
-    /// Workers that are registered and not busy.
+    /// Workers heard of in the last two minutes, by what they are up to: idle, busy or lost (not reachable).
+    Workers = "ktrdr.workers", "{worker}", UpDown, ["worker.type", "worker.id", "worker.state"];
+    /// Workers that are registered, reachable and not busy.
     WorkersAvailable = "ktrdr.workers.available", "{worker}", UpDown, ["worker.type"];
-    /// Dispatches of operations to workers, by outcome.
+    /// Dispatches of operations to workers, by outcome: selected, busy, rejected, no_answer or unreachable.
     WorkerDispatches = "ktrdr.worker.dispatches", "{dispatch}", Counter,
         ["worker.type", "worker.id", "worker.selection_status"];
 
@@ -134,4 +136,6 @@ instruments! {
     ProcessMemory = "process.memory.usage", "By", UpDown, [];
     /// Processor time of the agent.
     ProcessCpu = "process.cpu.time", "s", FloatCounter, ["cpu.mode"];
+    /// Time since the agent was started.
+    ProcessUptime = "process.uptime", "s", Gauge, [];
 }

@@ -26,6 +26,8 @@ pub const MAX_SERVICES: usize = 256;
 const MAX_KNOWN: usize = 1_024;
 /// A reading that nobody renewed for so long is no reading of now: the shell renews them at least every second.
 const STALE_NS: Ns = 60_000 * MS;
+/// A number of things that has been zero for so long is not told any more: what it was of (a worker, a route) may be gone.
+const ZERO_NS: Ns = 3_600_000 * MS;
 /// Attribute of the series that takes what does not fit (OpenTelemetry's metrics SDK specification).
 pub const OVERFLOW: &str = "otel.metric.overflow";
 /// `service.name` of the services beyond [`MAX_SERVICES`].
@@ -118,11 +120,7 @@ impl Registry {
         if let Some((_, id)) = self.known.get(&address) {
             return *id;
         }
-        let identity = IDENTITY.map(|key| {
-            let text = resource.attributes.get(key).and_then(|v| v.as_str());
-            let text = if key == "service.name" { Some(resource.service.as_str()) } else { text };
-            text.map(Box::from)
-        });
+        let identity = identity(resource);
         let id = match self.services.get_index_of(&identity) {
             Some(at) => at,
             None if self.services.len() < MAX_SERVICES - 1 => {
@@ -146,8 +144,8 @@ impl Registry {
     }
 
     /// Whether anything was ever measured of the service of this Resource's process.
-    pub fn knows(&self, resource: &Arc<Resource>) -> bool {
-        self.known.peek(&(Arc::as_ptr(resource) as usize)).is_some()
+    pub fn knows(&self, resource: &Resource) -> bool {
+        self.services.contains_key(&identity(resource))
     }
 
     /// `service.name` of a service.
@@ -185,7 +183,8 @@ impl Registry {
 
     /// Begins to count anew how many there are: all series of a number of things are 0 at `now`.
     pub fn none(&mut self, id: Id, now: Ns) {
-        for (_, series) in self.series.iter_mut().filter(|(key, _)| key.id == id) {
+        let some = |(_, series): &(&Key, &mut Series)| series.value != Value::Float(0.0);
+        for (_, series) in self.series.iter_mut().filter(|(key, _)| key.id == id).filter(some) {
             (series.value, series.set) = (Value::Float(0.0), now);
         }
     }
@@ -268,8 +267,12 @@ impl Registry {
     pub fn snapshot(&mut self, now: Ns, wall_ns: u64) -> Snapshot {
         let per_metric = &mut self.per_metric;
         self.series.retain(|key, series| {
-            let reading = matches!(key.id.instrument().kind, Kind::Gauge | Kind::UpDown);
-            let keep = !reading || now.saturating_sub(series.set) <= STALE_NS;
+            let kept_for = match key.id.instrument().kind {
+                Kind::UpDown if series.value == Value::Float(0.0) => ZERO_NS,
+                Kind::Gauge | Kind::UpDown => STALE_NS,
+                Kind::Counter | Kind::FloatCounter | Kind::Histogram(_) => Ns::MAX,
+            };
+            let keep = now.saturating_sub(series.set) <= kept_for;
             if !keep && let Some(n) = per_metric.get_mut(&(key.service, key.id)) {
                 *n = n.saturating_sub(1);
             }
@@ -290,6 +293,14 @@ impl Registry {
             points,
         }
     }
+}
+
+fn identity(resource: &Resource) -> Identity {
+    IDENTITY.map(|key| {
+        let text = resource.attributes.get(key).and_then(|v| v.as_str());
+        let text = if key == "service.name" { Some(resource.service.as_str()) } else { text };
+        text.map(Box::from)
+    })
 }
 
 /// Whether the attributes are the instrument's, in its order.

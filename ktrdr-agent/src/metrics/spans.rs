@@ -30,6 +30,7 @@ struct Seen<'a> {
     worker: Option<&'a str>,
     worker_type: Option<&'a str>,
     selection: Option<&'a str>,
+    registration: Option<&'a str>,
     joined: bool,
 }
 
@@ -63,6 +64,7 @@ impl<'a> Seen<'a> {
                 "worker.selected_id" => seen.worker = text(),
                 "worker.type" => seen.worker_type = text(),
                 "worker.selection_status" => seen.selection = text(),
+                "worker.registration_status" => seen.registration = text(),
                 "ktrdr.link.method" => seen.joined = text() == Some("connection"),
                 _ => {}
             }
@@ -108,6 +110,11 @@ pub(super) fn measure(registry: &mut Registry, graph: &mut Graph, service: Servi
             ("worker.selection_status", text(Some(status))),
         ]);
         registry.add(service, Id::WorkerDispatches, &of, 1);
+    }
+    // At the server's end only: whoever registers may be seen too.
+    if let (SpanKind::Server, Some("registered")) = (span.kind, seen.registration) {
+        let of = labels([("worker.type", text(seen.worker_type))]);
+        registry.add(service, Id::WorkersRegistered, &of, 1);
     }
     if span.kind != SpanKind::Internal {
         let call = Call {

@@ -163,7 +163,7 @@ fn processes_of_a_service_are_one_and_lose_what_is_theirs_alone() {
     let mut r = Registry::default();
     let (a, b) = (service("api"), service("api"));
     assert_eq!(r.service(&a), r.service(&b));
-    assert!(r.knows(&a) && !r.knows(&service("api")));
+    assert!(r.knows(&a) && r.knows(&service("api")) && !r.knows(&service("cli")));
     let snapshot = r.snapshot(0, 1);
     assert_eq!(snapshot.services.len(), 1);
     assert!(snapshot.services[0].attributes.get("process.pid").is_none());
@@ -177,6 +177,36 @@ fn readings_go_out_of_date_and_sums_do_not() {
     m.exited(&api, 1, 9, Some("SIGKILL"));
     assert_eq!(m.registry.snapshot(60_000 * MS, 1).points.len(), 2);
     assert_eq!(m.registry.snapshot(61_000 * MS, 1).points.len(), 1);
+}
+
+#[test]
+fn a_number_of_things_stays_zero_for_an_hour() {
+    let mut r = Registry::default();
+    let api = r.service(&service("api"));
+    let hour = 3_600_000 * MS;
+    r.one_more(api, Id::WorkersAvailable, &[], MS);
+    for now in [2 * MS, hour] {
+        r.none(Id::WorkersAvailable, now);
+        assert_eq!(r.snapshot(now, 1).points[0].value, Value::Float(0.0));
+    }
+    r.none(Id::WorkersAvailable, hour + 3 * MS);
+    assert_eq!(r.snapshot(hour + 3 * MS, 1).points, []);
+}
+
+#[test]
+fn registrations_count_at_the_servers_end() {
+    let mut metrics = Metrics::default();
+    let api = service("ktrdr-api");
+    for (kind, status) in
+        [(SpanKind::Server, "registered"), (SpanKind::Client, "registered"), (SpanKind::Server, "rejected")]
+    {
+        let mut span = fixture::span(1, 1, 0, &api, kind, "POST /api/v1/workers/register", (0, 5));
+        span.attributes.set("worker.type", "training");
+        span.attributes.set("worker.registration_status", status);
+        metrics.span(&span);
+    }
+    let got = counts(&mut metrics, Id::WorkersRegistered);
+    assert_eq!(got, [("ktrdr-api: worker.type=Str(\"training\")".to_owned(), 1)]);
 }
 
 #[test]

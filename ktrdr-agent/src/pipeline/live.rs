@@ -64,7 +64,7 @@ pub fn run(settings: &Settings, run: &RunOptions) -> anyhow::Result<()> {
     let config = options::core(settings, meta.port_names());
     let recorder = recorder.map(|r| (r, Scope::new(config.clone())));
     let core = Core::new(config);
-    let stream = Stream { core, recorder, shell_records: 0 };
+    let stream = Stream { core, recorder, shell_records: 0, started };
     let facts = meta.start();
     let python = Python::new(settings.python.causality);
     let gpu = Gpu::start(settings, &meta)?;
@@ -358,6 +358,7 @@ struct Stream {
     core: Core,
     recorder: Option<(Recorder, Scope)>,
     shell_records: u64,
+    started: Instant,
 }
 
 impl Stream {
@@ -394,6 +395,7 @@ fn snapshot(
         losses: LOSSES,
         shell_records: stream.shell_records,
         python: (exact, python.statuses().count() - exact),
+        uptime: stream.started.elapsed(),
         sinks: exporters.books().into_iter().chain(measured).collect(),
     };
     let now = clock::boot_now_ns();

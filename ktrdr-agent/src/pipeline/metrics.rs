@@ -36,7 +36,7 @@ impl Measures {
             ..options::otlp_options(settings, target)
         });
         let interval = settings.metrics.interval;
-        let token = settings.metrics.token.clone();
+        let token = settings.metrics.token.reveal().map(str::to_owned);
         let listen = settings.metrics.listen.filter(|_| export);
         let endpoint = listen.map(|listen| Endpoint::start(EndpointOptions { listen, token })).transpose()?;
         if let Some(endpoint) = &endpoint {

@@ -1,5 +1,7 @@
 //! The agent's own metrics: what it saw, lost and spent, from who counts it.
 
+use std::time::Duration;
+
 use ktrdr_ebpf_common::Counter;
 
 use crate::core::Core;
@@ -19,6 +21,8 @@ pub struct Own<'a> {
     pub shell_records: u64,
     /// Python processes whose causality is exact, and degraded.
     pub python: (usize, usize),
+    /// Time since the agent was started.
+    pub uptime: Duration,
     /// The sinks.
     pub sinks: Vec<(&'static str, Books)>,
 }
@@ -110,6 +114,7 @@ pub fn measure(core: &mut Core, own: &Own<'_>, now: Ns) {
     if let Some(bytes) = host::own_memory() {
         r.set(me, Id::ProcessMemory, &[], float(bytes), now);
     }
+    r.set(me, Id::ProcessUptime, &[], own.uptime.as_secs_f64(), now);
     for (mode, seconds) in host::own_cpu() {
         r.total_float(me, Id::ProcessCpu, &[("cpu.mode", mode.into())], seconds);
     }

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::{Bad, said};
+use super::{Bad, said, values::Secret};
 
 /// Metrics.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,8 +12,8 @@ pub struct Metrics {
     pub interval: Duration,
     /// Where they can be scraped, if they can.
     pub listen: Option<SocketAddr>,
-    /// What a client must show.
-    pub token: Option<String>,
+    /// What a client must show, if anything.
+    pub token: Secret,
 }
 
 impl Metrics {
@@ -29,8 +29,8 @@ impl Metrics {
                 Bad::new("metrics.listen", "must be an address and a port, such as 127.0.0.1:9464")
             })?),
         };
-        let token = (!said.token.is_empty()).then(|| said.token.clone());
-        if listen.is_some_and(|l| !l.ip().is_loopback()) && token.is_none() {
+        let token = said.token.clone();
+        if listen.is_some_and(|l| !l.ip().is_loopback()) && token.reveal().is_none() {
             return Err(Bad::new(
                 "metrics.listen",
                 "is not a loopback address, so metrics.token must be set: others can reach it",

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use super::{
     schema::settings,
-    values::{Colour, Compression, ConsoleFormat, GpuSource, Hook, Period, Protocol, Semconv, Size},
+    values::{Colour, Compression, ConsoleFormat, GpuSource, Hook, Period, Protocol, Secret, Semconv, Size},
 };
 
 settings! {
@@ -188,7 +188,7 @@ settings! {
         /// answer there too. Off by default: an observed service may want that port.
         listen: String = String::new(),
         /// Bearer token that a client must show for /metrics; needed where the address is not a loopback one.
-        token: String = String::new(),
+        token: Secret = Secret::default(),
     }
 
     /// Sending to an OpenTelemetry receiver.

@@ -245,3 +245,12 @@ proptest::proptest! {
         }
     }
 }
+
+#[test]
+fn the_token_is_not_shown() {
+    let toml = "[metrics]\nlisten = '0.0.0.0:9464'\ntoken = 's3cret-word'";
+    let s = file(toml).unwrap();
+    assert_eq!(s.metrics.token.reveal(), Some("s3cret-word"));
+    assert!(!format!("{s:?}").contains("s3cret"), "{s:?}");
+    assert!(failure("[metrics]\nlisten = '0.0.0.0:9464'").contains("metrics.token"));
+}

@@ -16,6 +16,30 @@ pub struct Period(pub Duration);
 #[serde(try_from = "RawSize", into = "String")]
 pub struct Size(pub u64);
 
+/// A text that is not shown to anybody.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(String);
+
+impl Secret {
+    /// What it is; `None` for nothing.
+    pub fn reveal(&self) -> Option<&str> {
+        (!self.0.is_empty()).then_some(&self.0)
+    }
+}
+
+impl From<&str> for Secret {
+    fn from(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_empty() { "none" } else { "REDACTED" })
+    }
+}
+
 /// TOML spelling of a [`Size`].
 #[derive(Deserialize)]
 #[serde(untagged)]
@@ -231,7 +255,7 @@ choices! {
     }
 }
 
-values!(Period, Size);
+values!(Period, Secret, Size);
 
 #[cfg(test)]
 mod tests {

@@ -93,6 +93,13 @@ impl Listeners {
         self.ports.get(&(netns, port)).is_some_and(|l| l.iter().any(|l| l.until.is_none()))
     }
 
+    /// Whether this process is known to listen at `target`, by address or on all of them (`target` may be another host's
+    /// then). 0 is nobody.
+    pub fn accepts(&self, netns: u32, target: SocketAddr, tgid: u32) -> bool {
+        let list = self.ports.get(&(netns, target.port())).map_or(&[][..], Vec::as_slice);
+        tgid != 0 && list.iter().any(|l| l.tgid == tgid && l.until.is_none() && covers(l.addr, target.ip()))
+    }
+
     /// What is known about a target that refused.
     pub fn evidence(&self, netns: u32, target: SocketAddr) -> Evidence {
         let list = self.ports.get(&(netns, target.port())).map_or(&[][..], Vec::as_slice);
@@ -218,5 +225,8 @@ mod tests {
         listeners.up(1, at("[::]:80"), 1);
         assert!(matches!(listeners.evidence(1, at("127.0.0.1:80")), Evidence::Listening(_)));
         assert_eq!(listeners.owner(1, 80), Some(1));
+        assert!(listeners.accepts(1, at("127.0.0.1:80"), 1) && !listeners.accepts(1, at("127.0.0.1:80"), 2));
+        listeners.up(1, at("127.0.0.1:81"), 1);
+        assert!(!listeners.accepts(1, at("10.0.0.1:81"), 1), "another host's");
     }
 }

@@ -86,6 +86,7 @@ pub struct Processes {
     by_tgid: LruCache<u32, Process, foldhash::fast::FixedState>,
     host: Vec<(String, String)>,
     agent_version: String,
+    agent: Arc<Resource>,
 }
 
 impl Processes {
@@ -95,11 +96,13 @@ impl Processes {
             by_tgid: LruCache::with_hasher(MAX_PROCESSES, foldhash::fast::FixedState::default()),
             host: Vec::new(),
             agent_version: String::new(),
+            agent: Arc::new(agent(&[], "")),
         }
     }
 
     /// The host's resource attributes, for all processes told from now on.
     pub fn host(&mut self, host: Vec<(String, String)>, agent_version: String) {
+        self.agent = Arc::new(agent(&host, &agent_version));
         self.host = host;
         self.agent_version = agent_version;
     }
@@ -137,15 +140,9 @@ impl Processes {
         self.get(tgid).map(|p| p.meta.service.as_str())
     }
 
-    /// The Resource of the agent itself.
+    /// The Resource of the agent itself, the same one each time.
     pub fn agent(&self) -> Arc<Resource> {
-        let mut a = Attributes::new();
-        a.set("service.name", "ktrdr-agent");
-        a.set("service.version", self.agent_version.clone());
-        for (k, v) in &self.host {
-            a.set(k.clone(), v.clone());
-        }
-        Arc::new(Resource { service: "ktrdr-agent".to_owned(), attributes: a })
+        self.agent.clone()
     }
 
     fn resource(&self, meta: &ProcessMeta) -> Resource {
@@ -175,6 +172,16 @@ impl Processes {
         a.set("telemetry.sdk.version", self.agent_version.clone());
         Resource { service: meta.service.clone(), attributes: a }
     }
+}
+
+fn agent(host: &[(String, String)], version: &str) -> Resource {
+    let mut a = Attributes::new();
+    a.set("service.name", "ktrdr-agent");
+    a.set("service.version", version.to_owned());
+    for (k, v) in host {
+        a.set(k.clone(), v.clone());
+    }
+    Resource { service: "ktrdr-agent".to_owned(), attributes: a }
 }
 
 impl Default for Processes {

@@ -8,7 +8,7 @@ pub fn family(id: Id) -> String {
     let i = id.instrument();
     let mut name = plain(i.name);
     if let Some(unit) = unit(id)
-        && !name.ends_with(&format!("_{unit}"))
+        && !name.split('_').any(|word| word == unit)
     {
         name.push('_');
         name.push_str(unit);
@@ -18,10 +18,14 @@ pub fn family(id: Id) -> String {
 
 /// The base unit, where there is one: `{things}` are not written.
 pub fn unit(id: Id) -> Option<&'static str> {
-    match id.instrument().unit {
+    let i = id.instrument();
+    match i.unit {
         "s" => Some("seconds"),
         "By" => Some("bytes"),
-        "1" => Some("ratio"),
+        "W" => Some("watts"),
+        "Cel" => Some("celsius"),
+        // Of gauges only: so the specification, and Prometheus.
+        "1" if i.kind == Kind::Gauge => Some("ratio"),
         _ => None,
     }
 }
@@ -46,8 +50,10 @@ pub fn samples(id: Id) -> Vec<String> {
     }
 }
 
-/// Labels that every series has besides those of its instrument, if its service has such an attribute.
-pub const SERVICE_LABELS: [&str; 3] = ["service_name", "service_namespace", "service_instance_id"];
+/// Labels that every series has besides those of its instrument, if its service has such an attribute. A Prometheus that
+/// takes OTLP is told to make the same of the Resources (`promote_resource_attributes`), so that queries serve both.
+pub const SERVICE_LABELS: [&str; 4] =
+    ["service_name", "service_namespace", "service_instance_id", "host_name"];
 
 #[cfg(test)]
 mod tests {
@@ -66,6 +72,11 @@ mod tests {
             (Id::GraphRequests, "traces_service_graph_request_total"),
             (Id::GraphFailed, "traces_service_graph_request_failed_total"),
             (Id::GraphClientSeconds, "traces_service_graph_request_client_seconds_bucket"),
+            (Id::GpuPower, "hw_power_watts"),
+            (Id::GpuTemperature, "hw_temperature_celsius"),
+            (Id::GpuUtilization, "hw_gpu_utilization_ratio"),
+            (Id::GpuCallUtilization, "ktrdr_gpu_call_utilization_bucket"),
+            (Id::AgentBytes, "ktrdr_agent_stream_io_bytes_total"),
             (Id::ProcessCpu, "process_cpu_time_seconds_total"),
         ] {
             assert_eq!(samples(id)[0], want);

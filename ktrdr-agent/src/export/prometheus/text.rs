@@ -61,8 +61,11 @@ fn service_labels(r: &Resource) -> String {
     let get = |key: &str| r.attributes.get(key).and_then(|v| v.as_str());
     let instance = get("service.instance.id").or_else(|| get("container.id"));
     let mut out = format!("service_name=\"{}\"", escape(&r.service));
-    for (name, value) in [("service_namespace", get("service.namespace")), ("service_instance_id", instance)]
-    {
+    for (name, value) in [
+        ("service_namespace", get("service.namespace")),
+        ("service_instance_id", instance),
+        ("host_name", get("host.name")),
+    ] {
         if let Some(value) = value {
             let _ = write!(out, ",{name}=\"{}\"", escape(value));
         }

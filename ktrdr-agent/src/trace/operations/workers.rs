@@ -7,7 +7,7 @@ use hashlink::LruCache;
 
 use super::body::Fields;
 use crate::event::Ns;
-use crate::trace::model::{Span, SpanKind, Status, Value};
+use crate::trace::model::{Resource, Span, SpanKind, Status, Value};
 
 /// Workers remembered; the one unheard of for longest is forgotten. KTRDR runs tens.
 const MAX_WORKERS: usize = 1024;
@@ -17,7 +17,7 @@ const SILENT_NS: Ns = 120_000_000_000;
 const MAX_TEXT: usize = 96;
 
 /// A worker.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Worker {
     /// Its id as it registered, else the name of its service.
     pub id: Arc<str>,
@@ -29,6 +29,41 @@ pub struct Worker {
     pub lost: bool,
     /// When it was last heard of.
     pub last: Ns,
+    /// The service that hands out work to it, if that is observed here.
+    pub registry: Option<Arc<Resource>>,
+}
+
+/// What a worker is up to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// It would take a job.
+    Idle,
+    /// It has one.
+    Busy,
+    /// It could not be reached.
+    Lost,
+}
+
+impl State {
+    /// As metrics name it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            State::Idle => "idle",
+            State::Busy => "busy",
+            State::Lost => "lost",
+        }
+    }
+}
+
+impl Worker {
+    /// What it was up to at a time, not counting what began then.
+    pub fn state(&self, at: Ns) -> State {
+        match &self.busy {
+            _ if self.lost => State::Lost,
+            Some((_, since)) if *since < at => State::Busy,
+            _ => State::Idle,
+        }
+    }
 }
 
 /// All workers, by `host:port`.
@@ -57,6 +92,11 @@ impl Workers {
         self.map.iter().rev().map(|(_, w)| w)
     }
 
+    /// Those heard of lately.
+    pub fn alive(&self, at: Ns) -> impl Iterator<Item = &Worker> {
+        self.iter().filter(move |w| w.last.saturating_add(SILENT_NS) >= at)
+    }
+
     /// Learns from a finished call; says on a dispatch what is known of the workers. Returns the worker that took the
     /// job, if this call is one that handed it out.
     pub fn observe(
@@ -68,7 +108,7 @@ impl Workers {
     ) -> Option<Arc<str>> {
         let path = path(span)?.to_owned();
         if path.ends_with("/workers/register") {
-            self.registered(request, span.end);
+            self.registered(request, span);
             return None;
         }
         let at = endpoint(span)?;
@@ -112,12 +152,24 @@ impl Workers {
         }
     }
 
-    fn registered(&mut self, request: &Fields, ts: Ns) {
+    fn registered(&mut self, request: &Fields, span: &mut Span) {
         let text = |key: &str| request.get(key).filter(|t| !t.is_empty() && t.len() <= MAX_TEXT);
         let (Some(id), Some(url)) = (text("/worker_id"), text("/endpoint_url")) else { return };
         let Some(at) = authority(url) else { return };
         let kind = text("/worker_type").unwrap_or("unknown");
-        self.insert(at, Worker { id: id.into(), kind: kind.into(), busy: None, lost: false, last: ts });
+        let taken = matches!(status_code(span), Some(200..=299)) && span.status == Status::Unset;
+        let a = &mut span.attributes;
+        a.set("worker.id", id.to_owned());
+        a.set("worker.type", kind.to_owned());
+        a.set("worker.registration_status", if taken { "registered" } else { "rejected" });
+        if !taken {
+            return;
+        }
+        // Each registration is seen at both ends, the worker's first or last.
+        let known = self.map.peek(&at).filter(|w| *w.id == *id).and_then(|w| w.registry.clone());
+        let registry = if span.kind == SpanKind::Server { Some(span.resource.clone()) } else { known };
+        let (id, kind, last) = (id.into(), kind.into(), span.end);
+        self.insert(at, Worker { id, kind, busy: None, lost: false, last, registry });
     }
 
     fn insert(&mut self, at: String, worker: Worker) {
@@ -142,16 +194,16 @@ impl Workers {
                 _ => span.resource.service.clone(),
             };
             let (id, kind) = (name.into(), kind.into());
-            self.insert(at.to_owned(), Worker { id, kind, busy: None, lost: false, last: span.end });
+            let worker = Worker { id, kind, busy: None, lost: false, last: span.end, registry: None };
+            self.insert(at.to_owned(), worker);
         }
         let (total, free) = self.count(kind, span.start);
         let w = self.map.get_mut(at)?;
         w.last = span.end;
-        let code = match span.attributes.get("http.response.status_code") {
-            Some(Value::Int(code)) => Some(*code),
-            _ => None,
-        };
-        let said = match (code, &span.status) {
+        if span.kind == SpanKind::Client {
+            w.registry = Some(span.resource.clone());
+        }
+        let said = match (status_code(span), &span.status) {
             (Some(503), _) => "busy",
             (Some(200..=299), Status::Unset) => "selected",
             (Some(_), _) => "rejected",
@@ -176,11 +228,20 @@ impl Workers {
 
     /// Workers of a kind at a time, and those of them that were free: not busy before it, and not lost.
     fn count(&self, kind: &str, at: Ns) -> (u64, u64) {
-        let alive = |w: &&Worker| *w.kind == *kind && w.last.saturating_add(SILENT_NS) >= at;
-        let free = |w: &&Worker| !w.lost && w.busy.as_ref().is_none_or(|(_, since)| *since >= at);
-        let all = self.iter().filter(alive).count();
-        let free = self.iter().filter(alive).filter(free).count();
-        (all as u64, free as u64)
+        let of_kind = self.alive(at).filter(|w| *w.kind == *kind);
+        let mut counts = (0, 0);
+        for w in of_kind {
+            counts.0 += 1;
+            counts.1 += u64::from(w.state(at) == State::Idle);
+        }
+        counts
+    }
+}
+
+fn status_code(span: &Span) -> Option<i64> {
+    match span.attributes.get("http.response.status_code") {
+        Some(Value::Int(code)) => Some(*code),
+        _ => None,
     }
 }
 
@@ -209,122 +270,4 @@ fn authority(url: &str) -> Option<String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::trace::model::{Attributes, Resource};
-
-    fn span(path: &str, port: u16, code: i64, at: Ns) -> Span {
-        let mut a = Attributes::new();
-        a.set("url.full", format!("http://127.0.0.1:{port}{path}"));
-        a.set("server.address", "127.0.0.1");
-        a.set("server.port", port);
-        a.set("http.response.status_code", code);
-        Span {
-            trace_id: Default::default(),
-            span_id: Default::default(),
-            parent_span_id: None,
-            kind: SpanKind::Client,
-            name: format!("POST {path}"),
-            start: at,
-            end: at + 1,
-            wall_offset_ns: 0,
-            status: if code >= 400 { Status::Error(String::new()) } else { Status::Unset },
-            attributes: a,
-            events: Vec::new(),
-            links: Vec::new(),
-            resource: Arc::new(Resource { service: "ktrdr-api".into(), attributes: Attributes::new() }),
-        }
-    }
-
-    fn play(w: &mut Workers, path: &str, port: u16, code: i64, at: Ns, body: (&str, &str), op: &str) -> Span {
-        let mut s = span(path, port, code, at);
-        let fields = (Fields::of(body.0.as_bytes()), Fields::of(body.1.as_bytes()));
-        w.observe(&mut s, &fields.0, &fields.1, Some(op));
-        s
-    }
-
-    fn registered() -> Workers {
-        let mut w = Workers::default();
-        for (id, port) in [("training-worker-1", 5005), ("training-worker-2", 5006)] {
-            let body = format!(
-                r#"{{"worker_id":"{id}","worker_type":"training","endpoint_url":"http://127.0.0.1:{port}"}}"#
-            );
-            play(&mut w, "/api/v1/workers/register", 8000, 200, 1, (&body, ""), "");
-        }
-        w
-    }
-
-    fn said(s: &Span) -> (String, String, Option<Value>, Option<Value>) {
-        let t = |k: &str| text(s, k).unwrap_or_default().to_owned();
-        let n = |k: &str| s.attributes.get(k).cloned();
-        (
-            t("worker.selected_id"),
-            t("worker.selection_status"),
-            n("worker.total_workers"),
-            n("worker.available_workers"),
-        )
-    }
-
-    fn want(id: &str, status: &str, total: i64, free: i64) -> (String, String, Option<Value>, Option<Value>) {
-        (id.into(), status.into(), Some(Value::Int(total)), Some(Value::Int(free)))
-    }
-
-    #[test]
-    fn a_dispatch_says_who_was_asked_and_how_many_were_free() {
-        let mut w = registered();
-        let first = play(&mut w, "/training/start", 5005, 200, 10, ("", ""), "op_a_123456");
-        assert_eq!(said(&first), want("training-worker-1", "selected", 2, 2));
-        // The server's end of the same call says the same.
-        let again = play(&mut w, "/training/start", 5005, 200, 10, ("", ""), "op_a_123456");
-        assert_eq!(said(&again), want("training-worker-1", "selected", 2, 2));
-        let refused = play(&mut w, "/training/start", 5005, 503, 20, ("", ""), "op_b_123456");
-        assert_eq!(said(&refused), want("training-worker-1", "busy", 2, 1));
-        let next = play(&mut w, "/training/start", 5006, 200, 30, ("", ""), "op_b_123456");
-        assert_eq!(said(&next), want("training-worker-2", "selected", 2, 1));
-        w.ended("op_a_123456");
-        let third = play(&mut w, "/training/start", 5005, 200, 40, ("", ""), "op_c_123456");
-        assert_eq!(said(&third), want("training-worker-1", "selected", 2, 1));
-    }
-
-    #[test]
-    fn health_says_who_is_busy_with_what() {
-        let mut w = registered();
-        let busy = r#"{"worker_status":"busy","current_operation":"op_x_123456"}"#;
-        play(&mut w, "/health", 5006, 200, 10, ("", busy), "");
-        let worker = w.iter().find(|w| &*w.id == "training-worker-2").unwrap();
-        assert_eq!(worker.busy.as_ref().map(|(op, _)| &**op), Some("op_x_123456"));
-        assert_eq!(
-            said(&play(&mut w, "/training/start", 5005, 200, 20, ("", ""), "")).3,
-            Some(Value::Int(1))
-        );
-        play(
-            &mut w,
-            "/health",
-            5006,
-            200,
-            30,
-            ("", r#"{"worker_status":"idle","current_operation":null}"#),
-            "",
-        );
-        assert!(w.iter().find(|w| &*w.id == "training-worker-2").unwrap().busy.is_none());
-        // What is no worker's health says nothing.
-        play(&mut w, "/health", 5001, 200, 40, ("", r#"{"healthy":true}"#), "");
-        assert_eq!(w.iter().count(), 2);
-    }
-
-    #[test]
-    fn a_worker_older_than_the_agent_is_named_by_its_service_and_any_number_is_bounded() {
-        let mut w = Workers::default();
-        let s = play(&mut w, "/backtests/start", 5003, 200, 10, ("", ""), "op_y_123456");
-        assert_eq!(said(&s), want("127.0.0.1:5003", "selected", 1, 1));
-        for n in 0..20_000u32 {
-            let body =
-                format!(r#"{{"worker_id":"w{n}","worker_type":"t","endpoint_url":"http://10.0.0.1:{n}"}}"#);
-            play(&mut w, "/workers/register", 8000, 200, 20, (&body, ""), "");
-        }
-        assert_eq!(w.iter().count(), MAX_WORKERS);
-        let long = format!(r#"{{"worker_id":"{}","endpoint_url":"http://h:1"}}"#, "x".repeat(500));
-        play(&mut w, "/workers/register", 8000, 200, 20, (&long, ""), "");
-        assert!(w.iter().all(|w| w.id.len() <= MAX_TEXT));
-    }
-}
+mod tests;
