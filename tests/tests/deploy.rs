@@ -61,6 +61,13 @@ fn the_chart_is_clean_and_valid_in_every_form() {
         rendered(&["privileged=true", "config=[otlp]", "priorityClassName=system-node-critical"]);
     assert!(privileged.contains("privileged: true") && privileged.contains("kind: ConfigMap"));
     validate(&privileged);
+    let scraped = rendered(&[
+        "metrics.host=0.0.0.0",
+        "metrics.tokenSecret.name=ktrdr-agent",
+        "metrics.tokenSecret.key=token",
+    ]);
+    assert!(scraped.contains("0.0.0.0:19464") && scraped.contains("secretKeyRef"));
+    validate(&scraped);
     validate(&rendered(&["serviceAccount.create=false", "extraEnv[0].name=A", "extraEnv[0].value=b"]));
 }
 
@@ -81,4 +88,26 @@ fn the_compose_file_is_valid() {
 #[test]
 fn the_files_agree_with_each_other() {
     output(Command::new(python()).arg(root().join("tests/deploy/check.py")));
+}
+
+fn promtool(arguments: &[&str]) {
+    output(Command::new("promtool").args(arguments).current_dir(root()));
+}
+
+#[test]
+fn prometheus_takes_its_configuration_and_the_rules() {
+    // Its section about OTLP needs Prometheus 2.54, which Debian does not have yet.
+    let whole = std::fs::read_to_string(root().join("deploy/prometheus/prometheus.yml")).unwrap();
+    let (known, otlp) = whole.split_once("\notlp:\n").unwrap();
+    assert!(otlp.lines().skip(1).all(|line| line.starts_with(' ')), "it is the last section: {otlp}");
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("prometheus.yml");
+    std::fs::write(&file, known).unwrap();
+    promtool(&["check", "config", "--syntax-only", &file.to_string_lossy()]);
+    promtool(&["check", "rules", "deploy/prometheus/recording.yml", "deploy/prometheus/alerts.yml"]);
+}
+
+#[test]
+fn alerts_fire_when_they_should_and_not_before() {
+    promtool(&["test", "rules", "tests/deploy/rules.yml"]);
 }

@@ -25,7 +25,7 @@ struct Tool {
 }
 
 #[rustfmt::skip]
-const TOOLS: [Tool; 8] = [
+const TOOLS: [Tool; 9] = [
     // The linker of every Rust program, and the compiler of the TLS library's C parts.
     Tool { program: "cc",      package: "build-essential", since: For::Build },
     // Clients and servers of the end-to-end tests, and of the benchmark.
@@ -36,6 +36,8 @@ const TOOLS: [Tool; 8] = [
     Tool { program: "node",    package: "nodejs",          since: For::Test },
     Tool { program: "npm",     package: "npm",             since: For::Test },
     Tool { program: "wrk",     package: "wrk",             since: For::Test },
+    // Scrapes the agent in tests; its promtool checks what the agent says, and the rules under deploy/.
+    Tool { program: "promtool", package: "prometheus",     since: For::Test },
 ];
 
 /// Makes this machine ready for `purpose`.
