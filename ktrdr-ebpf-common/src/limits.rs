@@ -13,6 +13,10 @@ pub const DEFAULT_CAPTURE: u32 = 8 * 1024;
 /// What lies in later entries counts as not captured.
 pub const MAX_IOVECS: usize = 64;
 
+/// Programs that may interrupt each other on one CPU, each with working memory of its own: the two socket tracepoints, and
+/// writes or, with the older hook, all transfers.
+pub const SCRATCH_PLACES: u32 = 4;
+
 /// Command-line bytes carried by an exec record, for processes that are gone before `/proc` can be read.
 pub const MAX_ARGS: usize = 1024;
 

@@ -18,8 +18,8 @@ pub const PY_PROCESSES: &str = "PY_PROCESSES";
 pub const WATCHED: &str = "WATCHED";
 /// LRU hash: [`FileId`] → `u32`, 1 = a log, 0 = none: regular files that watched processes write.
 pub const FILES: &str = "FILES";
-/// Arrays of working memory, one entry per possible CPU (the agent sizes them).
-pub const SCRATCH: [&str; 4] = ["SCRATCH_SEND", "SCRATCH_RECV", "SCRATCH_SYSCALL", "SCRATCH_WRITE"];
+/// Array of working memory, [`crate::limits::SCRATCH_PLACES`] entries per possible CPU (the agent sizes it).
+pub const SCRATCH: &str = "SCRATCH";
 
 /// Which writes of a process are captured: those to standard output and error always.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]

@@ -9,7 +9,7 @@ use crate::{
     filter,
     memory::Object,
     payload, python, ring,
-    scratch::{self, Head},
+    scratch::{self, Head, Place},
     sock::{Sock, TransferPositions},
     syscall::{Buffer, Call},
     task,
@@ -51,7 +51,7 @@ impl Transfer {
 pub fn transfer<S: Object, C: Object>(
     transfer: Transfer,
     sock: Sock<S>,
-    scratch: &'static scratch::Map,
+    place: Place,
     call: impl FnOnce() -> Result<Option<Call<C>>, Error>,
 ) -> Result<(), Error>
 where
@@ -82,7 +82,7 @@ where
         Some(call) if transfer.direction == SEND => Buffer::of_send(call)?,
         Some(call) => Buffer::of_receive(call)?,
     };
-    let scratch = scratch::here(scratch)?;
+    let scratch = scratch::here(place)?;
     let len = transfer.result as u32;
     let mut flags = 0;
     let mut captured = 0;
@@ -99,7 +99,7 @@ where
     } else if matches!(buffer, Buffer::None) {
         flags |= flags::NO_BUFFER;
     } else if limit > 0 {
-        let copied = payload::copy(buffer, limit.min(len) as usize, scratch);
+        let copied = payload::copy(buffer, limit.min(len) as usize, place, scratch);
         captured = copied.bytes;
         fault = copied.fault;
     }

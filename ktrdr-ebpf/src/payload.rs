@@ -4,7 +4,7 @@ use aya_ebpf::helpers::generated::bpf_probe_read_user;
 use ktrdr_ebpf_common::limits::{MAX_IOVECS, MAX_PAYLOAD};
 
 use crate::{
-    scratch::{Iovec, Scratch, length},
+    scratch::{self, Iovec, Place, Scratch, length},
     syscall::Buffer,
 };
 
@@ -21,7 +21,7 @@ const NOTHING: Copied = Copied { bytes: 0, fault: false };
 
 /// Copies the first `limit` bytes of a transfer.
 #[inline(always)]
-pub fn copy(buffer: Buffer, limit: usize, scratch: &mut Scratch) -> Copied {
+pub fn copy(buffer: Buffer, limit: usize, place: Place, scratch: &mut Scratch) -> Copied {
     let limit = limit.min(MAX_PAYLOAD);
     match buffer {
         Buffer::None => NOTHING,
@@ -29,7 +29,10 @@ pub fn copy(buffer: Buffer, limit: usize, scratch: &mut Scratch) -> Copied {
             let fault = limit != 0 && !read(scratch, 0, base, limit);
             Copied { bytes: if fault { 0 } else { limit }, fault }
         }
-        Buffer::Vectored { list, count } => gather(list, count, limit, scratch),
+        Buffer::Vectored { list, count } => {
+            let gathered = gather(list, count, limit as u64, place as u64);
+            Copied { bytes: (gathered & !FAULT) as usize, fault: gathered & FAULT != 0 }
+        }
     }
 }
 
@@ -46,12 +49,22 @@ pub fn asked_for_bytes(buffer: Buffer, scratch: &mut Scratch) -> Option<bool> {
     }
 }
 
-#[inline(always)]
-fn gather(list: u64, count: u64, limit: usize, scratch: &mut Scratch) -> Copied {
+/// Beside a number of bytes: the copy ended early.
+const FAULT: u64 = 1 << 32;
+
+/// Copies the pieces of a vectored transfer, and gives the number of bytes and [`FAULT`].
+///
+/// A global function: the verifier judges it once, for any arguments. Inlined, its loop was walked again for each of the
+/// many ways that lead to it, near the verifier's limit on older kernels.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn gather(list: u64, count: u64, limit: u64, place: u64) -> u64 {
+    let limit = (limit as usize).min(MAX_PAYLOAD);
+    let Ok(scratch) = scratch::at(place as u32) else { return FAULT };
     if limit == 0 {
-        return NOTHING;
+        return 0;
     }
-    let Some(count) = read_iovecs(scratch, list, count) else { return Copied { bytes: 0, fault: true } };
+    let Some(count) = read_iovecs(scratch, list, count) else { return FAULT };
     // The fill level lives in memory: what the verifier learns about a register would differ from iteration to
     // iteration, and it would walk every combination of them.
     let filled = core::ptr::from_mut(&mut scratch.filled);
@@ -71,12 +84,12 @@ fn gather(list: u64, count: u64, limit: usize, scratch: &mut Scratch) -> Copied 
             continue;
         }
         if part > MAX_PAYLOAD || !read(scratch, bytes, base, part) {
-            return Copied { bytes, fault: true };
+            return bytes as u64 | FAULT;
         }
         // SAFETY: as above.
         unsafe { filled.write_volatile((bytes + part) as u64) };
     }
-    Copied { bytes: fill(), fault: false }
+    fill() as u64
 }
 
 /// Fetches the iovecs and gives their number, at most [`MAX_IOVECS`].

@@ -1,13 +1,13 @@
 //! Working memory for data records, which are too long for the 512-byte stack.
 //!
-//! Send and receive programs can interrupt each other on one CPU, hence a map for each; one program never interrupts
-//! itself there (the kernel refuses the second run and counts it as a recursion miss). Arrays indexed by CPU and not
-//! per-CPU maps, because values of those end at 32 KiB; the agent sizes them to the possible CPUs.
+//! Send and receive programs can interrupt each other on one CPU, hence a place for each; one program never interrupts
+//! itself there (the kernel refuses the second run and counts it as a recursion miss). An array indexed by CPU and not
+//! a per-CPU map, because values of those end at 32 KiB; the agent sizes it to the possible CPUs.
 
 use aya_ebpf::{helpers::bpf_get_smp_processor_id, macros::map, maps::Array};
 use ktrdr_ebpf_common::{
     ConnTuple, DataBody, EventHeader, WriteBody,
-    limits::{MAX_IOVECS, MAX_PAYLOAD},
+    limits::{MAX_IOVECS, MAX_PAYLOAD, SCRATCH_PLACES},
 };
 
 use crate::error::Error;
@@ -70,26 +70,31 @@ pub fn length(bytes: usize) -> usize {
     core::hint::black_box(bytes) & (2 * MAX_PAYLOAD - 1)
 }
 
-/// A program's scratch memory on every CPU.
-pub type Map = Array<Scratch>;
+/// Whose working memory.
+#[derive(Clone, Copy)]
+#[repr(u32)]
+pub enum Place {
+    Send,
+    Recv,
+    Syscall,
+    Write,
+}
 
 #[map]
-pub static SCRATCH_SEND: Map = Array::with_max_entries(1, 0);
-#[map]
-pub static SCRATCH_RECV: Map = Array::with_max_entries(1, 0);
-#[map]
-pub static SCRATCH_SYSCALL: Map = Array::with_max_entries(1, 0);
-
-#[map]
-pub static SCRATCH_WRITE: Map = Array::with_max_entries(1, 0);
+static SCRATCH: Array<Scratch> = Array::with_max_entries(SCRATCH_PLACES, 0);
 
 /// The entry of this CPU.
-#[expect(clippy::mut_from_ref, reason = "the map stands for kernel memory outside it; see SAFETY below")]
 #[inline(always)]
-pub fn here(map: &'static Map) -> Result<&'static mut Scratch, Error> {
+pub fn here(place: Place) -> Result<&'static mut Scratch, Error> {
+    at(place as u32)
+}
+
+/// Likewise, by the number of the place.
+#[inline(always)]
+pub fn at(place: u32) -> Result<&'static mut Scratch, Error> {
     // SAFETY: a helper without arguments.
     let cpu = unsafe { bpf_get_smp_processor_id() };
-    let scratch = map.get_ptr_mut(cpu).ok_or(Error::MapEntry)?;
+    let scratch = SCRATCH.get_ptr_mut(cpu * SCRATCH_PLACES + place).ok_or(Error::MapEntry)?;
     // SAFETY: a valid map value, used by one run of one program at a time (see above); all bit patterns are valid.
     Ok(unsafe { &mut *scratch })
 }

@@ -19,7 +19,7 @@ use crate::{
     file::Inode,
     memory::{Object, Probed},
     payload, python, ring,
-    scratch::{self, WRITE_HEAD, WriteHead},
+    scratch::{self, Place, WRITE_HEAD, WriteHead},
     syscall::{Buffer, Call},
     task::{Task, current_ids},
 };
@@ -78,16 +78,16 @@ impl Watched {
         fd: u32,
         len: u32,
         unix: bool,
-        scratch: &'static scratch::Map,
+        place: Place,
     ) -> Result<(), Error> {
         let Some(target) = self.target(fd, unix)? else { return Ok(()) };
         if !self.within_rate(len) {
             return Ok(());
         }
         let buffer = Buffer::of_send(call)?;
-        let scratch = scratch::here(scratch)?;
+        let scratch = scratch::here(place)?;
         let Buffer::Flat { base, .. } = buffer else {
-            let copied = payload::copy(buffer, (len as usize).min(MAX_PAYLOAD), scratch);
+            let copied = payload::copy(buffer, (len as usize).min(MAX_PAYLOAD), place, scratch);
             return self.send(target, len, 0, copied, scratch);
         };
         for part in 0..MAX_WRITE_RECORDS {
@@ -96,7 +96,7 @@ impl Watched {
                 break;
             }
             let buffer = Buffer::Flat { base: base.wrapping_add(offset.into()), len: 0 };
-            let copied = payload::copy(buffer, (len - offset) as usize, scratch);
+            let copied = payload::copy(buffer, (len - offset) as usize, place, scratch);
             self.send(target, len, offset, copied, scratch)?;
             if copied.fault {
                 break;

@@ -155,9 +155,7 @@ impl Kernel {
 
         let mut loader = EbpfLoader::new();
         loader.btf(Some(&kernel_btf)).map_max_entries(maps::EVENTS, ring_size(options.ring_bytes));
-        for name in maps::SCRATCH {
-            loader.map_max_entries(name, cpus);
-        }
+        loader.map_max_entries(maps::SCRATCH, cpus.saturating_mul(limits::SCRATCH_PLACES));
         constants.set(&mut loader);
         let mut ebpf =
             loader.load(object::OBJECT).map_err(|error: EbpfError| KernelError::Load(Box::new(error)))?;

@@ -19,6 +19,9 @@ pub struct ProgramStats {
     /// Runs the kernel refused because the program was already running on that CPU: events lost before any counter
     /// of the programs could see them. Counted always.
     pub recursion_misses: u64,
+    /// Instructions that the verifier walked before it believed the program (kernel 5.16 and later). It gives up at a
+    /// million.
+    pub verified: Option<u32>,
 }
 
 /// Keeps the kernel's program statistics switched on (a few ns per run of every program on the host).
@@ -37,11 +40,13 @@ pub(super) fn of(ebpf: &Ebpf, more: Option<(&str, BorrowedFd<'_>)>) -> Vec<Progr
     // A program that was not needed is not loaded and has no descriptor.
     let loaded = ebpf.programs().filter_map(|(name, program)| {
         let fd = program.fd().map_err(|_: ProgramError| ()).ok()?;
-        Some((name, fd.as_fd()))
+        let verified = program.info().ok().and_then(|info| info.verified_instruction_count());
+        Some((name, fd.as_fd(), verified))
     });
+    let more = more.map(|(name, fd)| (name, fd, None));
     let mut stats: Vec<ProgramStats> = loaded
         .chain(more)
-        .filter_map(|(name, fd)| {
+        .filter_map(|(name, fd, verified)| {
             // `bpf_prog_info` has the same numbers; fdinfo has them on every kernel with the same spelling.
             let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd())).ok()?;
             Some(ProgramStats {
@@ -49,6 +54,7 @@ pub(super) fn of(ebpf: &Ebpf, more: Option<(&str, BorrowedFd<'_>)>) -> Vec<Progr
                 runs: field(&info, "run_cnt:"),
                 run_ns: field(&info, "run_time_ns:"),
                 recursion_misses: field(&info, "recursion_misses:"),
+                verified,
             })
         })
         .collect();

@@ -8,4 +8,5 @@ mod observer;
 mod steering;
 mod sys;
 mod transfers;
+mod verifier;
 mod writes;

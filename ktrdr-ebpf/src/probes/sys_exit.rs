@@ -10,7 +10,7 @@ use crate::{
     capture::{self, Transfer},
     error::{self, Error},
     memory::{Direct, Object, Probed},
-    scratch::SCRATCH_SYSCALL,
+    scratch::Place,
     syscall::{self, Call},
     task::{Task, socket},
     watch,
@@ -79,7 +79,7 @@ fn moved(call: Call<Direct>, fd: u32, transfer: Transfer) -> Result<(), Error> {
     if !sock.is_tcp()? {
         return if sock.is_unix()? { written(call, fd, transfer, true) } else { Ok(()) };
     }
-    capture::transfer(transfer, sock, &SCRATCH_SYSCALL, || Ok(Some(call)))
+    capture::transfer(transfer, sock, Place::Syscall, || Ok(Some(call)))
 }
 
 /// A write to anything but TCP.
@@ -89,7 +89,7 @@ fn written(call: Call<Direct>, fd: u32, transfer: Transfer, unix: bool) -> Resul
         return Ok(());
     }
     let Some(process) = watch::current() else { return Ok(()) };
-    process.wrote(call, fd, transfer.result as u32, unix, &SCRATCH_SYSCALL)
+    process.wrote(call, fd, transfer.result as u32, unix, Place::Syscall)
 }
 
 #[inline(always)]

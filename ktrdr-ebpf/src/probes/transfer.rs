@@ -8,7 +8,7 @@ use crate::{
     capture::{self, Transfer},
     error::{self, Error},
     memory::{Direct, Object},
-    scratch::{self, SCRATCH_RECV, SCRATCH_SEND},
+    scratch::Place,
     sock::Sock,
     syscall::Call,
     task::Task,
@@ -18,21 +18,17 @@ use crate::{
 /// `(struct sock *sk, int ret, int flags)`
 #[btf_tracepoint(function = "sock_send_length")]
 pub fn sock_send_length(ctx: BtfTracePointContext) -> i32 {
-    error::run(|| socket_transfer(&ctx, SEND, &SCRATCH_SEND))
+    error::run(|| socket_transfer(&ctx, SEND, Place::Send))
 }
 
 /// `(struct sock *sk, int ret, int flags)`
 #[btf_tracepoint(function = "sock_recv_length")]
 pub fn sock_recv_length(ctx: BtfTracePointContext) -> i32 {
-    error::run(|| socket_transfer(&ctx, RECV, &SCRATCH_RECV))
+    error::run(|| socket_transfer(&ctx, RECV, Place::Recv))
 }
 
 #[inline(always)]
-fn socket_transfer(
-    ctx: &BtfTracePointContext,
-    direction: u8,
-    scratch: &'static scratch::Map,
-) -> Result<(), Error> {
+fn socket_transfer(ctx: &BtfTracePointContext, direction: u8, place: Place) -> Result<(), Error> {
     let sock = Sock(Direct::at(ctx.arg::<*const u8>(0)));
     if !sock.is_tcp()? {
         return if direction == SEND && sock.is_unix()? { written(ctx.arg::<i32>(1)) } else { Ok(()) };
@@ -42,7 +38,7 @@ fn socket_transfer(
     if !transfer.counts() || !sock.has_file()? {
         return Ok(());
     }
-    capture::transfer(transfer, sock, scratch, current_call)
+    capture::transfer(transfer, sock, place, current_call)
 }
 
 /// A write to a Unix socket: of interest where a supervisor (journald) reads a service's output from one.
@@ -54,7 +50,7 @@ fn written(result: i32) -> Result<(), Error> {
     }
     let Some(call) = current_call()? else { return Ok(()) };
     let fd = call.argument::<0>()? as u32;
-    process.wrote(call, fd, result as u32, true, &SCRATCH_SEND)
+    process.wrote(call, fd, result as u32, true, Place::Send)
 }
 
 /// The registers of the system call under way; `None` in a 32-bit one.

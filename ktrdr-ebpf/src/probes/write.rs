@@ -6,7 +6,7 @@ use aya_ebpf::{helpers::bpf_task_pt_regs, macros::tracepoint, programs::TracePoi
 use crate::{
     error::{self, Error},
     memory::{Direct, Object},
-    scratch::SCRATCH_WRITE,
+    scratch::Place,
     syscall::Call,
     task::Task,
     watch,
@@ -44,5 +44,5 @@ fn wrote(ctx: &TracePointContext) -> Result<(), Error> {
     let regs = unsafe { bpf_task_pt_regs(task.0.address().cast_mut().cast()) };
     let call = Call(Direct::at(regs as *const u8));
     let fd = call.argument::<0>()? as u32;
-    process.wrote(call, fd, result as u32, false, &SCRATCH_WRITE)
+    process.wrote(call, fd, result as u32, false, Place::Write)
 }
