@@ -16,3 +16,4 @@ mod privileges;
 mod proxies;
 mod recordings;
 mod secrets;
+mod secrets_logged;
