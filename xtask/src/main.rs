@@ -67,6 +67,8 @@ enum Task {
 
 #[derive(Subcommand)]
 enum BenchOf {
+    /// What the agent costs a service that logs as much as it can (as root)
+    Logs,
     /// Whether every call has its true parent, on real servers under load (as root)
     Causality {
         /// Options of tests/causality/run.py, e.g. `--in-flight 1,100 --only fastapi/uvloop`
@@ -86,6 +88,9 @@ fn main() -> std::process::ExitCode {
         Task::Vm { only } => vm::run(&only),
         Task::Bench { what: Some(BenchOf::Causality { options }), .. } => {
             host::as_root(|| causality::run(&options))
+        }
+        Task::Bench { rounds, seconds, what: Some(BenchOf::Logs) } => {
+            host::as_root(|| bench::run_logs(rounds, seconds))
         }
         Task::Bench { rounds, seconds, what: None } => host::as_root(|| bench::run(rounds, seconds)),
     };

@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 
 mod compare;
 mod gpu;
+mod logs;
 mod nginx;
 mod programs;
 mod replay;
@@ -45,7 +46,16 @@ impl Bench {
     }
 }
 
-pub fn run(rounds: usize, seconds: u64) -> Result<()> {
+/// Only what logs cost.
+pub fn run_logs(rounds: usize, seconds: u64) -> Result<()> {
+    let bench = prepared(rounds)?;
+    let mut report = report::Report::default();
+    report.logs(&logs::measure(&bench, seconds)?);
+    report.print();
+    report.write(&host::target().join("bench-logs.json"))
+}
+
+fn prepared(rounds: usize) -> Result<Bench> {
     setup::run(setup::For::Test)?;
     let bench = Bench { binary: build::release()?, directory: host::target().join("bench"), rounds };
     if let Some(load) = usage::load_average().filter(|load| *load > BUSY) {
@@ -53,6 +63,11 @@ pub fn run(rounds: usize, seconds: u64) -> Result<()> {
     }
     std::fs::create_dir_all(&bench.directory)
         .with_context(|| format!("cannot make {}", bench.directory.display()))?;
+    Ok(bench)
+}
+
+pub fn run(rounds: usize, seconds: u64) -> Result<()> {
+    let bench = prepared(rounds)?;
     let mut report = report::Report::default();
 
     let nginx = nginx::Nginx::start(&bench.directory)?;
@@ -72,6 +87,7 @@ pub fn run(rounds: usize, seconds: u64) -> Result<()> {
     report.comparison(&compare::run(&bench, "FastAPI under wrk", &Load { url, connections: 16, seconds })?);
     drop(stack);
 
+    report.logs(&logs::measure(&bench, seconds)?);
     report.gpu(&gpu::measure(&bench)?);
 
     report.print();

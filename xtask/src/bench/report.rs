@@ -63,6 +63,19 @@ impl Report {
         self.json.insert("replay".to_owned(), json!(replayed));
     }
 
+    pub fn logs(&mut self, floods: &[super::logs::Floods]) {
+        for f in floods {
+            let name =
+                format!("service logging {:.0} MB/s in lines of {}", f.megabytes_per_second(), f.characters);
+            self.row(format!("{name}: throughput lost"), percent(f.loss()), "< 3 %");
+            let resident = f.most_resident() as f64 / MIB;
+            self.row(format!("{name}: agent resident memory"), format!("{resident:.0} MiB"), "bounded");
+            self.row(format!("{name}: agent CPU"), percent(f.agent_cpu()), "");
+            self.row(format!("{name}: read, the rest counted"), percent(f.captured()), "");
+        }
+        self.json.insert("logs".to_owned(), json!(floods));
+    }
+
     pub fn gpu(&mut self, paces: &[super::gpu::Pace]) {
         for pace in paces {
             let name = format!("GPU sampler at {} ms, stand-in library: CPU per hour", pace.period_ms);
