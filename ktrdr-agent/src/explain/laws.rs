@@ -5,7 +5,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::build::{Build, span_id, trace_id};
-use super::report::MAX_BYTES;
+use super::fit::MAX_BYTES;
 use super::tree::{Edge, Tree};
 use super::{Case, explain, kind_of, show};
 use crate::trace::model::{Link, Span, SpanKind, Status};

@@ -20,11 +20,14 @@
 //!    time whose origin is not known. That is said to be inferred.
 
 mod cause;
+mod fit;
 mod gaps;
 mod gpu;
 mod hints;
 mod knowledge;
 mod listing;
+mod logged;
+mod logs;
 pub mod parse;
 mod place;
 mod recovery;
@@ -43,6 +46,8 @@ mod build;
 #[cfg(test)]
 mod laws;
 #[cfg(test)]
+mod log_tests;
+#[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
@@ -50,6 +55,9 @@ use std::sync::Arc;
 use crate::trace::model::Span;
 pub use knowledge::operation_ids;
 pub use listing::{ListRow, Listing, SCHEMA as LIST_SCHEMA};
+pub use logged::Logged;
+pub use logs::of_trace as log_lines;
+pub use schema::LogLine;
 pub use schema::Report;
 pub use symptom::{Kind, kind_of};
 
@@ -68,6 +76,10 @@ pub struct Case {
     pub spans: Vec<Arc<Span>>,
     /// Failed calls of other traces whose origin is not known: evidence of last resort.
     pub nearby: Vec<Arc<Span>>,
+    /// Warnings and errors that were logged in these traces, or name the operation.
+    pub logs: Vec<Arc<Logged>>,
+    /// Last lines of processes whose end is told of in these spans.
+    pub last_words: Vec<Arc<Logged>>,
     /// What the agent lost while these spans were made: name and number.
     pub lost: Vec<(String, u64)>,
     /// Spans of these traces that are not here because the store is bounded.

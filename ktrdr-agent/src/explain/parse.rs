@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 
 use crate::export::time::parse_rfc3339;
+use crate::trace::logs::{LogRecord, Severity};
 use crate::trace::model::{
     Attributes, Link, Resource, Span, SpanEvent, SpanId, SpanKind, Status, TraceId, Value,
 };
@@ -64,6 +65,44 @@ pub enum LineError {
     Field(String, &'static str),
 }
 
+/// A line of a log record.
+#[derive(Deserialize)]
+struct LogLine {
+    log: Said,
+    #[serde(default)]
+    trace_id: Option<String>,
+    #[serde(default)]
+    span_id: Option<String>,
+    #[serde(default)]
+    service: String,
+    #[serde(default)]
+    attributes: serde_json::Map<String, serde_json::Value>,
+    #[serde(default)]
+    resource: serde_json::Map<String, serde_json::Value>,
+}
+
+#[derive(Deserialize)]
+struct Said {
+    time: String,
+    #[serde(default)]
+    severity_number: u8,
+    #[serde(default)]
+    severity_text: String,
+    body: String,
+}
+
+/// What a line holds.
+#[derive(Debug)]
+pub enum Parsed {
+    /// A span.
+    Span(Box<Span>),
+    /// A log record.
+    Log(Box<LogRecord>),
+}
+
+/// Begin of a log record's line.
+const LOG: &str = "{\"log\":";
+
 /// Reads lines; spans of one service share their resource.
 #[derive(Debug, Default)]
 pub struct Parser {
@@ -74,6 +113,32 @@ pub struct Parser {
 const MAX_RESOURCES: usize = 4_096;
 
 impl Parser {
+    /// The span or log record of a line.
+    pub fn any(&mut self, line: &str) -> Result<Parsed, LineError> {
+        if line.starts_with(LOG) {
+            return self.log(line).map(|r| Parsed::Log(Box::new(r)));
+        }
+        self.line(line).map(|s| Parsed::Span(Box::new(s)))
+    }
+
+    /// The log record of a line.
+    pub fn log(&mut self, line: &str) -> Result<LogRecord, LineError> {
+        let LogLine { log, trace_id: trace, span_id: span, service, attributes: of, resource } =
+            serde_json::from_str(line)?;
+        Ok(LogRecord {
+            ts: parse_rfc3339(&log.time).ok_or_else(|| bad(&log.time, "time (RFC 3339)"))?,
+            // Times in the file are wall clock already.
+            wall_offset_ns: 0,
+            severity: Severity(log.severity_number),
+            severity_text: log.severity_text,
+            body: log.body,
+            trace_id: trace.as_deref().map(trace_id).transpose()?,
+            span_id: span.as_deref().map(span_id).transpose()?,
+            attributes: attributes(of),
+            resource: self.resource(&service, resource),
+        })
+    }
+
     /// The span of a line.
     pub fn line(&mut self, line: &str) -> Result<Span, LineError> {
         let line: Line = serde_json::from_str(line)?;
@@ -215,6 +280,36 @@ mod tests {
             assert_eq!(String::from_utf8(again).unwrap(), String::from_utf8(text).unwrap());
             assert_eq!((read.start, read.end, read.kind), (span.start, span.end, span.kind));
         }
+    }
+
+    #[test]
+    fn log_records_are_read_back_among_spans() {
+        let mut parser = Parser::default();
+        let resource = fixture::service("ktrdr-api");
+        let mut attributes = Attributes::new();
+        attributes.set("log.logger", "app");
+        let mut record = LogRecord {
+            ts: 7_000,
+            wall_offset_ns: fixture::EPOCH_NS,
+            severity: Severity::ERROR,
+            severity_text: "CRITICAL".to_owned(),
+            body: "a \"quoted\"\nline".to_owned(),
+            trace_id: Some(TraceId([7; 16])),
+            span_id: None,
+            attributes,
+            resource,
+        };
+        let mut text = Vec::new();
+        json::log_line(&record, &mut text);
+        let Ok(Parsed::Log(read)) = parser.any(std::str::from_utf8(&text).unwrap()) else {
+            panic!("no record")
+        };
+        (record.ts, record.wall_offset_ns) = (record.wall_ns(), 0);
+        assert_eq!(read.resource.service, "ktrdr-api");
+        record.resource = read.resource.clone();
+        record.attributes = read.attributes.clone();
+        assert_eq!(*read, record);
+        assert!(parser.any("{\"log\":{\"time\":\"x\",\"body\":\"\"}}").is_err());
     }
 
     #[test]

@@ -1,23 +1,17 @@
-//! Builds the answer and makes it small enough.
+//! Builds the answer.
 
 use super::cause::{Analysis, Finding};
 use super::hints::{self, shorten};
 use super::schema::{Cause, Evidence, Operation, Report, SCHEMA, Step};
 use super::tree::{Edge, Tree};
-use super::{Case, Kind, gaps, knowledge, sentence, slow, timeline, view};
+use super::{Case, Kind, gaps, knowledge, logs, sentence, slow, timeline, view};
 use crate::export::time::rfc3339;
 use crate::trace::model::{Span, Value};
 
-/// Size of the JSON text, in bytes: 3,000 to 4,000 tokens of a language model, which leaves it room to think.
-pub const MAX_BYTES: usize = 12_000;
 /// Causes listed; more than this many things at once are one thing that was not recognised.
 const MAX_CAUSES: usize = 5;
-/// Longest text of a field: a listener's command line and how it ended fit.
-const MAX_TEXT: usize = 600;
 /// Evidence spans at most.
 const MAX_EVIDENCE: usize = 12;
-/// Timeline lines at most: with the rest, one screen.
-const MAX_TIMELINE: usize = 30;
 /// Steps of a chain: KTRDR's longest has eight; of longer ones the two ends are kept.
 const MAX_CHAIN: usize = 14;
 
@@ -27,6 +21,7 @@ pub fn make(case: &Case, tree: &Tree<'_>, analysis: &Analysis<'_>) -> Report {
         analysis.findings.iter().take(MAX_CAUSES).map(|f| cause(case, tree, f)).collect();
     let verdict = causes.first().cloned().unwrap_or_else(|| success(case, tree, analysis));
     let (rows, hidden) = timeline::rows(tree, analysis);
+    let (logs, unsaid) = logs::lines(case, tree, analysis);
     let start = tree.spans.iter().map(|s| s.start_wall_ns()).min().unwrap_or_default();
     let end = tree.spans.iter().map(|s| s.end_wall_ns()).max().unwrap_or_default();
     let mut report = Report {
@@ -39,6 +34,7 @@ pub fn make(case: &Case, tree: &Tree<'_>, analysis: &Analysis<'_>) -> Report {
         duration_ms: timeline::millis(end.saturating_sub(start)),
         chain: analysis.first().map(|f| chain(tree, f)).unwrap_or_default(),
         evidence: analysis.first().map_or_else(|| on_gpu(tree, &verdict), |f| evidence(tree, f)),
+        logs,
         timeline: rows,
         gaps: gaps::find(case, tree, analysis),
         hints: hints::make(case, tree, analysis),
@@ -51,6 +47,9 @@ pub fn make(case: &Case, tree: &Tree<'_>, analysis: &Analysis<'_>) -> Report {
     }
     if hidden > 0 {
         report.truncated.push(format!("{hidden} spans in no line of the timeline"));
+    }
+    if unsaid > 0 {
+        report.truncated.push(format!("{unsaid} log records"));
     }
     report.cut_texts();
     report.fit();
@@ -90,7 +89,7 @@ fn success(case: &Case, tree: &Tree<'_>, analysis: &Analysis<'_>) -> Cause {
     }
 }
 
-fn certainty(inferred: bool) -> String {
+pub fn certainty(inferred: bool) -> String {
     (if inferred { "inferred" } else { "exact" }).to_owned()
 }
 
@@ -236,86 +235,5 @@ fn proof(span: &Span) -> Evidence {
         duration_ms: timeline::millis(view::duration(span)),
         message: view::message(span).unwrap_or_default().to_owned(),
         attributes,
-    }
-}
-
-impl Report {
-    /// Texts come from the network: each has a bound.
-    fn cut_texts(&mut self) {
-        let cut = |text: &mut String, max: usize| *text = shorten(text, max);
-        let cut_some = |text: &mut Option<String>, max: usize| {
-            if let Some(t) = text {
-                *t = shorten(t, max);
-            }
-        };
-        for c in self.causes.iter_mut().chain(std::iter::once(&mut self.verdict)) {
-            cut(&mut c.sentence, MAX_TEXT);
-            cut_some(&mut c.service, 100);
-            cut_some(&mut c.peer, 100);
-        }
-        for s in &mut self.chain {
-            cut(&mut s.service, 100);
-            cut_some(&mut s.to, 100);
-            cut(&mut s.what, 120);
-            cut(&mut s.outcome, 40);
-        }
-        for e in &mut self.evidence {
-            cut(&mut e.service, 100);
-            cut(&mut e.name, 120);
-            cut(&mut e.message, MAX_TEXT);
-        }
-        for r in &mut self.timeline {
-            cut(&mut r.service, 100);
-            cut_some(&mut r.to, 100);
-            cut(&mut r.what, 120);
-            cut(&mut r.outcome, 40);
-        }
-        if let Some(o) = &mut self.operation {
-            cut_some(&mut o.kind, 40);
-            cut_some(&mut o.status, 40);
-            cut_some(&mut o.error, MAX_TEXT);
-        }
-        self.gaps.iter_mut().chain(&mut self.hints).for_each(|t| cut(t, 400));
-    }
-
-    /// Leaves out what matters least until the text is small enough: timeline lines, then evidence, then causes.
-    fn fit(&mut self) {
-        let (mut rows, mut proofs) = (timeline::thin(&mut self.timeline, MAX_TIMELINE), 0);
-        let size = |r: &Report| serde_json::to_string(r).map_or(0, |t| t.len());
-        // Room for the words about what was left out.
-        const NOTES: usize = 200;
-        while size(self) > MAX_BYTES - NOTES {
-            let lines = self.timeline.len();
-            if lines > 12 {
-                rows += timeline::thin(&mut self.timeline, lines - 2);
-            } else if self.evidence.len() > 3 {
-                self.evidence.pop();
-                proofs += 1;
-            } else if lines > 5 {
-                rows += timeline::thin(&mut self.timeline, lines - 1);
-            } else if let Some(e) = self.evidence.iter_mut().find(|e| e.attributes.len() > 4) {
-                let last = e.attributes.keys().next_back().cloned().unwrap_or_default();
-                e.attributes.remove(&last);
-            } else if self.causes.len() > 1 {
-                self.causes.pop();
-                self.truncated.push("a cause".to_owned());
-            } else if self.chain.len() > 4 {
-                self.chain.remove(self.chain.len() / 2);
-            } else if !self.timeline.is_empty() {
-                rows += 1;
-                self.timeline.pop();
-            } else if self.evidence.len() > 1 {
-                proofs += 1;
-                self.evidence.pop();
-            } else {
-                break;
-            }
-        }
-        if rows > 0 {
-            self.truncated.push(format!("{rows} lines of the timeline"));
-        }
-        if proofs > 0 {
-            self.truncated.push(format!("{proofs} evidence spans"));
-        }
     }
 }

@@ -34,6 +34,9 @@ pub struct Report {
     pub chain: Vec<Step>,
     /// Spans that prove it.
     pub evidence: Vec<Evidence>,
+    /// What the services logged about it, in order of time.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub logs: Vec<LogLine>,
     /// What happened, in order.
     pub timeline: Vec<Row>,
     /// What is missing from the picture.
@@ -132,6 +135,43 @@ pub struct Evidence {
     pub message: String,
     /// The attributes that say why.
     pub attributes: serde_json::Map<String, serde_json::Value>,
+}
+
+/// A log record.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LogLine {
+    /// When it was written, RFC 3339, UTC.
+    pub time: String,
+    /// Who wrote it.
+    pub service: String,
+    /// `WARN`, `ERROR`, …; empty = it has none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub severity: String,
+    /// Name of the logger.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub logger: Option<String>,
+    /// What it says.
+    pub message: String,
+    /// `ValueError: no such symbol`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exception: Option<String>,
+    /// The frames next to where that was thrown, a line each.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stack: Option<String>,
+    /// Where it was written: `cause` (in the span of the cause), `caller` (in one above it), `operation` (it has no
+    /// trace and names the operation), `trace` (elsewhere in these traces), `last_words` (by a process that ended).
+    pub relation: String,
+    /// Whether that is certain.
+    pub confidence: String,
+    /// Its trace, …
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace_id: Option<String>,
+    /// … and its span.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub span_id: Option<String>,
+    /// Equal records.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub count: u32,
 }
 
 /// A line of the timeline.

@@ -93,6 +93,11 @@ pub fn what(span: &Span) -> &str {
     if is_connect(span) { "connect" } else { &span.name }
 }
 
+/// Whether the span is the caller's end of a call.
+pub fn is_client(span: &Span) -> bool {
+    span.kind == SpanKind::Client
+}
+
 /// Whether the span stands for a whole operation.
 pub fn is_operation(span: &Span) -> bool {
     span.kind == SpanKind::Internal && span.attributes.get("operation.id").is_some()

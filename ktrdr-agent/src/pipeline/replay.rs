@@ -82,19 +82,17 @@ fn deliver(output: Output, exporters: &Exporters) -> u64 {
     1
 }
 
-/// All spans of a recording, as they end.
-pub fn spans(
+/// All that the core makes of a recording, as it is made.
+pub fn products(
     settings: &Settings,
     path: &Path,
-    mut take: impl FnMut(crate::trace::model::Span),
+    mut take: impl FnMut(Output),
 ) -> anyhow::Result<crate::core::CoreCounts> {
     let names = crate::meta::service::Namer::new(&settings.services).port_names();
     let mut core = Core::new(options::core(settings, names));
     let mut drain = |core: &mut Core| {
         while let Some(output) = core.next_output() {
-            if let Output::Span(span) = output {
-                take(*span);
-            }
+            take(output);
         }
     };
     for record in read(path)? {

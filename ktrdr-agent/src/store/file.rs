@@ -8,7 +8,8 @@ use std::sync::Arc;
 use flate2::read::GzDecoder;
 
 use super::{Limits, Store, join};
-use crate::explain::parse::Parser;
+use crate::core::Output;
+use crate::explain::parse::{Parsed, Parser};
 use crate::settings::Settings;
 use crate::trace::model::Span;
 
@@ -38,17 +39,27 @@ pub enum FileError {
 pub fn from_files(paths: &[PathBuf], settings: &Settings) -> Result<Store, FileError> {
     let store = Store::new(Limits::FILE);
     if let [path] = paths {
-        let lost = read(path, settings, |span| store.add(&Arc::new(span)))?;
+        let lost = read(path, settings, |line| match line {
+            Parsed::Span(span) => store.add(&Arc::new(*span)),
+            Parsed::Log(record) => store.log(&record),
+        })?;
         store.lost_throughout(lost);
         return Ok(store);
     }
-    let (mut files, mut lost) = (Vec::new(), Vec::new());
-    for path in paths {
+    let (mut files, mut logs, mut lost) = (Vec::new(), Vec::new(), Vec::new());
+    for (n, path) in paths.iter().enumerate() {
         let mut spans = Vec::new();
-        lost.extend(read(path, settings, |span| spans.push(span))?);
+        lost.extend(read(path, settings, |line| match line {
+            Parsed::Span(span) => spans.push(*span),
+            Parsed::Log(record) => logs.push((n, *record)),
+        })?);
         files.push(spans);
     }
     let joined = join::join(&mut files);
+    for (file, mut record) in logs {
+        joined.move_log(file, &mut record);
+        store.log(&record);
+    }
     tracing::info!("{} calls have their two ends in different files", joined.calls);
     for (path, ns) in paths.iter().zip(&joined.moved_ns).filter(|(_, ns)| **ns != 0) {
         let ms = *ns as f64 / 1e6;
@@ -66,13 +77,19 @@ pub fn from_files(paths: &[PathBuf], settings: &Settings) -> Result<Store, FileE
 fn read(
     path: &Path,
     settings: &Settings,
-    mut take: impl FnMut(Span),
+    mut take: impl FnMut(Parsed),
 ) -> Result<Vec<(String, u64)>, FileError> {
     let failed = |e: io::Error| FileError::Io(path.to_owned(), e);
     let mut input = open(path).map_err(failed)?;
     if input.fill_buf().map_err(failed)?.starts_with(crate::event::file::MAGIC) {
         drop(input);
-        let counts = crate::pipeline::replay::spans(settings, path, take).map_err(FileError::Recording)?;
+        let counts = crate::pipeline::replay::products(settings, path, |product| match product {
+            Output::Span(span) => take(Parsed::Span(span)),
+            Output::Log(record) => take(Parsed::Log(record)),
+            // Words to a kernel that is not there.
+            Output::Capture(..) | Output::Forget(_) | Output::Watch(..) => {}
+        });
+        let counts = counts.map_err(FileError::Recording)?;
         return Ok(counts.lost.into_iter().map(|(name, n)| (name.to_string(), n)).collect());
     }
     let (mut parser, mut first_error, mut bad, mut good) = (Parser::default(), None, 0u64, 0u64);
@@ -86,10 +103,10 @@ fn read(
         if text.trim().is_empty() {
             continue;
         }
-        match parser.line(text.trim()) {
-            Ok(span) => {
-                good += 1;
-                take(span);
+        match parser.any(text.trim()) {
+            Ok(line) => {
+                good += u64::from(matches!(line, Parsed::Span(_)));
+                take(line);
             }
             Err(e) => {
                 bad += 1;
@@ -102,7 +119,7 @@ fn read(
             Err(FileError::NoSpans(path.to_owned(), first_error.unwrap_or_else(|| "empty".to_owned())))
         }
         Some(e) => {
-            tracing::warn!("{bad} lines of {} are no spans (the first: {e})", path.display());
+            tracing::warn!("{bad} lines of {} are no spans or log records (the first: {e})", path.display());
             Ok(Vec::new())
         }
         None => Ok(Vec::new()),

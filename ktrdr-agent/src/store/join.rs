@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::trace::causality::Method;
+use crate::trace::logs::LogRecord;
 use crate::trace::model::{Attributes, Span, SpanId, SpanKind, TraceId};
 
 /// Attributes that both ends derive alike, the better one first.
@@ -23,6 +24,17 @@ pub struct Joined {
     pub calls: usize,
     /// By file: nanoseconds its clock was moved by, so that no answer comes before its question.
     pub moved_ns: Vec<i64>,
+    /// Traces that became a part of another.
+    names: BTreeMap<TraceId, TraceId>,
+}
+
+impl Joined {
+    /// What was done to the spans of a file is done to a log record of it.
+    pub fn move_log(&self, file: usize, record: &mut LogRecord) {
+        record.trace_id = record.trace_id.map(|id| resolve(&self.names, id));
+        let by = self.moved_ns.get(file).copied().unwrap_or_default();
+        record.wall_offset_ns = record.wall_offset_ns.saturating_add(by);
+    }
 }
 
 /// A call whose ends are in different files.
@@ -58,7 +70,7 @@ pub fn join(files: &mut [Vec<Span>]) -> Joined {
         }
     }
     once(files);
-    Joined { calls, moved_ns }
+    Joined { calls, moved_ns, names }
 }
 
 /// The name that a trace goes by now.
@@ -205,7 +217,7 @@ mod tests {
         for order in [[0, 1, 2], [2, 1, 0], [1, 0, 2]] {
             let mut files: Vec<Vec<Span>> = order.iter().map(|n| hosts()[*n].clone()).collect();
             let joined = join(&mut files);
-            assert_eq!(joined, Joined { calls: 2, moved_ns: vec![0; 3] });
+            assert_eq!((joined.calls, &joined.moved_ns), (2, &vec![0; 3]));
             let mut all: Vec<Span> = files.into_iter().flatten().collect();
             all.sort_by_key(|s| s.span_id);
             assert!(all.iter().all(|s| s.trace_id == all[0].trace_id), "{order:?}");

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::jaeger::TraceQuery;
 use super::traces::Class;
 use super::{Answers, Filter, Finds, Inner, NotFound, Spans, Store};
-use crate::explain::{self, Case, ListRow, Listing, Report, parse};
+use crate::explain::{self, Case, ListRow, Listing, Logged, Report, parse};
 use crate::export::Item;
 use crate::trace::model::{SpanKind, TraceId, Value};
 
@@ -246,7 +246,14 @@ impl Inner {
         });
         let nearby = self.nearby(&spans);
         let lost = self.losses(&spans);
-        Case { query: query.to_owned(), operation, spans, nearby, lost, dropped }
+        let traces: BTreeSet<TraceId> = ids.into_iter().chain(nearby.iter().map(|s| s.trace_id)).collect();
+        let mut logs = self.logs.about(traces.into_iter(), operation.as_deref());
+        if let (Subject::Operation(id), true) = (subject, operation.is_some()) {
+            // What is said of another operation in a trace of several is not about this one.
+            logs.retain(|r| r.operation.as_ref().is_none_or(|of| of == id));
+        }
+        let last_words = self.last_words(spans.iter().chain(&nearby));
+        Case { query: query.to_owned(), operation, spans, nearby, logs, last_words, lost, dropped }
     }
 
     /// Failed calls without a caller, by the same services at the same time, in other traces.
@@ -270,6 +277,27 @@ impl Inner {
             .map(Arc::clone)
             .collect();
         found.sort_by_key(|s| (s.start_wall_ns(), s.span_id));
+        found
+    }
+
+    /// The last lines of the processes that no longer listened.
+    fn last_words<'a>(&self, spans: impl Iterator<Item = &'a Item>) -> Vec<Arc<Logged>> {
+        let int = |s: &Item, key: &str| match s.attributes.get(key) {
+            Some(Value::Int(n)) => Some(*n),
+            _ => None,
+        };
+        let mut found: Vec<Arc<Logged>> = Vec::new();
+        let mut pids = BTreeSet::new();
+        for span in spans {
+            let Some(pid) = int(span, "ktrdr.listener.pid").filter(|pid| pids.insert(*pid)) else { continue };
+            let gone =
+                span.attributes.get("ktrdr.listener.state").and_then(Value::as_str) == Some("listener_gone");
+            let service = span.attributes.get("peer.service").and_then(Value::as_str);
+            if gone {
+                found.extend(self.logs.last_words(pid, service, span.end_wall_ns()));
+            }
+        }
+        found.sort_by_key(|r| r.wall_ns);
         found
     }
 

@@ -9,6 +9,7 @@ mod file;
 mod filter;
 pub mod jaeger;
 pub mod join;
+mod logs;
 mod lookup;
 mod open;
 mod operations;
@@ -24,11 +25,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::explain::{Listing, Report};
-use crate::export::{Books, Item, SpanSink};
+use crate::export::{Books, Item, LogItem, SpanSink};
+use crate::trace::logs::LogRecord;
 use crate::trace::model::{Span, TraceId};
 pub use file::{FileError, from_files};
 pub use filter::Filter;
 use jaeger::TraceQuery;
+use logs::Logs;
 use operations::Operations;
 pub use search::{Finds, Spans};
 use traces::Traces;
@@ -54,6 +57,8 @@ impl Limits {
     pub const FILE: Self = Self { bytes: 2 << 30, spans: 1 << 20, spans_per_trace: 128 * 1024 };
 }
 
+/// Log records take this part of the room of spans, on top of it: an error has a line or two, and a dozen spans.
+const LOGS_SHARE: usize = 8;
 /// Records of losses remembered; one a second while there are any.
 const MAX_LOSSES: usize = 600;
 
@@ -92,6 +97,7 @@ pub struct Store {
 struct Inner {
     traces: Traces,
     operations: Operations,
+    logs: Logs,
     losses: VecDeque<(u64, String, u64)>,
     lost_throughout: Vec<(String, u64)>,
     submitted: u64,
@@ -103,6 +109,7 @@ impl Store {
         let inner = Inner {
             traces: Traces::new(limits),
             operations: Operations::default(),
+            logs: Logs::new(limits.bytes / LOGS_SHARE),
             losses: VecDeque::new(),
             lost_throughout: Vec::new(),
             submitted: 0,
@@ -130,6 +137,11 @@ impl Store {
                 inner.traces.drop_if_healthy(surplus);
             }
         }
+    }
+
+    /// Keeps a log record, if it says what an answer may need.
+    pub fn log(&self, record: &LogRecord) {
+        self.lock().logs.add(record);
     }
 
     /// Remembers that the agent lost records, at a time (nanoseconds since the Unix epoch).
@@ -164,6 +176,9 @@ impl SpanSink for StoreSink {
     }
     fn submit(&self, span: &Arc<Span>) {
         self.0.add(span);
+    }
+    fn submit_log(&self, record: &LogItem) {
+        self.0.log(record);
     }
     /// There is always room: the oldest makes way.
     fn wait_for_room(&self, _: Duration) {}

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::jaeger::TraceQuery;
 use super::{NotFound, Store};
+use crate::explain::{self, LogLine};
 use crate::export::Item;
 use crate::export::console::json;
 use crate::export::time::rfc3339;
@@ -68,6 +69,9 @@ pub struct Spans {
     pub trace_id: String,
     /// The spans.
     pub spans: Vec<Value>,
+    /// Warnings and errors that were logged in it, oldest first; at most 16.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub logs: Vec<LogLine>,
     /// Spans left out because the answer would be too long, or not kept.
     pub left_out: u64,
 }
@@ -141,8 +145,9 @@ impl Store {
             }
             shown.extend(serde_json::from_slice(&line));
         }
+        let logs = explain::log_lines(&self.lock().logs.about([id].into_iter(), None));
         let left_out = (spans.len() - shown.len()) as u64 + dropped;
-        Ok(Spans { schema: SPANS_SCHEMA.to_owned(), trace_id: id.to_string(), spans: shown, left_out })
+        Ok(Spans { schema: SPANS_SCHEMA.to_owned(), trace_id: id.to_string(), spans: shown, logs, left_out })
     }
 
     /// Shows every span kept.

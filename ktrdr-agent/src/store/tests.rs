@@ -16,6 +16,7 @@ use crate::explain::{Kind, Listing, Report};
 use crate::export::console::json;
 use crate::export::{Item, fixture};
 use crate::settings::Settings;
+use crate::trace::logs::{LogRecord, Severity};
 use crate::trace::model::{Span, SpanId, SpanKind, TraceId};
 
 fn limits(spans: usize) -> Limits {
@@ -395,4 +396,35 @@ fn traces_are_found_by_what_they_contain_and_shown_whole() {
     let spans = store.spans(&long.trace_id.to_string()).unwrap();
     assert_eq!(spans.spans.len() as u64 + spans.left_out, 1000);
     assert!(spans.left_out > 900, "{}", spans.left_out);
+}
+
+#[test]
+fn what_was_logged_is_answered_with_the_trace() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("spans.jsonl");
+    let mut lines = Vec::new();
+    let spans = fixture::download();
+    let mut record = LogRecord {
+        ts: 521_000_000,
+        wall_offset_ns: fixture::EPOCH_NS,
+        severity: Severity::ERROR,
+        severity_text: "ERROR".to_owned(),
+        body: "Download failed".to_owned(),
+        trace_id: Some(spans[0].trace_id),
+        span_id: spans[0].parent_span_id,
+        attributes: Default::default(),
+        resource: fixture::service("ktrdr-api"),
+    };
+    json::log_line(&record, &mut lines);
+    record.severity = Severity::INFO;
+    json::log_line(&record, &mut lines);
+    spans.iter().for_each(|s| json::line(s, &mut lines));
+    std::fs::write(&path, &lines).unwrap();
+    let store = from_files(std::slice::from_ref(&path), &Settings::default()).unwrap();
+    let report = store.explain("last error").unwrap();
+    let said: Vec<_> =
+        report.logs.iter().map(|l| (l.message.as_str(), l.relation.as_str(), l.count)).collect();
+    assert_eq!(said, [("Download failed", "cause", 1)]);
+    let spans = store.spans(&report.trace_ids[0]).unwrap();
+    assert_eq!((spans.spans.len(), spans.logs.len()), (3, 1));
 }

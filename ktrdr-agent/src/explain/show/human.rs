@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::Style;
-use crate::explain::schema::{Report, Row, Step};
+use crate::explain::schema::{LogLine, Report, Row, Step};
 use crate::explain::{Kind, Listing};
 use crate::export::console::human::text::{clean, duration, fit, width, wrap};
 use crate::export::time::{Utc, parse_rfc3339};
@@ -21,6 +21,8 @@ mod sgr {
 const MIN_WIDTH: usize = 72;
 /// Timeline lines on a screen of 24 to 50 lines, with the rest around them.
 const MAX_ROWS: usize = 22;
+/// Columns of a log record's text, at least.
+const MIN_LOG: usize = 30;
 /// Blanks before the text of a section.
 const LEFT: usize = 2;
 
@@ -29,6 +31,7 @@ pub fn report(r: &Report, style: &Style) -> String {
     let mut p = Page { out: String::new(), style };
     p.verdict(r);
     p.chain(r);
+    p.logs(r);
     p.timeline(r);
     p.list("also", r.causes.iter().skip(1).map(|c| format!("{}: {}", c.kind.outcome(), c.sentence)));
     p.list("not in the picture", r.gaps.iter().cloned());
@@ -177,6 +180,58 @@ impl Page<'_> {
         self.put(sgr::DIM, if i == 0 { "" } else { "└ " });
         self.put(if last { sgr::RED } else { "" }, &text);
         self.out.push('\n');
+    }
+
+    fn logs(&mut self, r: &Report) {
+        if r.logs.is_empty() {
+            return;
+        }
+        self.heading("what was logged");
+        for line in &r.logs {
+            self.log(line);
+        }
+    }
+
+    fn log(&mut self, l: &LogLine) {
+        let color = match l.severity.as_str() {
+            "ERROR" | "FATAL" => sgr::RED,
+            "WARN" => sgr::YELLOW,
+            _ => "",
+        };
+        let first = |text: &str| clean(text.lines().next().unwrap_or_default());
+        let mut text = first(&l.message);
+        if let Some(logger) = &l.logger {
+            text = format!("{}: {text}", clean(logger));
+        }
+        if let Some(exception) = l.exception.as_deref().map(first).filter(|e| !text.contains(e.as_str())) {
+            text = format!("{text} ({exception})");
+        }
+        if l.count > 1 {
+            text = format!("{text} (×{})", l.count);
+        }
+        if l.relation == "last_words" {
+            text = format!("{text} (before it ended)");
+        }
+        if l.confidence == "inferred" {
+            text = format!("{text} (inferred)");
+        }
+        let head = format!("{}  {}  ", self.clock(&l.time), clean(&l.service));
+        self.out.push_str("  ");
+        self.put(sgr::DIM, &head);
+        let severity = if l.severity.is_empty() { String::new() } else { format!("{} ", l.severity) };
+        self.put(color, &clean(&severity));
+        let room = self.width().saturating_sub(LEFT + width(&head) + width(&severity)).max(MIN_LOG);
+        self.out.push_str(&fit(&text, room));
+        self.out.push('\n');
+        // The frame in which it was thrown.
+        let at = l.stack.as_deref().and_then(|s| {
+            let python = s.lines().rfind(|f| f.starts_with("File \""));
+            python.or_else(|| s.lines().next())
+        });
+        if let Some(at) = at {
+            self.put(sgr::DIM, &format!("{:16}{}", "", fit(&clean(at.trim()), self.width() - 16)));
+            self.out.push('\n');
+        }
     }
 
     fn timeline(&mut self, r: &Report) {
