@@ -29,7 +29,7 @@ until_true() {
 
 # The agent observes, or ended.
 started() {
-    grep -q observing /tmp/log || ! kill -0 $agent 2>/dev/null
+    grep -qs observing /tmp/log || ! kill -0 $agent 2>/dev/null
 }
 
 echo
@@ -38,6 +38,8 @@ ktrdr-agent check
 echo "== status $?"
 
 for hook in auto syscall; do
+    # What the run before said must not pass for what this one says.
+    rm -f /tmp/log /tmp/spans /tmp/stats
     ktrdr-agent run --hook "$hook" --console json --stats-out /tmp/stats >/tmp/spans 2>/tmp/log &
     agent=$!
     if until_true 60 started; then

@@ -22,10 +22,21 @@ pub fn of(said: &str) -> Result<Vec<String>> {
         let hook = ["Socket", "Syscall"].into_iter().find(|hook| log.contains(&format!("(hook {hook}")));
         let hook = hook.with_context(|| format!("the agent did not start:\n{log}"))?;
         let spans: Vec<Value> = spans.iter().filter_map(|line| serde_json::from_str(line).ok()).collect();
-        calls(&spans).with_context(|| format!("{hook} hook: {} spans", spans.len()))?;
-        let stats = serde_json::from_str(&stats.concat()).context("the agent's books are no JSON")?;
+        let stats: Value = serde_json::from_str(&stats.concat()).context("the agent's books are no JSON")?;
         books(&stats).with_context(|| format!("{hook} hook"))?;
-        seen.push(format!("{} hook", hook.to_lowercase()));
+        let complete = calls(&spans).with_context(|| format!("{hook} hook: {} spans", spans.len()));
+        let name = format!("{} hook", hook.to_lowercase());
+        // The second hook only stands in where the first is missing. 7.2 was seen to skip some of its runs in an
+        // emulator (the kernel's own count, `recursion_misses`). Enough that it is told.
+        match stats["program_runs_missed"].as_u64().unwrap_or_default() {
+            missed if missed > 0 && complete.is_err() && seen == ["socket hook"] => {
+                seen.push(format!("{name} ({missed} runs missed, and counted)"));
+            }
+            _ => {
+                complete?;
+                seen.push(name);
+            }
+        }
     }
     Ok(seen)
 }
@@ -108,6 +119,8 @@ mod tests {
         assert_eq!(of(&said("1", 7)).unwrap(), ["socket hook", "syscall hook"]);
         let why = |said: &str| format!("{:#}", of(said).unwrap_err());
         assert!(why(&said("9", 7)).contains("not joined"));
+        let missed = |s: String| s.replace(r#""records_read""#, r#""program_runs_missed":3,"records_read""#);
+        assert!(why(&missed(said("9", 7))).contains("not joined"), "the first hook has no excuse");
         assert!(why(&said("1", 8)).contains("not those read"));
         assert!(why("").contains("nothing"));
         assert!(why(&said("1", 7).replace("== done\n", "")).contains("end"));
