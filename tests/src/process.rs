@@ -34,11 +34,12 @@ pub fn python_program(name: &str) -> Command {
     command
 }
 
-/// A running process; dropping it kills it.
+/// A running process; dropping it ends it.
 pub struct Process {
     child: Child,
     name: String,
     log: Option<PathBuf>,
+    has_children: bool,
 }
 
 impl Process {
@@ -49,13 +50,19 @@ impl Process {
         let log = (0..).map(|n| dir.join(format!("{name}-{n}.log"))).find(|p| !p.exists()).unwrap();
         let file = File::create(&log).unwrap();
         command.stdin(Stdio::null()).stdout(file.try_clone().unwrap()).stderr(file);
-        Self { child: spawn(command), name, log: Some(log) }
+        Self { child: spawn(command), name, log: Some(log), has_children: false }
     }
 
     /// Starts `command` with the streams it says.
     pub fn start_as_is(command: Command) -> Self {
         let name = command.get_program().to_string_lossy().into_owned();
-        Self { child: spawn(command), name, log: None }
+        Self { child: spawn(command), name, log: None, has_children: false }
+    }
+
+    /// It has processes of its own, which only it can end: dropping it asks before it kills.
+    pub fn with_children(mut self) -> Self {
+        self.has_children = true;
+        self
     }
 
     /// Its process id.
@@ -111,6 +118,9 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
+        if self.has_children && self.ended().is_none() {
+            self.terminate();
+        }
         if self.ended().is_none() {
             let _ = self.child.kill();
             let _ = self.child.wait();

@@ -89,5 +89,5 @@ pub fn nginx(port: u16, files: &Path, upstream: Option<u16>, dir: &Path) -> Proc
     std::fs::write(&config, text).unwrap();
     let mut command = Command::new("nginx");
     command.arg("-c").arg(&config).arg("-p").arg(dir).args(["-e", "stderr"]);
-    listening(command, port, dir)
+    listening(command, port, dir).with_children()
 }

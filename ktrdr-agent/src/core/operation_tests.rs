@@ -93,7 +93,10 @@ fn nobody_asking_is_no_standstill() {
 fn a_call_that_waits_is_shown_before_its_answer() {
     let mut h = host(Rules::default());
     let mut p = h.connect(CLI, API, "127.0.0.1:8000");
-    h.request(&mut p, format!("GET /api/v1/operations/{OP} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes());
+    h.request(
+        &mut p,
+        format!("GET /api/v1/operations/{OP} HTTP/1.1\r\nHost: 127.0.0.1:8000\r\n\r\n").as_bytes(),
+    );
     h.pass(500);
     assert!(h.core.under_way().is_empty(), "half a second is no news");
     h.pass(23_000);
@@ -104,7 +107,7 @@ fn a_call_that_waits_is_shown_before_its_answer() {
     assert_eq!((server.trace_id, server.parent_span_id), (client.trace_id, Some(client.span_id)));
     let (kind, sentence) = verdict(&open);
     assert_eq!(kind, Kind::Waiting);
-    assert!(sentence.starts_with("ktrdr-cli has been waiting for ktrdr-api for 23."), "{sentence}");
+    assert!(sentence.starts_with("ktrdr-cli has been waiting for ktrdr-api:8000 for 23."), "{sentence}");
     // The answer comes: the finished spans have the ids that were said before.
     h.response(&mut p, &message("HTTP/1.1 200 OK", &status(OP, "running", 1.0)));
     let spans = h.spans();

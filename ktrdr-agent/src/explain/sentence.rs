@@ -36,7 +36,8 @@ pub fn of_cause(case: &Case, tree: &Tree<'_>, finding: &Finding<'_>) -> String {
         Kind::Waiting => format!(
             "{} has been waiting for {} for {} ({}); nothing has failed so far",
             span.resource.service,
-            whom(tree, finding, span),
+            // Where the answer is due from: to find who listens there, the port is what counts.
+            view::peer(span).unwrap_or_else(|| whom(tree, finding, span)),
             duration(view::duration(span)),
             request(span)
         ),

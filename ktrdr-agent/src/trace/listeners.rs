@@ -130,7 +130,7 @@ fn covers(bound: IpAddr, target: IpAddr) -> bool {
 /// The second half of the sentence about a refused connect.
 pub fn explain(evidence: &Evidence, target: SocketAddr, now: Ns, processes: &Processes) -> String {
     let who = |tgid: u32| match processes.get(tgid) {
-        Some(p) => format!("pid {tgid} `{}`", p.command()),
+        Some(p) => format!("pid {tgid} `{}`", processes.command(p)),
         None => format!("pid {tgid}"),
     };
     let port = target.port();

@@ -67,18 +67,30 @@ pub struct Process {
 }
 
 impl Process {
-    /// Its command line, shortened for a sentence.
-    pub fn command(&self) -> String {
-        const SHOWN: usize = 60;
-        let mut text = self.meta.command.join(" ");
-        if text.is_empty() {
-            text.clone_from(&self.meta.exe);
-        }
-        if text.chars().count() > SHOWN {
-            text = text.chars().take(SHOWN).chain(['…']).collect();
-        }
-        text
+    /// Whether it was spawned by Python's `multiprocessing` to do its parent's work (a reloader's or a pool's child):
+    /// its own command line names only that.
+    fn is_helper(&self) -> bool {
+        self.meta.command.iter().any(|word| word.contains("from multiprocessing."))
     }
+}
+
+/// A command line for a sentence: the program without its directory, and as many words as fit.
+fn shown(meta: &ProcessMeta) -> String {
+    const SHOWN: usize = 60;
+    let words = if meta.command.is_empty() { std::slice::from_ref(&meta.exe) } else { &meta.command };
+    let mut text = String::new();
+    for (n, word) in words.iter().enumerate() {
+        if n > 0 {
+            text.push(' ');
+        }
+        // A path's last part; the whole is `process.executable.path`.
+        let word = if n == 0 { word.rsplit('/').next().unwrap_or_default() } else { word };
+        text.extend(word.chars().take(SHOWN + 1));
+        if text.chars().count() > SHOWN {
+            return text.chars().take(SHOWN).chain(['…']).collect();
+        }
+    }
+    text
 }
 
 /// All known processes.
@@ -116,6 +128,13 @@ impl Processes {
     /// The process, if it is known.
     pub fn get(&self, tgid: u32) -> Option<&Process> {
         self.by_tgid.peek(&tgid)
+    }
+
+    /// The command line of a process, shortened for a sentence. Of a helper that was spawned to do its parent's work,
+    /// the parent's.
+    pub fn command(&self, p: &Process) -> String {
+        let parent = p.is_helper().then(|| self.get(p.meta.ppid)).flatten();
+        shown(&parent.unwrap_or(p).meta)
     }
 
     /// A process ended.
@@ -187,5 +206,39 @@ fn agent(host: &[(String, String)], version: &str) -> Resource {
 impl Default for Processes {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn process(tgid: u32, ppid: u32, command: &[&str]) -> ProcessMeta {
+        let command = command.iter().map(|word| (*word).to_owned()).collect();
+        ProcessMeta { tgid, ppid, command, ..ProcessMeta::default() }
+    }
+
+    #[test]
+    fn a_command_line_is_shown_as_a_person_would_type_it() {
+        let mut all = Processes::new();
+        all.learn(process(1, 0, &["/usr/local/bin/uvicorn", "main:app", "--reload"]));
+        all.learn(process(
+            2,
+            1,
+            &["/opt/venv/bin/python", "-c", "from multiprocessing.spawn import spawn_main"],
+        ));
+        all.learn(process(3, 9, &["python", "-c", "from multiprocessing.spawn import spawn_main", "x"]));
+        all.learn(ProcessMeta { tgid: 4, exe: "/usr/sbin/nginx".into(), ..ProcessMeta::default() });
+        all.learn(process(5, 0, &["sh", "-c", &"ü".repeat(5000)]));
+        let shown = |tgid| all.command(all.get(tgid).unwrap());
+        assert_eq!(shown(1), "uvicorn main:app --reload");
+        assert_eq!(shown(2), "uvicorn main:app --reload", "the helper's own line says nothing");
+        assert_eq!(
+            shown(3),
+            "python -c from multiprocessing.spawn import spawn_main x",
+            "its parent is unknown"
+        );
+        assert_eq!(shown(4), "nginx");
+        assert_eq!(shown(5), format!("sh -c {}…", "ü".repeat(54)));
     }
 }

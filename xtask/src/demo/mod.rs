@@ -131,9 +131,11 @@ fn play(scenario: &Scenario, stack: &Stack, spans: &mut SpanFile, agent: &mut Ag
         scenario.arguments.join(" "),
         String::from_utf8_lossy(&said.stdout).trim_end()
     );
+    let said = String::from_utf8_lossy(&said.stdout).into_owned();
+    let operation = said.split(':').next().filter(|id| id.starts_with("op_"));
     let story = wait::until(SPANS_DEADLINE, || {
         spans.refresh();
-        story::of(spans.since(begin), scenario)
+        story::of(spans.since(begin), scenario, operation)
     });
     agent.still_runs()?;
     story.with_context(|| {

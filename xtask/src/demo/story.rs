@@ -11,9 +11,14 @@ pub struct Story {
     pub sentence: String,
 }
 
-/// What happened in `scenario` according to `spans`; none while they do not yet show it.
-pub fn of(spans: &[Span], scenario: &Scenario) -> Option<Story> {
-    let request = spans.iter().find(|span| span.is_server_of(API) && span.path() == scenario.request)?;
+/// What happened in `scenario` according to `spans`; none while they do not yet show it. The jobs that keep workers
+/// busy make the same request: `operation` is what the scenario's own command was told, if it was.
+pub fn of(spans: &[Span], scenario: &Scenario, operation: Option<&str>) -> Option<Story> {
+    let is_it = |span: &&Span| {
+        let names_it = operation.is_none_or(|id| span.text("operation.id") == Some(id));
+        span.is_server_of(API) && span.path() == scenario.request && names_it
+    };
+    let request = spans.iter().find(is_it)?;
     let below = descendants(spans, request);
     let expected = |call: &&&Span| {
         let port_fits =
@@ -73,6 +78,10 @@ fn causes<'a>(below: &[&'a Span]) -> Vec<&'a Span> {
 
 fn why(cause: &Span) -> String {
     let known = cause.status_message.as_deref().filter(|message| !message.is_empty());
+    if let (None, Some(code)) = (known, cause.status_code()) {
+        let whom = cause.text("peer.service").or(cause.text("server.address")).unwrap_or("the service");
+        return format!("{whom} answered {code} to {}", cause.name);
+    }
     known.or(cause.text("error.type")).unwrap_or("an error without a message").to_owned()
 }
 
@@ -123,7 +132,7 @@ mod tests {
 
     #[test]
     fn a_refused_call_is_told_with_its_cause() {
-        let sentence = of(&download(&[refused(Some("2"))]), &scenario::ALL[0]).unwrap().sentence;
+        let sentence = of(&download(&[refused(Some("2"))]), &scenario::ALL[0], None).unwrap().sentence;
         let expected = "ktrdr-cli asked ktrdr-api for POST /d, which answered 200 after 40 ms; the cause: connection \
                         refused, nothing listens";
         assert_eq!(sentence, expected);
@@ -133,16 +142,17 @@ mod tests {
     fn a_failed_operation_is_no_cause_beside_a_failed_call() {
         let operation = serde_json::json!({"trace_id":"t","span_id":"4","parent_span_id":"2","name":"operation",
             "kind":"internal","service":"ktrdr-api","status":"error","status_message":"the operation failed"});
-        let sentence =
-            of(&download(&[operation.clone(), refused(Some("2"))]), &scenario::ALL[0]).unwrap().sentence;
+        let sentence = of(&download(&[operation.clone(), refused(Some("2"))]), &scenario::ALL[0], None)
+            .unwrap()
+            .sentence;
         assert!(!sentence.contains("operation failed"), "{sentence}");
         assert_eq!(causes(&[&spans(&[operation])[0]]).len(), 1);
     }
 
     #[test]
     fn a_refused_call_that_is_no_child_does_not_count() {
-        assert!(of(&download(&[refused(None)]), &scenario::ALL[0]).is_none());
-        assert!(of(&download(&[refused(Some("2"))]), &scenario::ALL[2]).is_none());
+        assert!(of(&download(&[refused(None)]), &scenario::ALL[0], None).is_none());
+        assert!(of(&download(&[refused(Some("2"))]), &scenario::ALL[2], None).is_none());
     }
 
     #[test]
@@ -155,8 +165,9 @@ mod tests {
         let served = serde_json::json!({"trace_id":"t","span_id":"9","parent_span_id":"3","name":"x","kind":"SERVER",
             "service":"ktrdr-ib-host-service"});
         let fine = Scenario { to_ports: &[5001], ..scenario::ALL[2] };
-        let sentence =
-            of(&download(&[call("3", "POST /a"), call("4", "POST /b"), served]), &fine).unwrap().sentence;
+        let sentence = of(&download(&[call("3", "POST /a"), call("4", "POST /b"), served]), &fine, None)
+            .unwrap()
+            .sentence;
         let told = "ktrdr-ib-host-service on port 5001 with POST /a (200, 3 ms), then a service on port 5001 with POST /b";
         assert!(sentence.contains(told), "{sentence}");
     }

@@ -111,6 +111,7 @@ pub fn build(spans: &[Item], logs: &[LogItem], known: &[(SpanId, String)]) -> Fo
     let mut rest: Vec<&Span> = children.into_values().flatten().collect();
     rest.sort_by_key(|s| (s.start_wall_ns(), s.span_id));
     forest.lines.extend(rest.into_iter().map(single));
+    said_once(&mut forest.lines);
     forest.lines = folded(forest.lines);
     if let Some(first) = forest.lines.first_mut() {
         said.rest(first);
@@ -146,6 +147,17 @@ impl<'a> Said<'a> {
 
 /// Log records below one line; the first and the worst are what a person looks for, the rest is in the backend.
 const MAX_SAID: usize = 4;
+
+/// Which operation all of a trace is for, its first line says for those below.
+fn said_once(lines: &mut [Line]) {
+    let mut above: Vec<Vec<String>> = Vec::new();
+    for line in lines {
+        above.truncate(line.depth);
+        let own = line.notes.clone();
+        line.notes.retain(|n| !n.starts_with("operation: ") || !above.iter().flatten().any(|a| a == n));
+        above.push(own);
+    }
+}
 
 /// Folds runs of like lines that have nothing below them and nothing to say. Neighbours of one depth have one
 /// parent: a line of another parent would stand between them.

@@ -13,6 +13,7 @@ mod describe;
 mod forest;
 mod layout;
 mod logs;
+mod polls;
 pub mod text;
 
 use std::fmt::Write;
@@ -24,6 +25,7 @@ use crate::export::{Item, LogItem};
 use crate::trace::model::{SpanId, TraceId};
 pub use layout::Style;
 use logs::Logs;
+use polls::Polls;
 
 /// Children end before their parents, so little can come once the root has ended: what the engine still orders, and
 /// spans of other threads.
@@ -50,6 +52,8 @@ pub struct Human {
     held: usize,
     /// Warnings and errors of log records, by their span; those of no trace are printed as they come.
     logs: Logs,
+    /// How operations are doing, asked again and again.
+    polls: Polls,
     /// By the time they were printed.
     printed: LinkedHashMap<TraceId, Printed, foldhash::fast::FixedState>,
 }
@@ -109,6 +113,7 @@ impl Human {
             }
         }
         let spans: u64 = due.into_iter().map(|id| self.print(id, now, style, out)).sum();
+        self.polls.poll(now, None, style, out);
         spans + self.logs.poll(now, style, out)
     }
 
@@ -116,6 +121,7 @@ impl Human {
     pub fn finish(&mut self, now: Duration, style: &Style, out: &mut String) -> u64 {
         let all: Vec<TraceId> = self.collecting.keys().copied().collect();
         let spans: u64 = all.into_iter().map(|id| self.print(id, now, style, out)).sum();
+        self.polls.finish(style, out);
         spans + self.logs.finish(style, out)
     }
 
@@ -126,7 +132,13 @@ impl Human {
         let names = before.as_ref().map_or(&[][..], |p| &p.names);
         let logs = self.logs.of(id);
         let shown = logs.len() as u64;
-        let forest = forest::build(&trace.spans, &logs, names);
+        let build = || forest::build(&trace.spans, &logs, names);
+        let first = || build().lines.into_iter().next();
+        if before.is_none() && logs.is_empty() && self.polls.take(&trace.spans, first, now) {
+            return trace.spans.len() as u64;
+        }
+        self.polls.poll(now, polls::operation(&trace.spans), style, out);
+        let forest = build();
         layout::trace(id, &forest, before.as_ref().map(|p| now.saturating_sub(p.at)), style, out);
         let mut names = before.map(|p| p.names).unwrap_or_default();
         let room = MAX_NAMES.saturating_sub(names.len());

@@ -224,3 +224,77 @@ fn what_was_not_shown_is_said_once() {
     );
     assert_eq!(out.matches("not shown").count(), 1);
 }
+
+/// A poll of an operation through the API at the worker, with ids of its own.
+fn poll(n: u8, operation: &str, at: u64) -> Vec<Item> {
+    let (cli, api) = (service("ktrdr-cli"), service("ktrdr-api"));
+    let mut spans = call(n, 1, 0, &cli, &api, "GET /api/v1/operations/{id}", (at, at + 10), 200);
+    for s in &mut spans {
+        s.attributes.set("http.request.method", "GET");
+        s.attributes.set("operation.id", operation.to_owned());
+    }
+    items(spans)
+}
+
+#[test]
+fn a_hundred_polls_are_two_lines_and_stand_before_what_follows() {
+    let (mut human, mut out, mut told) = (Human::default(), String::new(), 0);
+    let mut at = 0;
+    for n in 1..=100 {
+        at = u64::from(n) * 50;
+        poll(n, "op_1", at).into_iter().for_each(|s| human.push(s, MS(at)));
+        told += human.poll(MS(at + 49), &style(120), &mut out);
+        told += human.poll(MS(at + 110), &style(120), &mut out);
+    }
+    // Another question about the operation: what was asked before stands before it.
+    let mut other =
+        call(101, 1, 0, &service("ktrdr-cli"), &service("ktrdr-api"), "DELETE /op", (at, at + 1), 200);
+    other.iter_mut().for_each(|s| s.attributes.set("operation.id", "op_1".to_owned()));
+    items(other).into_iter().for_each(|s| human.push(s, MS(at)));
+    told += human.poll(MS(at + 200), &style(120), &mut out);
+    told += human.finish(MS(at + 200), &style(120), &mut out);
+    assert_eq!(told, 202, "every span counts as shown");
+    insta::assert_snapshot!(out, @r"
+12:15:06.050  ktrdr-cli → ktrdr-api               GET /api/v1/operations/{id}           200          10.0 ms
+
+12:15:06.100  ktrdr-cli → ktrdr-api               GET /api/v1/operations/{id}           200          10.0 ms
+                99 times, the last at 12:15:11.000, the slowest 10.0 ms
+
+12:15:11.000  ktrdr-cli → ktrdr-api               DELETE /op                            200          1.00 ms
+");
+}
+
+#[test]
+fn a_poll_that_fails_or_asks_about_another_operation_is_printed() {
+    let (mut human, mut out) = (Human::default(), String::new());
+    for (n, operation) in [(1, "op_1"), (2, "op_2"), (3, "op_1")] {
+        let mut spans = poll(n, operation, u64::from(n));
+        if n == 3 {
+            Arc::make_mut(&mut spans[1]).status = Status::Error("no such operation".into());
+        }
+        spans.into_iter().for_each(|s| human.push(s, MS(0)));
+    }
+    human.finish(MS(1), &style(120), &mut out);
+    assert_eq!(out.matches("GET /api/v1/operations/{id}").count(), 3, "{out}");
+    assert!(out.contains("no such operation"), "{out}");
+}
+
+#[test]
+fn more_questions_than_are_remembered_lose_nothing() {
+    let (mut human, mut out) = (Human::default(), String::new());
+    for round in 0..2 {
+        for n in 0..600_u64 {
+            let now = MS(round * 600 + n);
+            let spans = poll((n % 250) as u8, &format!("op_{n}"), n).into_iter();
+            spans.for_each(|mut s| {
+                let mut id = [round as u8; 16];
+                id[..8].copy_from_slice(&n.to_be_bytes());
+                Arc::make_mut(&mut s).trace_id = crate::trace::model::TraceId(id);
+                human.push(s, now);
+            });
+            human.poll(now + MS(200), &style(120), &mut out);
+        }
+    }
+    human.finish(MS(5000), &style(120), &mut out);
+    assert_eq!(out.matches("GET /api/v1/operations/{id}").count(), 1200, "each was new or is told");
+}
