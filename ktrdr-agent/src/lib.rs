@@ -22,3 +22,4 @@ pub mod python;
 pub mod settings;
 pub mod store;
 pub mod trace;
+pub mod web;

@@ -162,7 +162,10 @@ pub struct Run {
     /// Serve metrics for Prometheus at this address, e.g. 127.0.0.1:9464.
     #[arg(long, value_name = "ADDRESS")]
     pub metrics_listen: Option<String>,
-    /// Do not open the socket that `explain` asks, and remember no traces.
+    /// Show recent traces to browsers and Jaeger's clients at this address, e.g. 127.0.0.1:16686.
+    #[arg(long, value_name = "ADDRESS")]
+    pub ui_listen: Option<String>,
+    /// Do not open the socket that `explain` asks, and remember no traces for it.
     #[arg(long)]
     pub no_socket: bool,
 }
@@ -174,6 +177,9 @@ impl Run {
         all.extend(self.scope.overrides());
         if let Some(listen) = &self.metrics_listen {
             all.push(Override::new("--metrics-listen", "metrics.listen", listen.clone()));
+        }
+        if let Some(listen) = &self.ui_listen {
+            all.push(Override::new("--ui-listen", "ui.listen", listen.clone()));
         }
         all
     }

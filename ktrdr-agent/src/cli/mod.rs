@@ -50,6 +50,7 @@ fn run(args: Args) -> anyhow::Result<ExitCode> {
                 record: None,
                 export: true,
                 socket: !a.no_socket,
+                ui: true,
             };
             pipeline::live::run(&settings, &options)?;
         }
@@ -63,6 +64,7 @@ fn run(args: Args) -> anyhow::Result<ExitCode> {
                 // A recording needs no spans, but those asked for show what a replay must give.
                 export: a.common.spans_out.is_some(),
                 socket: false,
+                ui: false,
             };
             pipeline::live::run(&settings, &options)?;
         }

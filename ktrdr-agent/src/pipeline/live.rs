@@ -56,7 +56,7 @@ pub fn run(settings: &Settings, run: &RunOptions) -> anyhow::Result<()> {
         true => Exporters::start(options::export(settings, run.spans_out.as_deref()))?,
         false => Exporters::default(),
     };
-    let remember = if run.socket { Remember::start(settings, &mut exporters) } else { None };
+    let remember = Remember::start(settings, run, &mut exporters)?;
     let measures = Measures::start(settings, run.export)?;
     let recorder = run.record.as_deref().map(Recorder::create).transpose()?;
     let kernel = Kernel::load(&options::kernel(settings))?;

@@ -38,4 +38,6 @@ pub struct RunOptions {
     pub export: bool,
     /// Remember recent traces and answer `explain` on the socket of the settings.
     pub socket: bool,
+    /// Remember recent traces and show them over HTTP, where the settings say so.
+    pub ui: bool,
 }

@@ -2,33 +2,48 @@
 
 use std::sync::Arc;
 
+use super::RunOptions;
 use crate::export::Exporters;
 use crate::settings::Settings;
 use crate::store::server::Server;
 use crate::store::{Limits, Store, StoreSink};
+use crate::web::{self, WebError};
 
 /// The store of a running agent. Dropping it removes the socket.
 pub struct Remember {
     store: Arc<Store>,
-    _server: Server,
+    _server: Option<Server>,
 }
 
 impl Remember {
-    /// Without the socket the agent does everything else, and says so.
-    pub fn start(settings: &Settings, exporters: &mut Exporters) -> Option<Self> {
-        let path = settings.explain.socket.as_deref()?;
+    /// Remembers traces if somebody can ask for them. Without the socket the agent does everything else, and says so;
+    /// an address that was asked for and cannot be had is an error.
+    pub fn start(
+        settings: &Settings,
+        run: &RunOptions,
+        exporters: &mut Exporters,
+    ) -> Result<Option<Self>, WebError> {
         let store = Arc::new(Store::new(Limits::live(settings.explain.memory)));
-        match Server::start(path, store.clone()) {
-            Ok(server) => {
-                exporters.add(Box::new(StoreSink(store.clone())));
-                store.goes_live();
-                Some(Self { store, _server: server })
-            }
+        let socket = settings.explain.socket.as_deref().filter(|_| run.socket);
+        let server = socket.and_then(|path| match Server::start(path, store.clone()) {
+            Ok(server) => Some(server),
             Err(e) => {
                 tracing::warn!("`ktrdr-agent explain` will not be answered: {e}");
                 None
             }
+        });
+        let listen = settings.ui.listen.filter(|_| run.ui);
+        if let Some(listen) = listen {
+            let at =
+                web::traces::start(listen, settings.ui.token.reveal().map(str::to_owned), store.clone())?;
+            tracing::info!("recent traces at http://{at}/");
         }
+        if server.is_none() && listen.is_none() {
+            return Ok(None);
+        }
+        exporters.add(Box::new(StoreSink(store.clone())));
+        store.goes_live();
+        Ok(Some(Self { store, _server: server }))
     }
 
     /// Answers those who asked what is under way.

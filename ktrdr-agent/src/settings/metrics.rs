@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::ui::listen;
 use super::{Bad, said, values::Secret};
 
 /// Metrics.
@@ -23,19 +24,8 @@ impl Metrics {
         if interval < Duration::from_millis(100) {
             return Err(Bad::new("metrics.interval", "must be at least 100ms"));
         }
-        let listen = match said.listen.as_str() {
-            "" => None,
-            text => Some(text.parse::<SocketAddr>().map_err(|_| {
-                Bad::new("metrics.listen", "must be an address and a port, such as 127.0.0.1:9464")
-            })?),
-        };
+        let listen = listen("metrics", "127.0.0.1:9464", &said.listen, &said.token)?;
         let token = said.token.clone();
-        if listen.is_some_and(|l| !l.ip().is_loopback()) && token.reveal().is_none() {
-            return Err(Bad::new(
-                "metrics.listen",
-                "is not a loopback address, so metrics.token must be set: others can reach it",
-            ));
-        }
         Ok(Self { interval, listen, token })
     }
 }

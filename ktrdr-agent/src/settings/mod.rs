@@ -16,6 +16,7 @@ pub mod said;
 mod schema;
 #[cfg(test)]
 mod tests;
+mod ui;
 pub mod values;
 
 use std::{path::Path, time::Duration};
@@ -30,6 +31,7 @@ pub use self::{
     otlp::{Otlp, Target, Tls},
     print::{default_file, file},
     said::{Console, Exclude, Include, Rule, Said, Services},
+    ui::Ui,
     values::{Colour, Compression, ConsoleFormat, Hook, Protocol, Semconv},
 };
 use ktrdr_ebpf_common::limits::MAX_PAYLOAD;
@@ -65,6 +67,8 @@ pub struct Settings {
     pub operations: crate::trace::operations::rules::Rules,
     /// Answering `explain`.
     pub explain: Explain,
+    /// Recent traces over HTTP.
+    pub ui: Ui,
     /// Sampling GPUs.
     pub gpu: Gpu,
     /// Bounds on memory.
@@ -179,6 +183,7 @@ impl Settings {
             console: said.console.clone(),
             operations: operations::resolve(&said.operations)?,
             explain: Explain::resolve(&said.explain)?,
+            ui: Ui::resolve(&said.ui)?,
             gpu: Gpu::resolve(&said.gpu)?,
             limits: check_limits(&said.limits)?,
             security: said.security.clone(),

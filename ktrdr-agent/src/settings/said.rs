@@ -31,6 +31,7 @@ settings! {
         otlp: Otlp = Otlp::default(),
         console: Console = Console::default(),
         explain: Explain = Explain::default(),
+        ui: Ui = Ui::default(),
         gpu: Gpu = Gpu::default(),
         limits: Limits = Limits::default(),
         security: Security = Security::default(),
@@ -256,11 +257,21 @@ settings! {
 
     /// Answering `ktrdr-agent explain`.
     pub struct Explain {
-        /// Unix socket on which a running agent answers its own user; empty = none, and no traces are remembered.
-        /// Its directory is made if it is missing.
+        /// Unix socket on which a running agent answers its own user; empty = none. With no ui.listen either, no traces
+        /// are remembered. Its directory is made if it is missing.
         socket: String = "/run/ktrdr-agent/explain.sock".into(),
         /// Memory for recent traces, at least 1MiB. Failed ones and those of operations are kept longest.
         memory: Size = Size(24 << 20),
+    }
+
+    /// Recent traces over HTTP: a page for a browser at /, and Jaeger's query API under /api/ for Grafana's Jaeger data
+    /// source and whatever else asks Jaeger (docs/ui.md). They are the traces that `explain` knows.
+    pub struct Ui {
+        /// Address such as "127.0.0.1:16686"; empty = none. On a loopback address every user of this host can read the
+        /// traces, unless a token is set.
+        listen: String = String::new(),
+        /// Bearer token that a client must show; needed where the address is not a loopback one.
+        token: Secret = Secret::default(),
     }
 
     /// What GPUs did during a call (docs/gpu.md).

@@ -33,7 +33,7 @@ pub use filter::Filter;
 use jaeger::TraceQuery;
 use logs::Logs;
 use operations::Operations;
-pub use search::{Finds, Spans};
+pub use search::{Finds, Found, Spans};
 use traces::Traces;
 
 /// Bounds on the store.

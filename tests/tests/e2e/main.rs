@@ -17,3 +17,4 @@ mod proxies;
 mod recordings;
 mod secrets;
 mod secrets_logged;
+mod ui;

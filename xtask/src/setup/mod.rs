@@ -3,6 +3,7 @@
 use anyhow::Result;
 
 mod apt;
+mod clients;
 pub mod helm;
 mod linker;
 pub mod python;
@@ -54,6 +55,7 @@ pub fn run(purpose: For) -> Result<()> {
     }
     if purpose >= For::Test {
         helm::install()?;
+        clients::install()?;
     }
     Ok(())
 }

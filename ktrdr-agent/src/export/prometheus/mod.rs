@@ -4,4 +4,4 @@ pub mod names;
 mod server;
 pub mod text;
 
-pub use server::{Endpoint, EndpointError, EndpointOptions};
+pub use server::{Endpoint, EndpointOptions};

@@ -17,28 +17,43 @@ pub const fn kind(kind: SpanKind) -> &'static str {
     }
 }
 
-/// A trace, oldest span first.
-pub fn trace(spans: &[Item], dropped: u64) -> Value {
+/// A trace as text, oldest span first. Spans that do not fit in `room` bytes are left out, which its warnings say.
+pub fn trace(spans: &[Item], dropped: u64, room: usize) -> String {
     let mut spans: Vec<&Item> = spans.iter().collect();
     spans.sort_by_key(|s| (s.start_wall_ns(), s.span_id));
     let mut resources: Vec<&Arc<Resource>> = Vec::new();
-    let mut out = Vec::with_capacity(spans.len());
+    let id = spans.first().map(|s| s.trace_id.to_string()).unwrap_or_default();
+    let mut out = format!(r#"{{"traceID":"{id}","spans":["#);
+    let mut written = 0;
     for s in &spans {
         let at = resources.iter().position(|r| Arc::ptr_eq(r, &s.resource) || **r == s.resource);
         let at = at.unwrap_or_else(|| {
             resources.push(&s.resource);
             resources.len() - 1
         });
-        out.push(span(s, at));
+        let text = span(s, at).to_string();
+        if written > 0 && out.len() + text.len() > room {
+            break;
+        }
+        if written > 0 {
+            out.push(',');
+        }
+        out.push_str(&text);
+        written += 1;
     }
     let processes: serde_json::Map<String, Value> =
         resources.iter().enumerate().map(|(i, r)| (process_id(i), process(r))).collect();
-    let id = spans.first().map(|s| s.trace_id.to_string()).unwrap_or_default();
-    let warnings = match dropped {
-        0 => Value::Null,
-        n => json!([format!("{n} spans of this trace were not kept: it has too many")]),
-    };
-    json!({"traceID": id, "spans": out, "processes": processes, "warnings": warnings})
+    let mut warnings = Vec::new();
+    if dropped > 0 {
+        warnings.push(format!("{dropped} spans of this trace were not kept: it has too many"));
+    }
+    if written < spans.len() {
+        let left = spans.len() - written;
+        warnings.push(format!("the last {left} spans were left out: the answer would be too long"));
+    }
+    let warnings = if warnings.is_empty() { Value::Null } else { Value::from(warnings) };
+    out.push_str(&format!(r#"],"processes":{},"warnings":{warnings}}}"#, Value::Object(processes)));
+    out
 }
 
 fn process_id(index: usize) -> String {

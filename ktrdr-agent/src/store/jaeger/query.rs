@@ -41,6 +41,9 @@ pub enum QueryError {
     /// Not a number of microseconds.
     #[error("parameter '{0}' is not a time in microseconds since 1970: {1}")]
     Time(&'static str, String),
+    /// Not a number of milliseconds.
+    #[error("parameter '{0}' is not a number of milliseconds: {1}")]
+    Millis(&'static str, String),
     /// Not a duration.
     #[error("parameter '{0}' is not a duration such as 1.2s, 100ms or 500us: {1}")]
     Duration(&'static str, String),
@@ -115,6 +118,34 @@ impl TraceQuery {
             && self.service.as_ref().is_none_or(|s| *s == span.resource.service)
             && self.operation.as_ref().is_none_or(|o| *o == span.name)
             && self.tags.iter().all(|(key, value)| has(span, key, value))
+    }
+}
+
+/// A stretch of time, nanoseconds since the Unix epoch: what the dependency views ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window {
+    from: u64,
+    to: u64,
+}
+
+impl Window {
+    /// From `endTs` and `lookback`, in milliseconds; what is not said does not narrow.
+    pub fn parse(query: &str) -> Result<Self, QueryError> {
+        let ms = |name: &'static str| match value(query, name).filter(|v| !v.is_empty()) {
+            None => Ok(None),
+            Some(text) => {
+                let ms: u64 = text.parse().map_err(|_| QueryError::Millis(name, text))?;
+                Ok(Some(ms.saturating_mul(1_000_000)))
+            }
+        };
+        let to = ms("endTs")?.unwrap_or(u64::MAX);
+        let from = ms("lookback")?.filter(|_| to < u64::MAX).map_or(0, |back| to.saturating_sub(back));
+        Ok(Self { from, to })
+    }
+
+    /// Whether a time lies in it.
+    pub fn contains(self, wall_ns: u64) -> bool {
+        (self.from..=self.to).contains(&wall_ns)
     }
 }
 

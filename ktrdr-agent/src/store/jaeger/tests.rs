@@ -20,10 +20,14 @@ fn get(target: &str) -> Answer {
     answer(&filled(), path, query).unwrap()
 }
 
+fn json(body: &str) -> Value {
+    serde_json::from_str(body).unwrap()
+}
+
 fn data(target: &str) -> Vec<Value> {
     let Answer { status, body } = get(target);
     assert_eq!(status, 200, "{body}");
-    body["data"].as_array().unwrap().clone()
+    json(&body)["data"].as_array().unwrap().clone()
 }
 
 #[test]
@@ -70,8 +74,9 @@ fn an_operation_is_found_by_its_tag_without_a_service() {
     span.status = Status::Unset;
     span.attributes.set("operation.id", "op_training_20251113_101500_0a1b2c3d");
     store.add(&Arc::new(span));
-    let of =
-        |query: &str| answer(&store, "/api/traces", query).unwrap().body["data"].as_array().unwrap().len();
+    let of = |query: &str| {
+        json(&answer(&store, "/api/traces", query).unwrap().body)["data"].as_array().unwrap().len()
+    };
     assert_eq!(of("tag=operation.id:op_training_20251113_101500_0a1b2c3d&limit=1"), 1);
     assert_eq!(of("tags=%7B%22operation.id%22%3A%22op_training_20251113_101500_0a1b2c3d%22%7D"), 1);
     assert_eq!(of("tag=operation.id:another"), 0);
@@ -101,6 +106,7 @@ fn what_is_not_understood_is_said() {
         ("traceID=xyz", "trace id"),
     ] {
         let Answer { status, body } = get(&format!("/api/traces?{query}"));
+        let body = json(&body);
         let text = body["errors"][0]["msg"].as_str().unwrap();
         assert!(status == 400 && text.contains(word), "{query}: {text}");
     }
@@ -110,8 +116,39 @@ fn what_is_not_understood_is_said() {
 }
 
 #[test]
-fn dependencies_count_calls() {
-    let edges = data("/api/dependencies?endTs=1&lookback=1");
-    assert!(edges.iter().all(|e| e["callCount"].as_u64().unwrap() > 0));
-    assert!(edges.iter().any(|e| e["child"] == "ktrdr-ib-host-service"), "{edges:?}");
+fn dependencies_count_calls_of_the_time_asked_for() {
+    let end = fixture::EPOCH_NS as u64 / 1_000_000 + 3_600_000;
+    for query in [String::new(), format!("?endTs={end}&lookback=7200000")] {
+        let edges = data(&format!("/api/dependencies{query}"));
+        assert!(edges.iter().all(|e| e["callCount"].as_u64().unwrap() > 0));
+        assert!(edges.iter().any(|e| e["child"] == "ktrdr-ib-host-service"), "{edges:?}");
+    }
+    assert_eq!(data(&format!("/api/dependencies?endTs={end}&lookback=1")), Vec::<Value>::new());
+    assert_eq!(get("/api/dependencies?endTs=now").status, 400);
+}
+
+#[test]
+fn an_answer_that_would_be_too_long_says_what_it_leaves_out() {
+    let store = filled();
+    let mut copy = (*fixture::download()[0]).clone();
+    copy.trace_id.0[0] ^= 0xff;
+    store.add(&Arc::new(copy));
+    let found = store.search(&super::TraceQuery::all());
+    assert_eq!(found.len(), 2);
+    let whole = super::traces(&found, super::MAX_BODY);
+    assert!(json(&whole.body)["errors"].is_null());
+    let cut = json(&super::traces(&found, whole.body.len() - 200).body);
+    assert_eq!((cut["data"].as_array().unwrap().len(), &cut["total"]), (1, &Value::from(2)));
+    assert!(cut["errors"][0]["msg"].as_str().unwrap().starts_with("1 older traces"), "{cut}");
+    // A single one is cut within.
+    let long = found.iter().find(|f| f.spans.len() > 1).unwrap();
+    let room = super::convert::trace(&long.spans, 0, super::MAX_BODY).len() / 2;
+    let cut = json(&super::convert::trace(&long.spans, 3, room));
+    let left = long.spans.len() - cut["spans"].as_array().unwrap().len();
+    assert!(left > 0 && left < long.spans.len());
+    assert_eq!(cut["warnings"][0], "3 spans of this trace were not kept: it has too many");
+    assert_eq!(
+        cut["warnings"][1],
+        format!("the last {left} spans were left out: the answer would be too long")
+    );
 }
