@@ -13,6 +13,7 @@ use crate::trace::ids::{self, ExchangeId, Positions};
 use crate::trace::model::Span;
 use crate::trace::operations;
 use crate::trace::operations::body::Fields;
+use crate::trace::relays::{At, Ends, Seen};
 use crate::trace::spans::{self, OnConn};
 
 impl Core {
@@ -99,6 +100,16 @@ impl Core {
         Some(Positions::new(request, response))
     }
 
+    /// Where in its stream a request stands, for those whose beginning was seen.
+    fn in_stream(&self, conn: ConnId, on: &OnConn, b: &Began) -> Option<Seen> {
+        let request = match on.role {
+            Role::Client => Direction::Send,
+            Role::Server => Direction::Recv,
+        };
+        let at = At { offset: self.engine.get(conn)?.offset(request, b.start.seq)?, digest: b.digest? };
+        Some(Seen { ends: Ends::of(&on.tuple, on.role), at, span: b.span, ts: b.start.ts })
+    }
+
     fn began(&mut self, conn: ConnId, on: &OnConn, b: Began) {
         let call = match on.role {
             Role::Client => Some(self.causality.call(b.start.task, b.start.ts)),
@@ -110,6 +121,7 @@ impl Core {
         };
         let exchange = self.exchange_id(on, b.start.seq);
         let positions = self.positions(conn, on, b.start.seq);
+        let relay = self.in_stream(conn, on, &b);
         self.assembler.begin(NewSpan {
             span: b.span,
             role: on.role,
@@ -119,6 +131,7 @@ impl Core {
             tgid: b.start.task.tgid,
             call,
             context: b.context,
+            relay,
         });
         if let Some(id) = self.logs.hints.of(b.start.task, b.start.ts).filter(|_| on.role == Role::Client) {
             self.assembler.hint(b.span, id);

@@ -175,6 +175,7 @@ impl Core {
         if losses.is_some_and(|mark| self.losses.advance(mark)) {
             // Copies of contexts may be missing right before this record.
             self.causality.lost(ts);
+            self.assembler.relays.lost(ts);
         }
         match body {
             Body::Data(d) => self.data(ts, Task { tgid, tid, py_context: d.py_context }, &d),
@@ -223,6 +224,7 @@ impl Core {
                 let told = self.losses.told() && l.counts.iter().all(|(name, _)| name == RING_FULL);
                 if !told {
                     self.causality.lost(self.now);
+                    self.assembler.relays.lost(self.now);
                 }
                 for (name, n) in l.counts {
                     *self.counts.lost.entry(name).or_default() += n;

@@ -10,6 +10,7 @@ use crate::protocol::Role;
 use crate::trace::assembly::{About, NewSpan};
 use crate::trace::connects::{Connecting, Failed};
 use crate::trace::ids::ExchangeId;
+use crate::trace::relays::Ends;
 use crate::trace::spans;
 
 /// Connections of the agent itself that are remembered, so that the collector's end of them is left alone.
@@ -45,6 +46,17 @@ impl Core {
                         self.measure_connect(c);
                     }
                     let owner = connecting.map_or(0, |c| c.task.tgid);
+                    match connecting {
+                        Some(c) => {
+                            self.assembler.relays.made(Ends::of(&s.tuple, Role::Client), owner, c.start)
+                        }
+                        None if s.old == tcp::SYN_RECV => {
+                            let port = s.tuple.local.port();
+                            let listener = self.listeners.owner(s.tuple.netns, port).unwrap_or(0);
+                            self.assembler.relays.accepted(Ends::of(&s.tuple, Role::Server), listener, ts);
+                        }
+                        None => {}
+                    }
                     self.engine.established(ts, s, owner, connecting.map(|c| c.start));
                 }
             }
@@ -61,6 +73,7 @@ impl Core {
                     _ => "connection_closed",
                 };
                 self.own.remove(&(s.tuple.local, s.tuple.remote));
+                self.assembler.relays.closed(Ends::of(&s.tuple, Role::Server), ts);
                 let open = || self.engine.get(s.conn).is_some_and(|c| c.pairing.open() > 0);
                 if Lingering::concerns(s) && open() {
                     if let Some((at, conn)) = self.lingering.add(ts, s.conn) {
@@ -132,6 +145,7 @@ impl Core {
             tgid: c.task.tgid,
             call,
             context: None,
+            relay: None,
         });
         let ports = crate::protocol::PROTOCOLS.iter().flat_map(|p| p.ports());
         if ports.into_iter().any(|p| *p == c.remote.port()) {

@@ -67,6 +67,8 @@ pub struct Conn {
     pub protocol: Option<&'static str>,
     /// Transfers without a user buffer were seen (sendfile, splice, io_uring).
     pub no_buffer: bool,
+    /// Where the streams (received, sent) began, if that was seen.
+    begins: Option<[u32; 2]>,
     halves: [Half; 2],
     sequencers: [Sequencer; 2],
     state: Protocol,
@@ -121,6 +123,7 @@ impl Conn {
             touched: now,
             protocol: None,
             no_buffer: false,
+            begins: None,
             halves: Default::default(),
             sequencers: Default::default(),
             state: Protocol::Sniffing { attempts: 0, kept: Default::default(), marks: Default::default() },
@@ -132,6 +135,7 @@ impl Conn {
     pub fn opened(&mut self, role: Role, write_seq: u32, copied_seq: u32) {
         self.role = Some(role);
         self.from_start = true;
+        self.begins = Some([copied_seq, write_seq]);
         self.sequencers[0].begin(copied_seq);
         self.sequencers[1].begin(write_seq);
     }
@@ -147,6 +151,11 @@ impl Conn {
     /// Sequence number of the next byte in this direction, where it is known.
     pub fn position(&self, direction: Direction) -> Option<u32> {
         self.sequencers[index(direction)].next()
+    }
+
+    /// Bytes of the stream before this sequence number, if its beginning was seen (modulo 2³²).
+    pub fn offset(&self, direction: Direction, seq: u32) -> Option<u32> {
+        Some(seq.wrapping_sub(self.begins?[index(direction)]))
     }
 
     /// What became of the bytes (received, sent).

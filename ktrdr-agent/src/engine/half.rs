@@ -1,5 +1,7 @@
 //! One direction of a connection: ordered pieces in, message boundaries out.
 
+use xxhash_rust::xxh3::xxh3_64;
+
 use super::sequence::Piece;
 use crate::event::{Ns, Task};
 use crate::protocol::{ParseEvent, Parser, Side, Step};
@@ -32,6 +34,8 @@ pub struct Boundary {
     pub end: Mark,
     /// Sample of the body, at the end of a message that wanted it.
     pub sample: Option<Vec<u8>>,
+    /// Hash of the bytes that a request's head consists of, where it was seen whole.
+    pub digest: Option<u64>,
 }
 
 impl Boundary {
@@ -218,9 +222,11 @@ impl Half {
                         return;
                     }
                     self.counts.parsed += consumed as u64;
+                    let head = &bytes[used..used + consumed];
                     used += consumed;
                     if let Some(event) = event {
                         self.report(event, start, self.last, out);
+                        digest(head, out);
                     }
                     self.skip = skip;
                     self.then = then;
@@ -277,6 +283,16 @@ impl Half {
             ParseEvent::Begin(Message::Interim(_)) | ParseEvent::Whole(..) => None,
             ParseEvent::End(_) => self.sample.take(),
         };
-        out.push(Report::Boundary(Box::new(Boundary { event, start, end, sample })));
+        out.push(Report::Boundary(Box::new(Boundary { event, start, end, sample, digest: None })));
+    }
+}
+
+/// Notes the head's bytes on the request just reported.
+fn digest(head: &[u8], out: &mut [Report]) {
+    use crate::protocol::Message;
+    if let Some(Report::Boundary(b)) = out.last_mut()
+        && let ParseEvent::Begin(Message::Request(_)) | ParseEvent::Whole(Message::Request(_), _) = &b.event
+    {
+        b.digest = Some(xxh3_64(head));
     }
 }

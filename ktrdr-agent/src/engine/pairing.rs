@@ -53,6 +53,8 @@ pub struct Began {
     pub head: Mark,
     /// A trace context on the wire.
     pub context: Option<TraceContext>,
+    /// Hash of its head, where that was seen whole.
+    pub digest: Option<u64>,
 }
 
 /// What the pairing reports.
@@ -97,13 +99,13 @@ impl Pairing {
         spans: &mut dyn FnMut() -> SpanRef,
         out: &mut Vec<Paired>,
     ) {
-        let Boundary { event, start, end, sample } = b;
+        let Boundary { event, start, end, sample, digest } = b;
         match event {
-            ParseEvent::Begin(m) => self.begin(m, start, end, spans, out),
+            ParseEvent::Begin(m) => self.begin(m, (start, end, digest), spans, out),
             ParseEvent::End(e) => self.end(side, e, end, sample, out),
-            ParseEvent::Whole(m @ Message::Interim(_), _) => self.begin(m, start, end, spans, out),
+            ParseEvent::Whole(m @ Message::Interim(_), _) => self.begin(m, (start, end, None), spans, out),
             ParseEvent::Whole(m, e) => {
-                self.begin(m, start, end, spans, out);
+                self.begin(m, (start, end, digest), spans, out);
                 self.end(side, e, end, sample, out);
             }
         }
@@ -174,8 +176,7 @@ impl Pairing {
     fn begin(
         &mut self,
         message: Message,
-        start: Mark,
-        end: Mark,
+        (start, end, digest): (Mark, Mark, Option<u64>),
         spans: &mut dyn FnMut() -> SpanRef,
         out: &mut Vec<Paired>,
     ) {
@@ -211,7 +212,7 @@ impl Pairing {
                     response_body: None,
                     incomplete: None,
                 });
-                out.push(Paired::Began(Began { span, start, head: end, context }));
+                out.push(Paired::Began(Began { span, start, head: end, context, digest }));
             }
             Message::Interim(interim) => {
                 let all = interim.all;

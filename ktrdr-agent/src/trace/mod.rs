@@ -11,4 +11,5 @@ pub mod logs;
 pub mod model;
 pub mod operations;
 pub mod processes;
+pub mod relays;
 pub mod spans;

@@ -15,6 +15,7 @@ mod nat;
 mod privileges;
 mod proxies;
 mod recordings;
+mod relays;
 mod secrets;
 mod secrets_logged;
 mod ui;

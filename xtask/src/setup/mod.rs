@@ -26,12 +26,13 @@ struct Tool {
 }
 
 #[rustfmt::skip]
-const TOOLS: [Tool; 9] = [
+const TOOLS: [Tool; 10] = [
     // The linker of every Rust program, and the compiler of the TLS library's C parts.
     Tool { program: "cc",      package: "build-essential", since: For::Build },
     // Clients and servers of the end-to-end tests, and of the benchmark.
     Tool { program: "curl",    package: "curl",            since: For::Test },
     Tool { program: "nginx",   package: "nginx",           since: For::Test },
+    Tool { program: "socat",   package: "socat",           since: For::Test },
     Tool { program: "ip",      package: "iproute2",        since: For::Test },
     Tool { program: "nft",     package: "nftables",        since: For::Test },
     Tool { program: "node",    package: "nodejs",          since: For::Test },

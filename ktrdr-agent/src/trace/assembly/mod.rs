@@ -21,6 +21,7 @@ use super::causality::{CallRef, Causality, Method, Origin, Settlement, SpanRef};
 use super::ids::{self, ExchangeId, Positions};
 use super::model::{Link, Span, SpanId, TraceId};
 use super::operations;
+use super::relays::{Relays, Seen};
 use crate::event::{MS, Ns};
 use crate::protocol::{Role, TraceContext};
 
@@ -49,6 +50,8 @@ pub struct Assembler {
     due: BTreeSet<(Ns, SpanRef)>,
     created: Created,
     handoff: Handoff,
+    /// Connections that go through a process.
+    pub relays: Relays,
     /// Counters.
     pub counts: AssemblyCounts,
 }
@@ -72,6 +75,8 @@ pub struct NewSpan {
     pub call: Option<CallRef>,
     /// A trace context on the wire.
     pub context: Option<TraceContext>,
+    /// Its place in the stream, for relays.
+    pub relay: Option<Seen>,
 }
 
 /// Outcome of asking for a place.
@@ -89,6 +94,7 @@ impl Assembler {
             due: BTreeSet::new(),
             created: Created::default(),
             handoff: Handoff::default(),
+            relays: Relays::default(),
             counts: AssemblyCounts::default(),
         }
     }
@@ -111,6 +117,13 @@ impl Assembler {
     /// A span began.
     pub fn begin(&mut self, new: NewSpan) -> SpanId {
         let span_id = new.exchange.span_id(self.seed, new.role);
+        let mut passed_on = None;
+        if let Some(seen) = new.relay {
+            match new.role {
+                Role::Server => self.relays.served(seen, new.tgid),
+                Role::Client => passed_on = self.relays.sent(seen),
+            }
+        }
         self.nodes.insert(
             new.span,
             Node {
@@ -123,6 +136,7 @@ impl Assembler {
                 end: None,
                 call: new.call,
                 context: new.context,
+                passed_on,
                 place: None,
                 above: None,
                 operation: None,
@@ -303,25 +317,31 @@ impl Assembler {
         }
         let own_trace = node.exchange.trace_id(self.seed, node.role);
         let (role, start, context, call) = (node.role, node.start, node.context, node.call);
+        let passed_on = node.passed_on;
         let mut above = None;
         let place = match role {
             _ if depth > MAX_DEPTH => root(own_trace),
             Role::Server => match self.nodes.other_end(node) {
-                Some(client) => match self.trace_of(client, now, causality, depth) {
+                Some(client) => match self.below(client, Method::Connection, now, causality, depth) {
                     None => return Placing::Wait,
-                    Some(trace_id) => Place {
-                        trace_id,
-                        parent: self.nodes.get(client).map(|c| c.span_id),
-                        follows: None,
-                        method: Some(Method::Connection),
-                    }
-                    .below(&mut above, client),
+                    Some(place) => place.below(&mut above, client),
                 },
                 None if now < start.saturating_add(GRACE_NS) => return Placing::Wait,
-                None => context.map_or(root(own_trace), from_wire),
+                None => match self.relays.across(span).filter(|c| self.nodes.get(*c).is_some()) {
+                    None => context.map_or(root(own_trace), from_wire),
+                    Some(client) => match self.below(client, Method::Relay, now, causality, depth) {
+                        None => return Placing::Wait,
+                        Some(place) => place.below(&mut above, client),
+                    },
+                },
             },
             Role::Client => {
-                if let Some(c) = context {
+                if let Some(source) = passed_on.filter(|s| self.nodes.get(*s).is_some()) {
+                    match self.below(source, Method::Relay, now, causality, depth) {
+                        None => return Placing::Wait,
+                        Some(place) => place.below(&mut above, source),
+                    }
+                } else if let Some(c) = context {
                     from_wire(c)
                 } else {
                     let origin = match call.map(|c| causality.origin(c, now)) {
@@ -354,6 +374,7 @@ impl Assembler {
             node.place = Some(place);
             node.above = above;
         }
+        self.relays.placed(span);
         Placing::At(place)
     }
 
@@ -364,6 +385,20 @@ impl Assembler {
         let created_by = self.nodes.get(creator)?;
         let same = created_by.tgid == node.tgid && created_by.role == Role::Server && creator != span;
         same.then_some(Origin { span: creator, method: Method::OperationId })
+    }
+
+    /// The place of a child of `parent`, once that one's is known.
+    fn below(
+        &mut self,
+        parent: SpanRef,
+        method: Method,
+        now: Ns,
+        causality: &mut Causality,
+        depth: u32,
+    ) -> Option<Place> {
+        let trace_id = self.trace_of(parent, now, causality, depth)?;
+        let parent = self.nodes.get(parent).map(|p| p.span_id);
+        Some(Place { trace_id, parent, follows: None, method: Some(method) })
     }
 
     fn trace_of(&mut self, span: SpanRef, now: Ns, causality: &mut Causality, depth: u32) -> Option<TraceId> {

@@ -52,6 +52,8 @@ pub struct Node {
     pub call: Option<CallRef>,
     /// A trace context on the wire.
     pub context: Option<TraceContext>,
+    /// The request that it passes on, as a relay does.
+    pub passed_on: Option<SpanRef>,
     /// Where it hangs, once decided.
     pub place: Option<Place>,
     /// The span it hangs below or follows.

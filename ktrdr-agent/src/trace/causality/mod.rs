@@ -44,6 +44,8 @@ pub enum Method {
     TraceContext,
     /// Both ends of one connection, by addresses and sequence position.
     Connection,
+    /// A relay passed the same bytes on, at the same place of the connection it made for the one it accepted.
+    Relay,
     /// The tree of copied Python contexts.
     PythonContext,
     /// The thread served one request at a time.
@@ -64,6 +66,7 @@ impl Method {
         match self {
             Method::TraceContext => "traceparent",
             Method::Connection => "connection",
+            Method::Relay => "relay",
             Method::PythonContext => "python-context",
             Method::Thread => "thread",
             Method::Clone => "clone",
