@@ -15,7 +15,7 @@ pub const MAX_IOVECS: usize = 64;
 
 /// Programs that may interrupt each other on one CPU, each with working memory of its own: the two socket tracepoints, and
 /// writes or, with the older hook, all transfers.
-pub const SCRATCH_PLACES: u32 = 4;
+pub const SCRATCH_PLACES: u32 = 5;
 
 /// Command-line bytes carried by an exec record, for processes that are gone before `/proc` can be read.
 pub const MAX_ARGS: usize = 1024;
@@ -26,6 +26,13 @@ pub const MAX_WRITE_RECORDS: u32 = 4;
 
 /// Processes whose writes are watched. As many as are excluded: more than a host of KTRDR's size runs.
 pub const MAX_WATCHED: u32 = 4_096;
+
+/// Processes whose standard input and output are both pipes or Unix sockets, until they show what they speak. LRU: shell
+/// pipelines and daemons come and go.
+pub const MAX_SPEAKERS: u32 = 4_096;
+
+/// Bytes a second captured of what such a process reads and writes, until the agent says otherwise: as `logs.rate`.
+pub const SPEAKER_RATE: u32 = 1024 * 1024;
 
 /// Files of watched processes about which the agent has said whether they are logs. LRU: an evicted one is asked about
 /// again.

@@ -16,6 +16,12 @@ pub const PY_THREADS: &str = "PY_THREADS";
 pub const PY_PROCESSES: &str = "PY_PROCESSES";
 /// Hash: tgid (`u32`) → [`Watch`]: processes whose writes to pipes, terminals and files are captured.
 pub const WATCHED: &str = "WATCHED";
+/// LRU hash: tgid (`u32`) → [`CANDIDATE`] or [`SPEAKS`]: processes that may speak JSON on standard input and output.
+pub const SPEAKERS: &str = "SPEAKERS";
+/// Value in [`SPEAKERS`]: both are pipes or Unix sockets; nothing was read yet.
+pub const CANDIDATE: u32 = 1;
+/// Value in [`SPEAKERS`]: what it read first begins like a JSON object or array.
+pub const SPEAKS: u32 = 2;
 /// LRU hash: [`FileId`] → `u32`, 1 = a log, 0 = none: regular files that watched processes write.
 pub const FILES: &str = "FILES";
 /// Array of working memory, [`crate::limits::SCRATCH_PLACES`] entries per possible CPU (the agent sizes it).
@@ -33,7 +39,7 @@ pub struct Watch {
     pub lost: u64,
     /// Bytes that may be captured per [`crate::limits::WATCH_WINDOW_NS`].
     pub rate: u32,
-    /// [`Watch::PIPES`] and [`Watch::FILES`].
+    /// [`Watch::PIPES`], [`Watch::FILES`] and [`Watch::JSON`].
     pub flags: u32,
 }
 
@@ -42,6 +48,8 @@ impl Watch {
     pub const PIPES: u32 = 1;
     /// Also writes to regular files that are not known to be no logs.
     pub const FILES: u32 = 2;
+    /// Also writes to any pipe or Unix socket that begin like a JSON object or array.
+    pub const JSON: u32 = 4;
 
     /// A watch that has seen nothing yet.
     pub const fn new(rate: u32, flags: u32) -> Watch {

@@ -23,6 +23,9 @@ pub mod kind {
     pub const CONNECT_ERROR: u16 = 7;
     /// A watched process wrote to a pipe, a terminal, a file or a Unix socket: [`super::WriteBody`], payload.
     pub const WRITE: u16 = 8;
+    /// A process that speaks JSON on standard input and output read from there: [`super::WriteBody`] (of what was read),
+    /// payload.
+    pub const READ: u16 = 9;
     /// First kind of the agent's own records.
     pub const SHELL_KINDS: u16 = 0x8000;
 }
@@ -221,7 +224,7 @@ pub struct WriteBody {
     pub py_context: u64,
     /// The file written to. Both ends of a pipe are the same file.
     pub id: crate::maps::FileId,
-    /// Writes of this process that were not captured because of its rate, until now.
+    /// Writes and reads of this process that were not captured because of its rate, until now.
     pub lost: u64,
     /// File descriptor.
     pub fd: u32,

@@ -20,6 +20,7 @@ mod python;
 mod ring;
 mod scratch;
 mod sock;
+mod speakers;
 mod syscall;
 mod task;
 mod watch;

@@ -78,6 +78,7 @@ pub enum Place {
     Recv,
     Syscall,
     Write,
+    Read,
 }
 
 #[map]

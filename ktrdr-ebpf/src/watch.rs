@@ -60,13 +60,27 @@ pub fn forget(tgid: u32) {
     }
 }
 
-/// What is written to.
+/// What is written to, or read from.
 #[derive(Clone, Copy)]
-struct Target {
-    fd: u32,
-    id: FileId,
-    kind: u8,
-    flags: u16,
+pub struct Target {
+    /// Kind of the record: `kind::WRITE` or `kind::READ`.
+    pub record: u16,
+    pub fd: u32,
+    pub id: FileId,
+    pub kind: u8,
+    pub flags: u16,
+    /// Of interest only if it begins like JSON.
+    pub json: bool,
+    pub wake: ring::Wake,
+}
+
+/// The process is watched from now on, if it was not.
+#[inline(always)]
+pub fn begin(tgid: u32, rate: u32) {
+    const NO_EXIST: u64 = 1;
+    if HAS_LOGS.get() != 0 {
+        let _ = WATCHED.insert(tgid, Watch::new(rate, 0), NO_EXIST);
+    }
 }
 
 impl Watched {
@@ -88,8 +102,24 @@ impl Watched {
         let scratch = scratch::here(place)?;
         let Buffer::Flat { base, .. } = buffer else {
             let copied = payload::copy(buffer, (len as usize).min(MAX_PAYLOAD), place, scratch);
+            if target.json && !begins_like_json(scratch) {
+                return Ok(());
+            }
             return self.send(target, len, 0, copied, scratch);
         };
+        self.parts(target, base, len, place, scratch)
+    }
+
+    /// A transfer of `len` bytes at `base`, in parts.
+    #[inline(always)]
+    pub fn parts(
+        self,
+        target: Target,
+        base: u64,
+        len: u32,
+        place: Place,
+        scratch: &mut scratch::Scratch,
+    ) -> Result<(), Error> {
         for part in 0..MAX_WRITE_RECORDS {
             let offset = part * MAX_PAYLOAD as u32;
             if part > 0 && offset >= len {
@@ -97,6 +127,9 @@ impl Watched {
             }
             let buffer = Buffer::Flat { base: base.wrapping_add(offset.into()), len: 0 };
             let copied = payload::copy(buffer, (len - offset) as usize, place, scratch);
+            if part == 0 && target.json && !begins_like_json(scratch) {
+                return Ok(());
+            }
             self.send(target, len, offset, copied, scratch)?;
             if copied.fault {
                 break;
@@ -118,10 +151,12 @@ impl Watched {
         let id = inode.id()?;
         // SAFETY: a valid map value; one aligned `u32`.
         let wanted = unsafe { (*self.watch).flags };
-        let mut flags = 0;
+        let (mut flags, mut json) = (0, false);
         let standard = fd == STDOUT || fd == STDERR;
         if !standard {
-            let piped = wanted & Watch::PIPES != 0 && (kind == file::PIPE || unix);
+            let pipe = kind == file::PIPE || unix;
+            let piped = wanted & (Watch::PIPES | Watch::JSON) != 0 && pipe;
+            json = piped && wanted & Watch::PIPES == 0;
             if !piped && !same(task, STDOUT, inode)? && !same(task, STDERR, inode)? {
                 if kind != file::REGULAR || wanted & Watch::FILES == 0 {
                     return Ok(None);
@@ -134,13 +169,13 @@ impl Watched {
                 }
             }
         }
-        Ok(Some(Target { fd, id, kind, flags }))
+        Ok(Some(Target { record: kind::WRITE, fd, id, kind, flags, json, wake: ring::Wake::IfFull }))
     }
 
     /// Takes `len` bytes from what the process may still write in this window. Processors that do so at once may let a
     /// write more or less pass; what is not captured is counted exactly.
     #[inline(always)]
-    fn within_rate(self, len: u32) -> bool {
+    pub fn within_rate(self, len: u32) -> bool {
         // SAFETY: a valid map value, whose numbers are aligned.
         unsafe {
             let watch = self.watch;
@@ -190,9 +225,9 @@ impl Watched {
         };
         let flags = target.flags | if copied.fault { flags::FAULT } else { 0 };
         let length = (WRITE_HEAD + captured) as u32;
-        let header = ring::header_of(kind::WRITE, flags, length, self.tgid, self.tid);
+        let header = ring::header_of(target.record, flags, length, self.tgid, self.tid);
         let record = scratch.write_record(WriteHead { header, body }, captured);
-        let tally = ring::submit(record, ring::Wake::IfFull)?;
+        let tally = ring::submit(record, target.wake)?;
         tally.add(Counter::WriteBytesCaptured, captured as u64);
         let last =
             offset / MAX_PAYLOAD as u32 + 1 == MAX_WRITE_RECORDS || captured < MAX_PAYLOAD || copied.fault;
@@ -205,6 +240,14 @@ impl Watched {
         }
         Ok(())
     }
+}
+
+/// Whether what was copied begins like a JSON object or array.
+#[inline(always)]
+pub fn begins_like_json(scratch: &scratch::Scratch) -> bool {
+    let first = core::ptr::from_ref(&scratch.payload[0]);
+    // SAFETY: a valid reference; volatile because the copy was made behind the compiler's back.
+    matches!(unsafe { first.read_volatile() }, b'{' | b'[')
 }
 
 /// Whether another descriptor of the process stands for the same file.

@@ -14,6 +14,7 @@ use crate::trace::gpu::GpuCounts;
 use crate::trace::logs::{LogCounts, LogRecord};
 use crate::trace::model::Span;
 use crate::trace::operations::rules::Rules;
+use crate::trace::stdio::StdioCounts;
 
 /// Settings of the core.
 #[derive(Clone, Debug)]
@@ -87,6 +88,8 @@ pub enum Output {
     Forget(ConnId),
     /// Capture what a process writes from now on, see [`Watched`](super::watching::Watched).
     Watch(u32, Watched),
+    /// What this process reads from standard input is no JSON-RPC: capture no more of it.
+    Deaf(u32),
 }
 
 /// What the core counted.
@@ -112,4 +115,6 @@ pub struct CoreCounts {
     pub gpu: GpuCounts,
     /// Of log records.
     pub logs: LogCounts,
+    /// Of JSON-RPC on pipes.
+    pub stdio: StdioCounts,
 }

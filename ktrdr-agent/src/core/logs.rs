@@ -11,7 +11,10 @@ use crate::trace::operations::ids;
 impl Core {
     pub(super) fn wrote(&mut self, ts: Ns, task: Task, w: &Write<'_>) {
         let excluded = self.processes.get(task.tgid).is_some_and(|p| p.meta.excluded);
-        if excluded || task.tgid == self.agent_tgid || !self.logs.concerns(w, self.watching.pipes(task.tgid))
+        if excluded
+            || task.tgid == self.agent_tgid
+            || self.conversed(ts, task, w)
+            || !self.logs.concerns(w, self.watching.pipes(task.tgid))
         {
             return;
         }

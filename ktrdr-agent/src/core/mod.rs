@@ -19,6 +19,9 @@ mod rpc_tests;
 #[cfg(test)]
 mod scenario;
 mod sockets;
+mod stdio;
+#[cfg(test)]
+mod stdio_tests;
 #[cfg(test)]
 mod tests;
 mod watching;
@@ -44,6 +47,7 @@ use crate::trace::model::Span;
 use crate::trace::operations::Operations;
 use crate::trace::operations::workers::Workers;
 use crate::trace::processes::Processes;
+use crate::trace::stdio::Stdio;
 use lingering::Lingering;
 use watching::Watching;
 
@@ -83,6 +87,7 @@ pub struct Core {
     losses: Losses,
     metrics: Option<Box<Metrics>>,
     logs: Logs,
+    stdio: Stdio,
     now: Ns,
     out: VecDeque<Output>,
     spans: Vec<Span>,
@@ -124,6 +129,7 @@ impl Core {
             losses: Losses::default(),
             metrics,
             logs,
+            stdio: Stdio::new(),
             now: 0,
             out: VecDeque::new(),
             spans: Vec::new(),
@@ -153,6 +159,7 @@ impl Core {
         counts.engine = self.engine.counts;
         counts.assembly = self.assembler.counts;
         counts.logs = self.logs.counts;
+        counts.stdio = self.stdio.counts;
         counts.connects_recovered = self.connects.recovered;
         counts.connects_abandoned = self.connects.abandoned;
         counts.gpu = self.gpus.counts;
@@ -186,11 +193,13 @@ impl Core {
             Body::Exit(e) => {
                 self.processes.exit(tgid, ts, &e);
                 self.measure_exit(tgid);
+                self.stdio_ended(tgid, ts);
                 self.causality.exit(tgid);
                 self.watching.ended(tgid);
                 self.logs.ended(tgid);
             }
             Body::PyCopy(c) => self.causality.py_copy(tgid, tid, c, ts),
+            Body::Read(r) => self.read(ts, Task { tgid, tid, py_context: r.py_context }, &r),
             Body::Write(w) => self.wrote(ts, Task { tgid, tid, py_context: w.py_context }, &w),
             Body::Tick => self.tick(),
             Body::Shell(s) => self.shell(*s, ts),
@@ -276,6 +285,7 @@ impl Core {
             self.engine.forget(id);
         }
         self.settle_connects(Ns::MAX);
+        self.end_stdio();
         self.end_logs();
         self.assembler.advance(Ns::MAX, &mut self.causality, &mut self.spans);
         self.emit();

@@ -35,6 +35,8 @@ pub struct Host {
     next_conn: u64,
     spans: Vec<Span>,
     pub records: Vec<Vec<u8>>,
+    /// Products that are no spans.
+    pub outputs: Vec<Output>,
 }
 
 impl Host {
@@ -52,6 +54,7 @@ impl Host {
             next_conn: 1,
             spans: Vec::new(),
             records: Vec::new(),
+            outputs: Vec::new(),
         };
         host.shell(ShellEvent::Start(Start { id_seed: 7, agent_tgid: 1, ..Start::default() }));
         host
@@ -75,8 +78,9 @@ impl Host {
         self.core.feed(&record);
         self.records.push(record);
         while let Some(o) = self.core.next_output() {
-            if let Output::Span(s) = o {
-                self.spans.push(*s);
+            match o {
+                Output::Span(s) => self.spans.push(*s),
+                other => self.outputs.push(other),
             }
         }
     }
@@ -231,7 +235,7 @@ impl Host {
         self.record(kind::STATE, 0, (e.pid, e.tid), body.as_bytes());
     }
 
-    fn record(&mut self, kind: u16, flags: u16, (pid, tid): (u32, u32), body: &[u8]) {
+    pub fn record(&mut self, kind: u16, flags: u16, (pid, tid): (u32, u32), body: &[u8]) {
         self.now += MS;
         let len = u32::try_from(size_of::<EventHeader>() + body.len()).unwrap();
         let header = EventHeader { ts: self.now, tgid: pid, tid, len, kind, flags };

@@ -12,7 +12,9 @@ use crate::event::shell::ProcessMeta;
 pub enum Watched {
     /// Standard output and error, and log files.
     Logs,
-    /// Also what it writes to any pipe or Unix socket.
+    /// Also JSON that it writes to any pipe or Unix socket.
+    Json,
+    /// Also whatever it writes there.
     Pipes,
 }
 
@@ -62,7 +64,7 @@ impl Watching {
 
     /// Other pipes than standard output and error are watched.
     pub fn pipes(&self, tgid: u32) -> bool {
-        self.0.get(&tgid) == Some(&Watched::Pipes)
+        self.0.get(&tgid).is_some_and(|much| *much >= Watched::Json)
     }
 
     /// The process ended; the kernel side forgets it by itself.

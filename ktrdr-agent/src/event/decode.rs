@@ -52,7 +52,8 @@ pub fn decode(record: &[u8]) -> Result<Event<'_>, DecodeError> {
             Body::PyCopy(PyCopy { parent: c.parent, child: c.child })
         }
         kind::CONNECT_ERROR => connect_error(rest)?,
-        kind::WRITE => write(rest)?,
+        kind::WRITE => Body::Write(write(rest)?),
+        kind::READ => Body::Read(write(rest)?),
         shell::TICK => Body::Tick,
         shell::JSON => Body::Shell(Box::new(ShellEvent::from_json(rest).map_err(|_| DecodeError::Invalid)?)),
         _ => return Err(DecodeError::UnknownKind),
@@ -120,13 +121,13 @@ fn exec(rest: &[u8]) -> Result<Body<'_>, DecodeError> {
     Ok(Body::Exec(Exec { ppid: e.ppid, comm: e.comm, args }))
 }
 
-fn write(rest: &[u8]) -> Result<Body<'_>, DecodeError> {
+fn write(rest: &[u8]) -> Result<Write<'_>, DecodeError> {
     let (w, rest) = take::<WriteBody>(rest)?;
     let captured = usize::try_from(w.captured).map_err(|_| DecodeError::Invalid)?;
     if w.offset.checked_add(w.captured).is_none_or(|end| end > w.len) {
         return Err(DecodeError::Invalid);
     }
-    Ok(Body::Write(Write {
+    Ok(Write {
         py_context: w.py_context,
         id: w.id,
         kind: match w.file {
@@ -141,7 +142,7 @@ fn write(rest: &[u8]) -> Result<Body<'_>, DecodeError> {
         offset: w.offset,
         payload: rest.get(..captured).ok_or(DecodeError::Short)?,
         lost: w.lost,
-    }))
+    })
 }
 
 fn connect_error(rest: &[u8]) -> Result<Body<'_>, DecodeError> {

@@ -84,6 +84,8 @@ pub enum Body<'a> {
     PyCopy(PyCopy),
     /// The header's process, which is watched, wrote to something that is no TCP socket.
     Write(Write<'a>),
+    /// The header's process, which speaks JSON on standard input, read from there.
+    Read(Write<'a>),
     /// Time passed; nothing else happened.
     Tick,
     /// A fact from the shell.
@@ -236,7 +238,7 @@ pub enum FileKind {
 /// Identity of a file while it is open anywhere. Both ends of a pipe are the same file.
 pub type FileId = ktrdr_ebpf_common::maps::FileId;
 
-/// A watched process wrote. A long write comes in several parts, in order.
+/// A watched process wrote, or read. A long write comes in several parts, in order.
 #[derive(Clone, Debug)]
 pub struct Write<'a> {
     /// Python context current on the thread, 0 = none known.

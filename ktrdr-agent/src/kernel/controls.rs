@@ -53,6 +53,7 @@ pub(super) struct Controls {
     py_processes: HashMap<MapData, u32, PodPyProcess>,
     watched: HashMap<MapData, u32, PodWatch>,
     files: HashMap<MapData, PodFileId, u32>,
+    speakers: HashMap<MapData, u32, u32>,
 }
 
 impl Controls {
@@ -65,6 +66,7 @@ impl Controls {
             py_processes: take(ebpf, maps::PY_PROCESSES)?,
             watched: take(ebpf, maps::WATCHED)?,
             files: take(ebpf, maps::FILES)?,
+            speakers: take(ebpf, maps::SPEAKERS)?,
         })
     }
 
@@ -108,6 +110,14 @@ impl Controls {
 
     pub fn unwatch(&mut self, tgid: u32) -> Result<(), MapError> {
         absent_is_fine(self.watched.remove(&tgid))
+    }
+
+    pub fn speaks_not(&mut self, tgid: u32) -> Result<(), MapError> {
+        absent_is_fine(self.speakers.remove(&tgid))
+    }
+
+    pub fn may_speak(&mut self, tgid: u32) -> Result<(), MapError> {
+        self.speakers.insert(tgid, maps::CANDIDATE, 0)
     }
 
     pub fn set_file(&mut self, file: FileId, log: bool) -> Result<(), MapError> {

@@ -305,6 +305,22 @@ impl Kernel {
         self.controls.unwatch(tgid).map_err(map_error(maps::WATCHED))
     }
 
+    /// Captures nothing more of what a process reads from standard input.
+    ///
+    /// # Errors
+    /// The map cannot be changed.
+    pub fn speaks_not(&mut self, tgid: u32) -> Result<(), KernelError> {
+        self.controls.speaks_not(tgid).map_err(map_error(maps::SPEAKERS))
+    }
+
+    /// A process that runs already may be asked in JSON on standard input.
+    ///
+    /// # Errors
+    /// The map cannot be changed.
+    pub fn may_speak(&mut self, tgid: u32) -> Result<(), KernelError> {
+        self.controls.may_speak(tgid).map_err(map_error(maps::SPEAKERS))
+    }
+
     /// Says whether a regular file is a log.
     ///
     /// # Errors

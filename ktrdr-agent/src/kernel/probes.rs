@@ -154,6 +154,13 @@ const PROBES: &[Probe] = &[
         required: false,
     },
     Probe {
+        name: "sys_exit_read",
+        purpose: "requests on standard input (JSON-RPC)",
+        place: Place::Syscall,
+        hook: None,
+        required: false,
+    },
+    Probe {
         name: "py_context_copy_ret",
         purpose: "Python causality (return probe)",
         place: Place::Uprobe,

@@ -158,7 +158,9 @@ impl Metadata {
                 let (write, _) = WriteBody::read_from_prefix(body).ok()?;
                 self.files.look(&self.proc, header.tgid, &write).map(ShellEvent::File)
             }
-            kind::DATA | kind::CONNECT_ERROR => self.active(header.tgid, header.ts),
+            kind::DATA | kind::CONNECT_ERROR | kind::READ | kind::WRITE => {
+                self.active(header.tgid, header.ts)
+            }
             kind::STATE => {
                 let (state, _) = StateBody::read_from_prefix(body).ok()?;
                 match state.new {

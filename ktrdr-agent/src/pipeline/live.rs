@@ -225,6 +225,7 @@ impl Live {
                 Output::Capture(conn, bytes) => {
                     self.kernel.set_policy(conn.0, Policy::capture(bytes)).context("capture policy")?;
                 }
+                Output::Deaf(tgid) => watch::deaf(&mut self.kernel, tgid),
                 Output::Watch(tgid, much) => watch::process(&mut self.kernel, tgid, much, self.rate),
                 Output::Forget(conn) => {
                     // Gone already when it never had a policy.

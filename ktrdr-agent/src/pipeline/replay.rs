@@ -77,7 +77,7 @@ fn deliver(output: Output, exporters: &Exporters) -> u64 {
             return 0;
         }
         // Words to a kernel that is not there.
-        Output::Capture(..) | Output::Forget(_) | Output::Watch(..) => return 0,
+        Output::Capture(..) | Output::Forget(_) | Output::Watch(..) | Output::Deaf(_) => return 0,
     }
     1
 }

@@ -51,6 +51,8 @@ pub struct Stats {
     pub spans: u64,
     /// What became of what services wrote.
     pub logs: Logs,
+    /// What became of requests on standard input.
+    pub stdio: Stdio,
     /// Spans that ended after they were forgotten.
     pub orphan_spans: u64,
     /// What became of GPU samples.
@@ -80,6 +82,19 @@ pub struct Logs {
     pub not_asked: u64,
     /// Records that did not wait for their place, because too many waited.
     pub hurried: u64,
+}
+
+/// What became of JSON-RPC on pipes.
+#[derive(Debug, Serialize)]
+pub struct Stdio {
+    /// Requests and notifications that servers read.
+    pub requests: u64,
+    /// Of these, with the client's end.
+    pub joined: u64,
+    /// Answers to requests that were not seen, or were given up.
+    pub unpaired: u64,
+    /// Requests given up because too many were open on one server.
+    pub given_up: u64,
 }
 
 /// What became of the bytes that moved.
@@ -178,6 +193,12 @@ impl Stats {
                 uncaptured_bytes: core.logs.join.uncaptured_bytes,
                 not_asked: core.logs.not_asked,
                 hurried: core.logs.hurried,
+            },
+            stdio: Stdio {
+                requests: core.stdio.requests,
+                joined: core.stdio.joined,
+                unpaired: core.stdio.unpaired,
+                given_up: core.stdio.given_up,
             },
             orphan_spans: core.assembly.orphans,
             gpu: Gpu {

@@ -10,10 +10,18 @@ use crate::kernel::Kernel;
 pub fn process(kernel: &mut Kernel, tgid: u32, much: Watched, rate: u32) {
     let flags = match much {
         Watched::Logs => Watch::FILES,
+        Watched::Json => Watch::FILES | Watch::JSON,
         Watched::Pipes => Watch::FILES | Watch::PIPES,
     };
     if let Err(e) = kernel.watch(tgid, rate, flags) {
         tracing::warn!("log lines of process {tgid} are not seen: {e}");
+    }
+}
+
+/// Captures nothing more of what a process reads.
+pub fn deaf(kernel: &mut Kernel, tgid: u32) {
+    if let Err(e) = kernel.speaks_not(tgid) {
+        tracing::warn!("what process {tgid} reads is captured for nothing: {e}");
     }
 }
 

@@ -33,6 +33,16 @@ impl ExchangeId {
         Self(xxh3_128(&b))
     }
 
+    /// For a message on a pipe, which has no addresses: who read it and when, its line, and its id.
+    pub fn of_line(tgid: u32, ts: u64, line: u64, id: u64) -> Self {
+        let mut b = [0u8; 28];
+        b[..4].copy_from_slice(&tgid.to_le_bytes());
+        b[4..12].copy_from_slice(&ts.to_le_bytes());
+        b[12..20].copy_from_slice(&line.to_le_bytes());
+        b[20..].copy_from_slice(&id.to_le_bytes());
+        Self(xxh3_128(&b))
+    }
+
     /// The span id of one end.
     pub fn span_id(self, seed: u64, role: Role) -> SpanId {
         let mut b = [0u8; 17];

@@ -13,3 +13,4 @@ pub mod operations;
 pub mod processes;
 pub mod relays;
 pub mod spans;
+pub mod stdio;

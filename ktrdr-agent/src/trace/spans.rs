@@ -9,7 +9,7 @@ use super::model::{Attributes, Span, SpanEvent, SpanId, SpanKind, Status, TraceI
 use super::processes::Processes;
 use crate::engine::conn::{Conn, Connected};
 use crate::engine::pairing::Exchange;
-use crate::event::{Ns, Tuple};
+use crate::event::{Ns, Task, Tuple};
 use crate::protocol::Role;
 
 /// What the builders may look at.
@@ -118,6 +118,52 @@ pub fn exchange(x: Exchange, id: ExchangeId, on: &OnConn, facts: &mut Facts<'_>)
         if !answered {
             no_response(&mut s, why, on, facts);
         }
+    }
+    s
+}
+
+/// A call on a pipe.
+#[derive(Debug)]
+pub struct PipeCall {
+    /// Name of the span.
+    pub name: String,
+    /// What the messages say.
+    pub attributes: Attributes,
+    /// Status.
+    pub status: Status,
+    /// Which end.
+    pub role: Role,
+    /// Who wrote, or read, the request.
+    pub task: Task,
+    /// When.
+    pub start: Ns,
+    /// When the answer was written.
+    pub end: Ns,
+    /// Its identity.
+    pub exchange: ExchangeId,
+    /// Name of the server, on the client's end.
+    pub peer: Option<String>,
+    /// Why there is no answer, if there is none.
+    pub incomplete: Option<&'static str>,
+}
+
+/// The span of a call on a pipe.
+pub fn on_pipe(c: PipeCall, facts: &mut Facts<'_>) -> Span {
+    let kind = match c.role {
+        Role::Client => SpanKind::Client,
+        Role::Server => SpanKind::Server,
+    };
+    let mut s = facts.draft(c.task.tgid, kind, c.name, c.start, c.end);
+    s.attributes = c.attributes;
+    s.status = c.status;
+    s.attributes.set("network.transport", "pipe");
+    s.attributes.set("thread.id", c.task.tid);
+    s.attributes.set("ktrdr.exchange.id", c.exchange.to_hex());
+    if let Some(peer) = c.peer {
+        s.attributes.set("peer.service", peer);
+    }
+    if let Some(why) = c.incomplete {
+        s.attributes.set("ktrdr.incomplete", why);
     }
     s
 }

@@ -3,6 +3,7 @@
 mod connect;
 mod process;
 mod python;
+mod read;
 mod state;
 mod sys_exit;
 mod transfer;

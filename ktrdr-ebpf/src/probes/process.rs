@@ -15,6 +15,7 @@ use crate::{
     memory::{Direct, Object},
     python,
     ring::{self, Wake},
+    speakers,
     task::{Task, current_ids},
     watch,
 };
@@ -73,7 +74,8 @@ fn executed(task: Task<Direct>) -> Result<(), Error> {
     record.header = ring::header(kind::EXEC, 0, len as u32);
     // SAFETY: header, body and the arguments just read lie in one piece.
     let bytes = unsafe { core::slice::from_raw_parts(core::ptr::from_ref(record).cast::<u8>(), len) };
-    ring::submit(bytes, Wake::Now).map(|_| ())
+    ring::submit(bytes, Wake::Now)?;
+    speakers::executed()
 }
 
 /// `(struct task_struct *parent, struct task_struct *child)`
@@ -131,6 +133,7 @@ fn ended(task: Task<Direct>, signal: Direct) -> Result<(), Error> {
     };
     python::forget(current_ids().0);
     watch::forget(current_ids().0);
+    speakers::forget(current_ids().0);
     let header = ring::header(kind::EXIT, 0, size_of::<ExitRecord>() as u32);
     let body = ExitBody { code, ppid: task.parent()?, comm: task.comm()? };
     ring::submit_fixed(&ExitRecord { header, body }, Wake::Now)

@@ -14,7 +14,12 @@ const MAX_METHOD: usize = 128;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Id<'a>(Raw<'a>);
 
-impl Id<'_> {
+impl<'a> Id<'a> {
+    /// An id that stands elsewhere (in the parameters of what cancels a request).
+    pub fn of(value: Raw<'a>) -> Self {
+        Self(value)
+    }
+
     /// Tells requests apart: 1 and "1" are two ids.
     pub fn key(self) -> u64 {
         xxh3_64(self.0.bytes)

@@ -1,0 +1,240 @@
+//! JSON-RPC on pipes, from lines to spans.
+
+use super::{Core, Output, Watched, facts};
+use crate::event::{FileKind, Ns, Task, Write};
+use crate::protocol::Role;
+use crate::protocol::jsonrpc::describe::{self, Answered, Asked};
+use crate::protocol::jsonrpc::json::Raw;
+use crate::protocol::jsonrpc::message::{Body, Id, Message};
+use crate::trace::assembly::NewSpan;
+use crate::trace::causality::{CallRef, SpanRef};
+use crate::trace::ids::ExchangeId;
+use crate::trace::model::{Attributes, Status};
+use crate::trace::spans::{self, PipeCall};
+use crate::trace::stdio::{self, Open};
+
+/// Starters of a server that may have kept the other end of its pipes: `uv run`, `npx` and shells stand between.
+const MAX_ANCESTORS: usize = 4;
+
+/// A line, taken from its stream.
+struct Said {
+    hash: u64,
+    bytes: Vec<u8>,
+}
+
+impl Core {
+    /// A process that may be a server read from standard input.
+    pub(super) fn read(&mut self, ts: Ns, task: Task, w: &Write<'_>) {
+        let excluded = self.processes.get(task.tgid).is_some_and(|p| p.meta.excluded);
+        if excluded || task.tgid == self.agent_tgid {
+            return;
+        }
+        let mut lines = Vec::new();
+        let new = self.stdio.read(task.tgid, w, &mut |l| lines.push(Said::new(l.bytes)));
+        for line in lines {
+            let body = Body::json(&line.bytes);
+            if self.stdio.spoke(task.tgid, !body.messages.is_empty()) {
+                self.out.push_back(Output::Deaf(task.tgid));
+                return;
+            }
+            for m in body.messages.iter().filter(|m| m.asks()) {
+                self.asked(ts, task, m, line.hash);
+            }
+        }
+        if new && self.stdio.serves(task.tgid) {
+            for tgid in self.ancestors(task.tgid) {
+                self.watch(tgid, Watched::Json);
+            }
+        }
+    }
+
+    /// A process wrote to a pipe. Whether that was a message, and so no log.
+    pub(super) fn conversed(&mut self, ts: Ns, task: Task, w: &Write<'_>) -> bool {
+        const STDOUT: u32 = 1;
+        if self.stdio.serves(task.tgid) && w.fd == STDOUT {
+            let mut lines = Vec::new();
+            self.stdio.wrote(task.tgid, w, &mut |l| lines.push(Said::new(l.bytes)));
+            for line in lines {
+                for m in Body::json(&line.bytes).messages.iter().filter(|m| m.answers()) {
+                    self.answered(ts, task.tgid, m);
+                }
+            }
+            return true;
+        }
+        let pipe = matches!(w.kind, FileKind::Pipe | FileKind::UnixSocket);
+        if pipe && w.fd > 2 && self.watching.pipes(task.tgid) {
+            let mut lines = Vec::new();
+            self.stdio.asked(task.tgid, w, &mut |l| lines.push(Said::new(l.bytes)));
+            for line in lines {
+                if Body::json(&line.bytes).messages.iter().any(Message::asks) {
+                    self.wrote_request(ts, task, w, line.hash);
+                }
+            }
+            return true;
+        }
+        false
+    }
+
+    /// Who started the process, nearest first.
+    fn ancestors(&self, tgid: u32) -> Vec<u32> {
+        let parent = |tgid: u32| self.processes.get(tgid).map(|p| p.meta.ppid).filter(|p| *p > 1);
+        std::iter::successors(parent(tgid), |t| parent(*t)).take(MAX_ANCESTORS).collect()
+    }
+
+    fn asked(&mut self, ts: Ns, task: Task, m: &Message<'_>, line: u64) {
+        if let Some(cancelled) = cancels(m).and_then(|key| self.stdio.close(task.tgid, key)) {
+            self.unanswered(task.tgid, cancelled, ts, "cancelled");
+        }
+        let asked = describe::asked(m, false, &self.config.mask);
+        let key = m.id.map(Id::key);
+        let span = self.engine.next_span();
+        let exchange = ExchangeId::of_line(task.tgid, ts, line, key.unwrap_or_default());
+        let context = asked.context;
+        self.assembler.begin(NewSpan {
+            span,
+            role: Role::Server,
+            exchange,
+            positions: None,
+            start: ts,
+            tgid: task.tgid,
+            call: None,
+            context,
+        });
+        self.causality.request_read(task, stdio::conn(task.tgid), span, ts);
+        let server = (span, task, ts);
+        if let Some(old) = self.stdio.open(task.tgid, key, line, asked.clone(), exchange, server) {
+            self.unanswered(task.tgid, old, ts, "too_many_open");
+        }
+        let ancestors = self.ancestors(task.tgid);
+        if let Some(parked) = self.stdio.client_of(task.tgid, line, ts, &ancestors) {
+            self.join(task.tgid, exchange, &asked, parked.task, parked.ts, parked.call);
+        }
+        if key.is_none()
+            && let Some(open) = self.stdio.notified(task.tgid)
+        {
+            self.over(task.tgid, open, ts, &Answered::default(), None);
+        }
+    }
+
+    fn wrote_request(&mut self, ts: Ns, task: Task, w: &Write<'_>, line: u64) {
+        let call = self.causality.call(task, ts);
+        let processes = &self.processes;
+        let parent = |tgid: u32| processes.get(tgid).map(|p| p.meta.ppid).filter(|p| *p > 1);
+        let ancestors = |tgid: u32| -> Vec<u32> {
+            std::iter::successors(parent(tgid), |t| parent(*t)).take(MAX_ANCESTORS).collect()
+        };
+        let read = self.stdio.server_of(task, w.id, line, ts, &ancestors);
+        match read.map(|open| (open.server.1.tgid, open.exchange, open.asked.clone())) {
+            Some((server, exchange, asked)) => self.join(server, exchange, &asked, task, ts, call),
+            None => self.stdio.park(task, ts, call, w.id, line),
+        }
+    }
+
+    /// Both ends of a request are known.
+    fn join(&mut self, server: u32, exchange: ExchangeId, asked: &Asked, task: Task, ts: Ns, call: CallRef) {
+        let span = self.engine.next_span();
+        self.assembler.begin(NewSpan {
+            span,
+            role: Role::Client,
+            exchange,
+            positions: None,
+            start: ts,
+            tgid: task.tgid,
+            call: Some(call),
+            context: asked.context,
+        });
+        if let Some(id) = self.logs.hints.of(task, ts) {
+            self.assembler.hint(span, id);
+        }
+        self.stdio.joined(server, exchange, (span, task, ts));
+    }
+
+    fn answered(&mut self, ts: Ns, tgid: u32, m: &Message<'_>) {
+        let Some(open) = m.id.and_then(|id| self.stdio.close(tgid, id.key())) else { return };
+        let answered = describe::answered(m, &self.config.mask);
+        self.over(tgid, open, ts, &answered, None);
+    }
+
+    fn unanswered(&mut self, tgid: u32, open: Open, ts: Ns, why: &'static str) {
+        let service = self.processes.service(tgid).unwrap_or("the server").to_owned();
+        let text = match why {
+            "cancelled" => "the client cancelled the request".to_owned(),
+            "process_ended" => format!("{service} ended without an answer"),
+            _ => String::new(),
+        };
+        let mut answered = Answered::default();
+        if !text.is_empty() {
+            answered.attributes.set("error.type", why);
+            answered.status = Status::Error(text);
+        }
+        self.over(tgid, open, ts, &answered, Some(why));
+    }
+
+    fn over(
+        &mut self,
+        tgid: u32,
+        open: Open,
+        end: Ns,
+        answered: &Answered,
+        incomplete: Option<&'static str>,
+    ) {
+        let Open { asked, exchange, server, client, .. } = open;
+        self.causality.request_done(server.0, end);
+        let peer = self.processes.service(tgid).map(str::to_owned);
+        let ends = [Some((server, Role::Server)), client.map(|c| (c, Role::Client))];
+        for ((span, task, start), role) in ends.into_iter().flatten() {
+            if self.processes.get(task.tgid).is_some_and(|p| p.meta.excluded) {
+                continue;
+            }
+            let mut attributes: Attributes = asked.attributes.clone();
+            attributes.extend(answered.attributes.clone());
+            let call = PipeCall {
+                name: asked.name.clone().unwrap_or_else(|| "jsonrpc".into()),
+                attributes,
+                status: answered.status.clone(),
+                role,
+                task,
+                start,
+                end,
+                exchange,
+                peer: peer.clone().filter(|_| role == Role::Client),
+                incomplete,
+            };
+            let draft = spans::on_pipe(call, &mut facts!(self));
+            self.finish_piped(span, draft);
+        }
+    }
+
+    fn finish_piped(&mut self, span: SpanRef, draft: crate::trace::model::Span) {
+        self.assembler.finish(span, draft, &mut self.spans);
+    }
+
+    /// A process ended: nothing will be answered any more.
+    pub(super) fn stdio_ended(&mut self, tgid: u32, ts: Ns) {
+        for open in self.stdio.ended(tgid) {
+            self.unanswered(tgid, open, ts, "process_ended");
+        }
+    }
+
+    /// The stream ends.
+    pub(super) fn end_stdio(&mut self) {
+        for tgid in self.stdio.all() {
+            for open in self.stdio.ended(tgid) {
+                self.unanswered(tgid, open, self.now, "agent_stopped");
+            }
+        }
+    }
+}
+
+impl Said {
+    fn new(bytes: &[u8]) -> Self {
+        Self { hash: stdio::hash(bytes), bytes: bytes.to_vec() }
+    }
+}
+
+/// The key of the request that a notification cancels.
+fn cancels(m: &Message<'_>) -> Option<u64> {
+    let cancel = m.method.as_deref() == Some("notifications/cancelled");
+    let id: Raw<'_> = m.params.filter(|_| cancel)?.member("requestId")?;
+    Some(Id::of(id).key())
+}
