@@ -14,7 +14,7 @@ pub const DEFAULT_CAPTURE: u32 = 8 * 1024;
 pub const MAX_IOVECS: usize = 64;
 
 /// Programs that may interrupt each other on one CPU, each with working memory of its own: the two socket tracepoints, and
-/// writes or, with the older hook, all transfers.
+/// writes or, with the older hook, all transfers, and reads of standard input.
 pub const SCRATCH_PLACES: u32 = 5;
 
 /// Command-line bytes carried by an exec record, for processes that are gone before `/proc` can be read.

@@ -88,12 +88,7 @@ fn pipe(fd: u32) -> Result<Option<(u8, FileId)>, Error> {
 impl Speaker {
     /// It read `len` bytes.
     #[inline(always)]
-    pub fn read<C: Object>(
-        self,
-        call: Call<C>,
-        len: u32,
-        place: Place,
-    ) -> Result<(), Error> {
+    pub fn read<C: Object>(self, call: Call<C>, len: u32, place: Place) -> Result<(), Error> {
         if call.argument::<0>()? as u32 != STDIN || filter::excluded(self.tgid) {
             return Ok(());
         }

@@ -87,7 +87,7 @@ fn read(
             Output::Span(span) => take(Parsed::Span(span)),
             Output::Log(record) => take(Parsed::Log(record)),
             // Words to a kernel that is not there.
-            Output::Capture(..) | Output::Forget(_) | Output::Watch(..) => {}
+            Output::Capture(..) | Output::Forget(_) | Output::Watch(..) | Output::Deaf(_) => {}
         });
         let counts = counts.map_err(FileError::Recording)?;
         return Ok(counts.lost.into_iter().map(|(name, n)| (name.to_string(), n)).collect());
