@@ -99,6 +99,7 @@ impl Core {
             tgid: task.tgid,
             call: None,
             context,
+            relay: None,
         });
         self.causality.request_read(task, stdio::conn(task.tgid), span, ts);
         let server = (span, task, ts);
@@ -142,6 +143,7 @@ impl Core {
             tgid: task.tgid,
             call: Some(call),
             context: asked.context,
+            relay: None,
         });
         if let Some(id) = self.logs.hints.of(task, ts) {
             self.assembler.hint(span, id);
