@@ -63,8 +63,17 @@ impl Options {
         // Ports are narrowed behind the ring: what other tests move passes through it too, in bursts, and the agent may
         // be a debug build.
         let ring = ("KTRDR_AGENT_CAPTURE__RING_BYTES".to_owned(), "64MiB".to_owned());
+        // What these tests are about is each call; the short programs that make them are commands, which are tested by
+        // themselves.
+        let commands = ("KTRDR_AGENT_COMMANDS__ENABLED".to_owned(), "false".to_owned());
         let program = vec![binary().to_string_lossy().into_owned()];
-        Self { program, arguments, environment: vec![ring] }
+        Self { program, arguments, environment: vec![ring, commands] }
+    }
+
+    /// With spans for commands.
+    #[must_use]
+    pub fn commands(self) -> Self {
+        self.env("KTRDR_AGENT_COMMANDS__ENABLED", "true")
     }
 
     /// An agent that records, too.

@@ -8,12 +8,18 @@ use std::process::Command;
 use ktrdr_tests::agent::binary;
 use ktrdr_tests::process::{root, run};
 
+/// The calls of a recording, as they are without commands.
 fn replays_to_its_golden(name: &str) {
+    replays_to(name, name, false);
+}
+
+fn replays_to(name: &str, golden: &str, commands: bool) {
     let here: PathBuf = root().join("tests/replay");
-    let golden = here.join(format!("{name}.spans.jsonl"));
+    let golden = here.join(format!("{golden}.spans.jsonl"));
     let dir = tempfile::tempdir().unwrap();
     let spans = dir.path().join("spans.jsonl");
     let mut command = Command::new(binary());
+    command.env("KTRDR_AGENT_COMMANDS__ENABLED", commands.to_string());
     command.args(["replay", "--console", "off", "--spans-out"]).arg(&spans);
     run(command.arg(here.join(format!("{name}.rec.gz"))));
     let now = std::fs::read_to_string(&spans).unwrap();
@@ -38,6 +44,12 @@ fn calls() {
 #[test]
 fn connects() {
     replays_to_its_golden("connects");
+}
+
+/// The same with the programs that tried, each the root of its attempts.
+#[test]
+fn commands() {
+    replays_to("connects", "commands", true);
 }
 
 /// The calls again with a ring of 64 KiB: records are missing, and no span is wrong.

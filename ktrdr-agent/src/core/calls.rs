@@ -133,6 +133,10 @@ impl Core {
             context: b.context,
             relay,
         });
+        match on.role {
+            Role::Client => self.called(b.span, b.start.task, b.start.ts),
+            Role::Server => self.no_command(b.head.task.tgid),
+        }
         if let Some(id) = self.logs.hints.of(b.start.task, b.start.ts).filter(|_| on.role == Role::Client) {
             self.assembler.hint(b.span, id);
         }

@@ -45,6 +45,8 @@ pub struct CoreConfig {
     pub watch: bool,
     /// Longest log record in bytes.
     pub max_record: usize,
+    /// Give commands spans.
+    pub commands: bool,
 }
 
 impl Default for CoreConfig {
@@ -63,6 +65,7 @@ impl Default for CoreConfig {
             connect_grace: crate::trace::connects::FALLBACK_NS,
             watch: true,
             max_record: 64 * 1024,
+            commands: true,
         }
     }
 }

@@ -24,6 +24,11 @@ impl Core {
         } else {
             Written::Known(None)
         };
+        let origin = match origin {
+            // Nobody else's: a command's own words.
+            Written::Known(None) => Written::Known(self.command_writes(task, ts)),
+            other => other,
+        };
         self.logs.write(ts, task, w, origin);
     }
 

@@ -2,6 +2,9 @@
 //! same output, live or replayed.
 
 mod calls;
+#[cfg(test)]
+mod command_tests;
+mod commands;
 mod config;
 mod gpu;
 #[cfg(test)]
@@ -39,6 +42,7 @@ use crate::event::{Body, ConnId, Event, Ns, ShellEvent, Task, canonical, decode}
 use crate::metrics::Metrics;
 use crate::trace::assembly::Assembler;
 use crate::trace::causality::Causality;
+use crate::trace::commands::Commands;
 use crate::trace::connects::Connects;
 use crate::trace::gpu::Gpus;
 use crate::trace::listeners::Listeners;
@@ -46,7 +50,7 @@ use crate::trace::logs::Logs;
 use crate::trace::model::Span;
 use crate::trace::operations::Operations;
 use crate::trace::operations::workers::Workers;
-use crate::trace::processes::Processes;
+use crate::trace::processes::{End, Processes};
 use crate::trace::stdio::Stdio;
 use lingering::Lingering;
 use watching::Watching;
@@ -73,6 +77,7 @@ pub struct Core {
     engine: Engine,
     assembler: Assembler,
     causality: Causality,
+    commands: Commands,
     processes: Processes,
     listeners: Listeners,
     connects: Connects,
@@ -115,6 +120,7 @@ impl Core {
             engine: Engine::new(settings, connections),
             assembler: Assembler::new(),
             causality: Causality::new(),
+            commands: Commands::default(),
             processes: Processes::new(),
             listeners: Listeners::default(),
             connects,
@@ -183,17 +189,25 @@ impl Core {
             // Copies of contexts may be missing right before this record.
             self.causality.lost(ts);
             self.assembler.relays.lost(ts);
+            self.commands.lost();
         }
         match body {
             Body::Data(d) => self.data(ts, Task { tgid, tid, py_context: d.py_context }, &d),
             Body::State(s) => self.state(ts, Task { tgid, tid, py_context: s.py_context }, &s),
             Body::ConnectError(c) => self.connect_error(ts, Task { tgid, tid, py_context: c.py_context }, &c),
-            Body::Fork(f) => self.causality.fork(Task { tgid, tid, py_context: f.py_context }, f, ts),
-            Body::Exec(_) => self.causality.exec(tgid, ts),
+            Body::Fork(f) => {
+                self.causality.fork(Task { tgid, tid, py_context: f.py_context }, f, ts);
+                self.process_forked(tgid, f);
+            }
+            Body::Exec(e) => {
+                self.causality.exec(tgid, ts);
+                self.program_executed(tgid, e.ppid, ts);
+            }
             Body::Exit(e) => {
                 self.processes.exit(tgid, ts, &e);
                 self.measure_exit(tgid);
                 self.stdio_ended(tgid, ts);
+                self.program_ended(tgid, End { ts, code: e.code });
                 self.causality.exit(tgid);
                 self.watching.ended(tgid);
                 self.logs.ended(tgid);
@@ -224,7 +238,7 @@ impl Core {
             }
             ShellEvent::File(f) => self.logs.file(f.id(), &f.path, f.log),
             ShellEvent::Listener(l) => {
-                self.logs.serves(l.tgid);
+                self.serves(l.tgid);
                 self.listeners.up(l.netns, SocketAddr::new(canonical(l.addr), l.port), l.tgid);
                 self.measure_listener(l.tgid);
             }
@@ -234,6 +248,7 @@ impl Core {
                 if !told {
                     self.causality.lost(self.now);
                     self.assembler.relays.lost(self.now);
+                    self.commands.lost();
                 }
                 for (name, n) in l.counts {
                     *self.counts.lost.entry(name).or_default() += n;
@@ -286,6 +301,7 @@ impl Core {
         }
         self.settle_connects(Ns::MAX);
         self.end_stdio();
+        self.end_commands();
         self.end_logs();
         self.assembler.advance(Ns::MAX, &mut self.causality, &mut self.spans);
         self.emit();

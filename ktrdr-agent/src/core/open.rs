@@ -57,6 +57,7 @@ impl Core {
         waiting.sort_by_key(|w| (w.start, w.span));
         waiting.truncate(MAX_OPEN);
         let mut spans: Vec<Span> = waiting.into_iter().filter_map(|w| self.open_call(w)).collect();
+        spans.extend(self.open_commands(MAX_OPEN));
         for op in self.operations.running(MAX_RUNNING) {
             let mut span = op.span(now, self.wall_offset_ns);
             (span.trace_id, span.span_id) = ids::operation(self.assembler.id_seed(), &op.id);

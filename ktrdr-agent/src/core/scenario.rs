@@ -2,7 +2,9 @@
 
 use std::net::SocketAddr;
 
-use ktrdr_ebpf_common::{ConnTuple, DataBody, EventHeader, ExitBody, RECV, SEND, StateBody, flags, kind};
+use ktrdr_ebpf_common::{
+    ConnTuple, DataBody, EventHeader, ExecBody, ExitBody, ForkBody, RECV, SEND, StateBody, flags, kind,
+};
 use zerocopy::IntoBytes;
 
 use super::{Core, CoreConfig, Output};
@@ -114,6 +116,26 @@ impl Host {
     pub fn exit(&mut self, pid: u32, code: u32) {
         let body = ExitBody { code, ppid: 1, comm: [0; 16] };
         self.record(kind::EXIT, 0, (pid, pid), body.as_bytes());
+    }
+
+    /// A process is told with its command line, and executes it.
+    pub fn exec(&mut self, pid: u32, ppid: u32, service: &str, line: &str, named: bool) {
+        self.shell(ShellEvent::Process(ProcessMeta {
+            tgid: pid,
+            ppid,
+            service: service.to_owned(),
+            command: line.split(' ').map(str::to_owned).collect(),
+            exe: format!("/usr/bin/{}", line.split(' ').next().unwrap_or_default()),
+            command_line: named,
+            ..ProcessMeta::default()
+        }));
+        let body = ExecBody { ppid, args_len: 0, comm: [0; 16] };
+        self.record(kind::EXEC, 0, (pid, pid), body.as_bytes());
+    }
+
+    pub fn fork(&mut self, pid: u32, child: u32) {
+        let body = ForkBody { child_tgid: child, child_tid: child, py_context: 0 };
+        self.record(kind::FORK, 0, (pid, pid), body.as_bytes());
     }
 
     /// A connect that the server accepts.

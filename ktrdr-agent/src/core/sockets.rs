@@ -61,7 +61,7 @@ impl Core {
                 }
             }
             (_, tcp::LISTEN) => {
-                self.logs.serves(task.tgid);
+                self.serves(task.tgid);
                 self.listeners.up(s.tuple.netns, s.tuple.local, task.tgid);
                 self.measure_listener(task.tgid);
             }
@@ -147,6 +147,7 @@ impl Core {
             context: None,
             relay: None,
         });
+        self.called(span, c.task, c.start);
         let ports = crate::protocol::PROTOCOLS.iter().flat_map(|p| p.ports());
         if ports.into_iter().any(|p| *p == c.remote.port()) {
             self.assembler.about(span, About::connect());

@@ -101,6 +101,7 @@ impl Core {
             context,
             relay: None,
         });
+        self.no_command(task.tgid);
         self.causality.request_read(task, stdio::conn(task.tgid), span, ts);
         let server = (span, task, ts);
         if let Some(old) = self.stdio.open(task.tgid, key, line, asked.clone(), exchange, server) {
@@ -145,6 +146,7 @@ impl Core {
             context: asked.context,
             relay: None,
         });
+        self.called(span, task, ts);
         if let Some(id) = self.logs.hints.of(task, ts) {
             self.assembler.hint(span, id);
         }

@@ -105,6 +105,9 @@ pub struct ProcessMeta {
     /// Excluded by configuration: it gets no spans of its own.
     #[serde(default)]
     pub excluded: bool,
+    /// The settings name its program as a command.
+    #[serde(default)]
+    pub command_line: bool,
 }
 
 /// A listening socket found at start.

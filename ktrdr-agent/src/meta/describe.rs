@@ -5,11 +5,12 @@ use std::sync::Arc;
 use super::{
     MAX_GENERATIONS, Metadata, Ports,
     container::{self, ContainerNames},
-    guess,
+    guess, pattern,
     process::Process,
     service::{Service, Subject},
 };
 use crate::event::shell::{ProcessMeta, ShellEvent};
+use crate::trace::commands::name::Program;
 
 impl Metadata {
     /// The process's own description or, if it is not known, one read now. Does not make it known.
@@ -49,6 +50,7 @@ impl Metadata {
         }
         entry.service = Some(service.clone());
         let mut meta = describe(&process, service, &names, excluded);
+        meta.command_line = self.is_command(&process);
         for (key, value) in &self.attributes {
             if !meta.attributes.iter().any(|(k, _)| k == key) {
                 meta.attributes.push((key.clone(), value.clone()));
@@ -56,6 +58,12 @@ impl Metadata {
         }
         self.mask.process(&mut meta);
         Some(ShellEvent::Process(meta))
+    }
+
+    /// Whether the settings name what the process runs as a command.
+    pub(super) fn is_command(&self, process: &Process) -> bool {
+        let program = Program::of(&process.args);
+        program.is_some_and(|p| self.commands.iter().any(|pattern| pattern::glob(pattern, p.name)))
     }
 
     fn ancestors(&self, process: &Process) -> Vec<u32> {
@@ -114,5 +122,6 @@ fn describe(p: &Process, service: Service, names: &ContainerNames, excluded: boo
         container_id: container.map(|c| c.id.clone()),
         attributes,
         excluded,
+        command_line: false,
     }
 }

@@ -86,6 +86,8 @@ pub struct Metadata {
     prospects: LruCache<u32, Entry>,
     containers: LruCache<String, ContainerNames>,
     files: Files,
+    /// Names of programs that are commands.
+    commands: Vec<String>,
     exec_budget: Budget,
     /// Raised when records were lost: an exit or a new process with an old number may be among them.
     epoch: u32,
@@ -105,6 +107,7 @@ impl Metadata {
             prospects: LruCache::new(MAX_PROSPECTS),
             containers: LruCache::new(MAX_CONTAINERS),
             files: Files::new(&settings.logs.files),
+            commands: if settings.commands.enabled { settings.commands.programs.clone() } else { Vec::new() },
             exec_budget: Budget::default(),
             epoch: 0,
         }
@@ -174,7 +177,9 @@ impl Metadata {
                 let (exec, args) = ExecBody::read_from_prefix(body).ok()?;
                 let args = args.get(..exec.args_len as usize).unwrap_or(args);
                 self.executed(header, &exec, args);
-                None
+                // A command is one whatever it does, and has to be known when it begins.
+                let command = self.prospects.peek(&header.tgid).is_some_and(|e| self.is_command(&e.process));
+                if command { self.active(header.tgid, header.ts) } else { None }
             }
             kind::FORK if header.flags & flags::THREAD == 0 => {
                 let (fork, _) = ForkBody::read_from_prefix(body).ok()?;

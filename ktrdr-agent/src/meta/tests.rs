@@ -198,14 +198,39 @@ fn an_exec_changes_the_name_and_early_reading_outlives_the_process() {
     assert_eq!(data(&mut m, 30, T).unwrap().service, "bash");
     fake.end(30);
     let id = "ab".repeat(32);
-    fake.process(30, 1, &["python", "/venv/bin/ktrdr", "data"])
+    fake.process(30, 1, &["python", "/venv/bin/tool", "data"])
         .link("exe", "/usr/bin/python3")
         .file("cgroup", format!("0::/docker/{id}"));
-    exec(&mut m, 30, 1, T, b"python\0/venv/bin/ktrdr\0");
+    exec(&mut m, 30, 1, T, b"python\0/venv/bin/tool\0");
     fake.end(30);
     let cli = data(&mut m, 30, T + 1).unwrap();
-    assert_eq!((cli.service.as_str(), cli.exe.as_str()), ("ktrdr-cli", "/usr/bin/python3"));
+    assert!(!cli.command_line);
+    assert_eq!((cli.service.as_str(), cli.exe.as_str()), ("tool", "/usr/bin/python3"));
     assert_eq!(cli.container_id, Some(id));
+}
+
+#[test]
+fn commands_are_told_when_they_are_executed() {
+    let fake = FakeProc::new();
+    for (pid, args) in [
+        (30, &["python", "/venv/bin/ktrdr", "data"][..]),
+        (31, &["python", "-m", "ktrdr.cli", "data"]),
+        (32, &["python", "/venv/bin/uvicorn", "ktrdr.api.main:app"]),
+    ] {
+        fake.process(pid, 1, args).link("exe", "/usr/bin/python3");
+    }
+    let mut m = metadata(&fake, "");
+    let told = |m: &mut Metadata, pid| {
+        let body = ExecBody { ppid: 1, args_len: 0, comm: [0; 16] };
+        feed(m, kind::EXEC, 0, pid, T, body.as_bytes())
+    };
+    for pid in [30, 31] {
+        let p = told(&mut m, pid).unwrap();
+        assert_eq!((p.service.as_str(), p.command_line), ("ktrdr-cli", true));
+    }
+    assert_eq!(told(&mut m, 32), None);
+    let mut off = metadata(&fake, "[commands]\nenabled = false");
+    assert_eq!(told(&mut off, 30), None);
 }
 
 #[test]

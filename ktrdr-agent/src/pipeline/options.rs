@@ -19,6 +19,7 @@ pub fn core(s: &Settings, port_names: Vec<(u16, String)>) -> CoreConfig {
         metrics: s.otlp.metrics.is_some() || s.metrics.listen.is_some(),
         watch: s.logs.enabled,
         max_record: s.logs.max_record,
+        commands: s.commands.enabled,
         semconv_dup: s.http.old_names,
         port_names,
         ports: s.include.ports.clone(),

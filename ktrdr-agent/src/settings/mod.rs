@@ -55,6 +55,8 @@ pub struct Settings {
     pub connect_grace: Duration,
     /// Log lines.
     pub logs: Logs,
+    /// Command lines.
+    pub commands: said::Commands,
     /// CPython processes.
     pub python: said::Python,
     /// Metrics.
@@ -177,6 +179,7 @@ impl Settings {
             http: Http::resolve(&said.http)?,
             connect_grace: said.connect.grace.0,
             logs: Logs::resolve(&said.logs)?,
+            commands: said.commands.clone(),
             python: said.python.clone(),
             metrics: Metrics::resolve(&said.metrics)?,
             otlp: Otlp::resolve(&said.otlp)?,

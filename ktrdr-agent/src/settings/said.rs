@@ -26,6 +26,7 @@ settings! {
         connect: Connect = Connect::default(),
         operations: Operations = Operations::default(),
         logs: Logs = Logs::default(),
+        commands: Commands = Commands::default(),
         python: Python = Python::default(),
         metrics: Metrics = Metrics::default(),
         otlp: Otlp = Otlp::default(),
@@ -171,6 +172,17 @@ settings! {
         rate: Size = Size(1 << 20),
         /// Longest record (a line, or a traceback with its lines); the rest of a longer one is counted.
         max_record: Size = Size(64 << 10),
+    }
+
+    /// Command lines: a program that is started, makes calls and ends gets a span from its start to its end, with its
+    /// arguments and its exit code, and its calls hang below it. Services (who listens, or serves) never do.
+    pub struct Commands {
+        /// Give commands spans.
+        enabled: bool = true,
+        /// Programs that are commands however long they run, and whether they make calls or not: the name of the program,
+        /// or of the script or module that an interpreter runs, with * and ?. Any other is one if it makes its first call
+        /// within 10 seconds and ends within two of its last one.
+        programs: Vec<String> = vec!["ktrdr".into(), "ktrdr.cli".into(), "ktrdr.cli.*".into()],
     }
 
     /// CPython processes.

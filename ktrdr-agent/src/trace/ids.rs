@@ -8,7 +8,7 @@ use xxhash_rust::xxh3::{xxh3_64_with_seed, xxh3_128};
 use super::model::{SpanId, TraceId};
 use crate::protocol::Role;
 
-/// Names one exchange: client address, server address and the TCP sequence number of the request's first byte.
+/// Names one exchange, or one command: client address, server address and the TCP sequence number of the request's first byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ExchangeId(pub u128);
 
@@ -40,6 +40,16 @@ impl ExchangeId {
         b[4..12].copy_from_slice(&ts.to_le_bytes());
         b[12..20].copy_from_slice(&line.to_le_bytes());
         b[20..].copy_from_slice(&id.to_le_bytes());
+        Self(xxh3_128(&b))
+    }
+
+    /// Of a command: its process and when it executed its program.
+    pub fn of_command(seed: u64, tgid: u32, exec: u64) -> Self {
+        let mut b = [0u8; 28];
+        b[..8].copy_from_slice(b"command\0");
+        b[8..12].copy_from_slice(&tgid.to_le_bytes());
+        b[12..20].copy_from_slice(&exec.to_le_bytes());
+        b[20..].copy_from_slice(&seed.to_le_bytes());
         Self(xxh3_128(&b))
     }
 

@@ -3,6 +3,7 @@
 pub mod assembly;
 pub mod body;
 pub mod causality;
+pub mod commands;
 pub mod connects;
 pub mod gpu;
 pub mod ids;

@@ -20,6 +20,42 @@ pub struct End {
     pub code: u32,
 }
 
+impl End {
+    /// The status it exited with; `None` if a signal ended it.
+    pub fn exit_code(self) -> Option<u32> {
+        (self.code & 0x7f == 0).then_some((self.code >> 8) & 0xff)
+    }
+
+    /// Name of the signal that ended it.
+    pub fn signal(self) -> Option<String> {
+        let n = self.code & 0x7f;
+        (n != 0).then(|| signal_name(n).map_or_else(|| format!("signal {n}"), str::to_owned))
+    }
+
+    /// `error.type` of what ended so; `None` if all was well.
+    pub fn error_type(self) -> Option<String> {
+        match self.exit_code() {
+            Some(0) => None,
+            Some(_) => Some("exit_status".to_owned()),
+            None => self.signal(),
+        }
+    }
+
+    /// As attributes: `process.exit.code`, or the signal, which leaves no code.
+    pub fn tell(self, a: &mut Attributes) {
+        match (self.exit_code(), self.signal()) {
+            (Some(code), _) => a.set("process.exit.code", code),
+            (None, Some(signal)) => {
+                a.set("ktrdr.process.signal", signal);
+                if self.code & 0x80 != 0 {
+                    a.set("ktrdr.process.core_dump", true);
+                }
+            }
+            (None, None) => {}
+        }
+    }
+}
+
 impl std::fmt::Display for End {
     /// "exited with status 1", "was killed by SIGKILL".
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -4,6 +4,7 @@
 
 mod books;
 mod command_line;
+mod commands;
 mod connects;
 mod gateway;
 mod hostile;

@@ -3,6 +3,7 @@
 //! A span waits a moment after its end, so that what belongs to it can arrive: a completed send is stamped after
 //! its peer may have received, so the server's end of a call can be known before the client's.
 
+mod commands;
 mod created;
 mod handoff;
 mod node;
@@ -11,6 +12,8 @@ pub mod said;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+pub use commands::NewCommand;
+use commands::Origins;
 use created::Created;
 pub use handoff::About;
 use handoff::Handoff;
@@ -82,6 +85,8 @@ pub struct NewSpan {
 /// Outcome of asking for a place.
 enum Placing {
     Wait,
+    /// Its trace is known, what it hangs below is not.
+    In(TraceId),
     At(Place),
 }
 
@@ -127,23 +132,10 @@ impl Assembler {
         self.nodes.insert(
             new.span,
             Node {
-                role: new.role,
-                exchange: new.exchange,
                 positions: new.positions,
-                span_id,
-                start: new.start,
-                tgid: new.tgid,
-                end: None,
-                call: new.call,
                 context: new.context,
                 passed_on,
-                place: None,
-                above: None,
-                operation: None,
-                about: None,
-                hint: None,
-                said: None,
-                finished: None,
+                ..Node::new(new.role, new.exchange, span_id, (new.tgid, new.start), new.call)
             },
         );
         if new.role == Role::Server {
@@ -215,9 +207,11 @@ impl Assembler {
             out.push(draft);
             return;
         };
-        node.end = Some(draft.end);
-        self.due.insert((draft.end + GRACE_NS, span));
+        let (end, under) = (draft.end, node.under);
+        node.end = Some(end);
+        self.due.insert((end + GRACE_NS, span));
         node.finished = Some(Box::new(draft));
+        self.within_command(under, end);
     }
 
     /// Emits what is due at `now`.
@@ -227,10 +221,14 @@ impl Assembler {
                 return;
             }
             self.due.pop_first();
+            if self.command_waits(span, now) {
+                self.due.insert((now + RETRY_NS, span));
+                continue;
+            }
             let place = match self.place(span, now, causality, 0) {
                 Placing::At(place) => Some(place),
-                Placing::Wait if now == Ns::MAX => None,
-                Placing::Wait => {
+                Placing::Wait | Placing::In(_) if now == Ns::MAX => None,
+                Placing::Wait | Placing::In(_) => {
                     self.due.insert((now + RETRY_NS, span));
                     continue;
                 }
@@ -241,16 +239,14 @@ impl Assembler {
 
     /// Gives a span that is still open its ids and its place, if that is known by now. Whether the span is known.
     pub fn place_open(&mut self, span: SpanRef, now: Ns, causality: &mut Causality, s: &mut Span) -> bool {
-        let place = match self.place(span, now, causality, 0) {
-            Placing::At(place) => Some(place),
-            Placing::Wait => None,
-        };
+        let placing = self.place(span, now, causality, 0);
         let operation = self.operation_of(span);
         let Some(node) = self.nodes.get(span) else { return false };
         s.span_id = node.span_id;
-        match place {
-            Some(place) => place.put(s),
-            None => s.trace_id = node.exchange.trace_id(self.seed, node.role),
+        match placing {
+            Placing::At(place) => place.put(s),
+            Placing::In(trace_id) => s.trace_id = trace_id,
+            Placing::Wait => s.trace_id = node.exchange.trace_id(self.seed, node.role),
         }
         if let Some(id) = operation {
             operations::tag(s, &id, operations::ids::kind(&id));
@@ -261,6 +257,9 @@ impl Assembler {
     fn emit(&mut self, span: SpanRef, place: Option<Place>, out: &mut Vec<Span>) {
         let operation = self.operation_of(span);
         let created = operation.as_ref().and_then(|id| self.placed(self.created.by(id)?));
+        if self.dismissed(span) {
+            return;
+        }
         let Some(node) = self.nodes.get(span) else { return };
         let other = self.nodes.other_end(node).and_then(|o| self.nodes.get(o));
         let (other_start, other_end) = (other.map(|o| o.start), other.and_then(|o| o.end));
@@ -315,7 +314,7 @@ impl Assembler {
         if let Some(place) = node.place {
             return Placing::At(place);
         }
-        let own_trace = node.exchange.trace_id(self.seed, node.role);
+        let own_trace = self.own_trace(node);
         let (role, start, context, call) = (node.role, node.start, node.context, node.call);
         let passed_on = node.passed_on;
         let mut above = None;
@@ -351,6 +350,14 @@ impl Assembler {
                     };
                     let origin = origin.or_else(|| self.by_operation(span));
                     let origin = origin.or_else(|| self.handoff.origin(span, &self.nodes, &self.created));
+                    let origin = match self.command_of(span, origin, now, depth) {
+                        Origins::At(origin) => origin,
+                        Origins::Later => return Placing::Wait,
+                        Origins::Leads(command) => {
+                            let trace = self.trace_of(command, now, causality, depth);
+                            return trace.map_or(Placing::Wait, Placing::In);
+                        }
+                    };
                     match origin.and_then(|o| self.nodes.get(o.span).map(|n| (o, n.span_id, n.end))) {
                         None => root(own_trace),
                         Some((o, parent, end)) => {
@@ -373,6 +380,8 @@ impl Assembler {
         if let Some(node) = self.nodes.get_mut(span) {
             node.place = Some(place);
             node.above = above;
+            let under = node.under;
+            self.placed_under(under, place.method == Some(Method::Process));
         }
         self.relays.placed(span);
         Placing::At(place)
@@ -404,6 +413,7 @@ impl Assembler {
     fn trace_of(&mut self, span: SpanRef, now: Ns, causality: &mut Causality, depth: u32) -> Option<TraceId> {
         match self.place(span, now, causality, depth + 1) {
             Placing::At(place) => Some(place.trace_id),
+            Placing::In(trace_id) => Some(trace_id),
             Placing::Wait => None,
         }
     }

@@ -1,11 +1,12 @@
 //! Spans that are open or were until recently, so that others can find their parent among them.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::hash::Hash;
 use std::sync::Arc;
 
 use hashlink::LruCache;
 
+use super::commands::Command;
 use super::handoff::About;
 use super::said::Said;
 use crate::event::Ns;
@@ -17,6 +18,8 @@ use crate::trace::model::{Span, SpanId, TraceId};
 /// Spans remembered, about 250 bytes each with their index (32 MB at worst): half a second at 150,000 requests/s,
 /// and hours at KTRDR's rates, in which work that outlives its request finds its origin.
 const MAX_NODES: usize = 128 * 1024;
+/// Commands under way that are remembered beyond that: as many as [`crate::trace::commands`] follows.
+const MAX_KEPT: usize = 4_096;
 
 /// Where a span hangs; final once decided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,16 +67,55 @@ pub struct Node {
     pub about: Option<Box<About>>,
     /// The operation that its task named before, in a log line.
     pub hint: Option<Arc<str>>,
+    /// The command whose process made this call, or that started this command.
+    pub under: Option<SpanRef>,
+    /// What else there is to know of a command; calls have none.
+    pub command: Option<Box<Command>>,
     /// What log records say of it.
     pub said: Option<Box<Said>>,
     /// The finished span, until it is emitted.
     pub finished: Option<Box<Span>>,
 }
 
+impl Node {
+    /// A span that has just begun, in a process at a time.
+    pub fn new(
+        role: Role,
+        exchange: ExchangeId,
+        span_id: SpanId,
+        (tgid, start): (u32, Ns),
+        call: Option<CallRef>,
+    ) -> Self {
+        Self {
+            role,
+            exchange,
+            positions: None,
+            span_id,
+            tgid,
+            start,
+            end: None,
+            call,
+            passed_on: None,
+            context: None,
+            place: None,
+            above: None,
+            operation: None,
+            about: None,
+            hint: None,
+            under: None,
+            command: None,
+            said: None,
+            finished: None,
+        }
+    }
+}
+
 /// Nodes by number, oldest first.
 pub struct Nodes {
     first: u64,
     nodes: VecDeque<Option<Node>>,
+    /// Commands older than all of these: what they started may go on for hours.
+    kept: BTreeMap<SpanRef, Node>,
     ends: LruCache<ExchangeId, Ends, foldhash::fast::FixedState>,
     translated: LruCache<Positions, Ends, foldhash::fast::FixedState>,
     /// Spans forgotten before they ended, because too many were open.
@@ -93,6 +135,7 @@ impl Nodes {
         Self {
             first: 0,
             nodes: VecDeque::new(),
+            kept: BTreeMap::new(),
             ends: LruCache::with_hasher(MAX_NODES, foldhash::fast::FixedState::default()),
             translated: LruCache::with_hasher(MAX_NODES, foldhash::fast::FixedState::default()),
             forgotten: 0,
@@ -117,21 +160,39 @@ impl Nodes {
             *slot = Some(node);
         }
         while self.nodes.len() > MAX_NODES {
-            if self.nodes.pop_front().flatten().is_some_and(|n| n.end.is_none()) {
-                self.forgotten += 1;
+            let oldest = SpanRef(self.first);
+            match self.nodes.pop_front().flatten() {
+                Some(node) if node.command.is_some() && node.end.is_none() => self.keep(oldest, node),
+                Some(node) if node.end.is_none() => self.forgotten += 1,
+                _ => {}
             }
             self.first += 1;
         }
     }
 
+    fn keep(&mut self, span: SpanRef, node: Node) {
+        self.kept.insert(span, node);
+        if self.kept.len() > MAX_KEPT
+            && let Some((_, oldest)) = self.kept.pop_first()
+        {
+            self.forgotten += u64::from(oldest.end.is_none());
+        }
+    }
+
     /// The span, if it is remembered.
     pub fn get(&self, span: SpanRef) -> Option<&Node> {
-        self.nodes.get(usize::try_from(span.0.checked_sub(self.first)?).ok()?)?.as_ref()
+        match span.0.checked_sub(self.first) {
+            Some(at) => self.nodes.get(usize::try_from(at).ok()?)?.as_ref(),
+            None => self.kept.get(&span),
+        }
     }
 
     /// The span, if it is remembered.
     pub fn get_mut(&mut self, span: SpanRef) -> Option<&mut Node> {
-        self.nodes.get_mut(usize::try_from(span.0.checked_sub(self.first)?).ok()?)?.as_mut()
+        match span.0.checked_sub(self.first) {
+            Some(at) => self.nodes.get_mut(usize::try_from(at).ok()?)?.as_mut(),
+            None => self.kept.get_mut(&span),
+        }
     }
 
     /// The other end of this span's exchange, if it is seen on this host.

@@ -71,6 +71,7 @@ impl Assembler {
     pub fn locate(&mut self, span: SpanRef, now: Ns, causality: &mut Causality) -> Option<(TraceId, SpanId)> {
         match self.place(span, now, causality, 0) {
             Placing::At(place) => Some((place.trace_id, self.nodes.get(span)?.span_id)),
+            Placing::In(trace_id) => Some((trace_id, self.nodes.get(span)?.span_id)),
             Placing::Wait => None,
         }
     }

@@ -58,6 +58,8 @@ pub enum Method {
     SameSymbol,
     /// The only request in flight in that process.
     SingleInFlight,
+    /// The process is a command, or was started by one.
+    Process,
 }
 
 impl Method {
@@ -73,6 +75,7 @@ impl Method {
             Method::OperationId => "operation-id",
             Method::SameSymbol => "same-symbol",
             Method::SingleInFlight => "single-in-flight",
+            Method::Process => "process",
         }
     }
 
