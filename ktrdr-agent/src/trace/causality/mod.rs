@@ -25,6 +25,7 @@ mod tree;
 mod written;
 
 use crate::event::{ConnId, Fork, Ns, PyCopy, Task};
+use alone::Idle;
 pub use state::Causality;
 use state::{Clone as Cloned, Pending};
 pub use written::Written;
@@ -220,6 +221,8 @@ impl Causality {
         // What was copied before may not have been seen. A forked child is followed like its parent.
         if exact && p.python != Some(true) {
             p.since = ts;
+            // Until now its tasks' own calls could not be told from calls without a context.
+            p.idle = Idle::watched(p.in_flight.is_empty().then_some(ts));
         }
         p.python = Some(exact);
     }

@@ -141,7 +141,7 @@ impl Causality {
             if origin.is_none() && c.idle && self.nothing_else_tells(&c) {
                 // 0: nothing was known of the process until now.
                 let p = self.process(c.task.tgid);
-                if c.epoch == 0 || c.epoch == p.epoch {
+                if (c.epoch == 0 || c.epoch == p.epoch) && c.ts >= p.since {
                     p.idle.called();
                 }
             }

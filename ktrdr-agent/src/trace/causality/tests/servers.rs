@@ -301,6 +301,20 @@ fn after_a_loss_no_context_is_what_it_was() {
 }
 
 #[test]
+fn what_a_service_calls_before_its_contexts_are_followed_says_nothing_of_its_pool() {
+    let mut w = World::new();
+    let startup = w.call(at(1, 9));
+    assert_eq!(w.origin(startup), NONE);
+    let now = w.tick();
+    w.c.python(1, true, now);
+    prove(&mut w, asyncio);
+    w.now += MS;
+    let a = asyncio(&mut w, 1, 50);
+    let alone = w.call(at(20, 0));
+    assert_eq!(w.origin(alone), is(a, Method::SingleInFlight));
+}
+
+#[test]
 fn an_executor_without_context_is_inferred_alone_and_unlinked_in_company() {
     let mut w = World::python();
     prove(&mut w, asyncio);
