@@ -104,18 +104,33 @@ impl Policy {
     }
 }
 
+/// Where contexts are found from a `PyThreadState`, and what tells a task's from a thread's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct PyContexts {
+    /// Offset of `context` in the thread state.
+    pub current: u16,
+    /// Offset of `ctx_entered` in a context: one that is current without having been entered is the thread's own.
+    pub entered: u16,
+    /// Offset of `ctx_prev` in a context, where `threading` runs each thread inside a context of its own (3.14): the
+    /// one that was entered first, on any thread but the first of the process. 0 = it does not.
+    pub first_prev: u16,
+    /// Reserved, 0.
+    pub reserved: u16,
+}
+
 /// Where a Python thread keeps its current `contextvars` context.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct PyThread {
     /// Address of the thread's `PyThreadState` in the process.
     pub tstate: u64,
-    /// Offset of `context` in it.
-    pub context_offset: u16,
-    /// Offset of `ctx_entered` in a context.
-    pub entered_offset: u16,
+    /// The way from there to its contexts.
+    pub contexts: PyContexts,
     /// Process the thread belongs to: an entry of a reused tid must not be believed.
     pub tgid: u32,
+    /// Reserved, 0.
+    pub reserved: u32,
 }
 
 /// Where all threads of a Python process find their own thread state, also those that do not exist yet.
@@ -123,11 +138,9 @@ pub struct PyThread {
 #[repr(C)]
 pub struct PyProcess {
     /// Offset from the thread pointer of the word that holds the address of the `PyThreadState`.
-    pub tls_offset: u32,
-    /// Offset of `context` in it.
-    pub context_offset: u16,
-    /// Offset of `ctx_entered` in a context.
-    pub entered_offset: u16,
+    pub tls_offset: i32,
+    /// The way from there to its contexts.
+    pub contexts: PyContexts,
 }
 
 /// Names of the constants (read-only globals) that the agent sets at load time. `u32` unless said otherwise.

@@ -3,7 +3,7 @@
 use aya_ebpf::{helpers::bpf_probe_read_user, macros::map, maps::HashMap};
 use ktrdr_ebpf_common::{
     limits::{MAX_PY_PROCESSES, MAX_PY_THREADS},
-    maps::{PyProcess, PyThread},
+    maps::{PyContexts, PyProcess, PyThread},
     records::THREADS_OWN_CONTEXT,
 };
 
@@ -25,41 +25,47 @@ static PY_THREADS: HashMap<u32, PyThread> = HashMap::with_max_entries(MAX_PY_THR
 pub fn current_context(tgid: u32, tid: u32) -> u64 {
     if let Some(process) = PY_PROCESSES.get_ptr(tgid) {
         // SAFETY: a valid map value; entries are written once per program image.
-        return own_context(unsafe { *process });
+        return own_context(unsafe { *process }, tgid == tid);
     }
     let Some(thread) = PY_THREADS.get_ptr(tid) else { return 0 };
     // SAFETY: a valid map value; a concurrent update of the entry can at worst give an address that reads as 0 or as
     // a pointer that the agent does not know.
-    let PyThread { tstate, context_offset, entered_offset, tgid: owner } = unsafe { *thread };
+    let PyThread { tstate, contexts, tgid: owner, .. } = unsafe { *thread };
     if owner != tgid {
         return 0;
     }
-    context(tstate, context_offset, entered_offset)
+    context(tstate, contexts, tgid == tid)
 }
 
 /// The thread's own state is a thread-specific value of the C library, so a new thread needs no announcement.
 #[inline(always)]
-fn own_context(process: PyProcess) -> u64 {
+fn own_context(process: PyProcess, first: bool) -> u64 {
     let task = Task::<Probed>::current().0;
     let thread_pointer: u64 = task.load(&TASK_FSBASE).unwrap_or(0);
-    let tstate = user(thread_pointer.wrapping_add(process.tls_offset.into()));
+    let tstate = user(thread_pointer.wrapping_add_signed(process.tls_offset.into()));
     if tstate == 0 {
         // Not a Python thread, or not yet.
         return 0;
     }
-    context(tstate, process.context_offset, process.entered_offset)
+    context(tstate, process.contexts, first)
 }
 
 /// A context that is current without having been entered is the thread's own: the interpreter made it when the
 /// first context variable was used, and nobody copied it, so its address says nothing. It is marked by bit 0.
 #[inline(always)]
-fn context(tstate: u64, context_offset: u16, entered_offset: u16) -> u64 {
-    let context = user(tstate.wrapping_add(context_offset.into()));
+///
+/// So is, from 3.14 on, the one that `threading` enters first on each thread it starts: an empty one, or a copy of
+/// its creator's, which says nothing of what a pool's thread does later.
+fn context(tstate: u64, offsets: PyContexts, first_thread: bool) -> u64 {
+    let context = user(tstate.wrapping_add(offsets.current.into()));
     if context == 0 {
         return 0;
     }
-    let entered = user(context.wrapping_add(entered_offset.into())) as u32;
-    if entered == 0 { context | THREADS_OWN_CONTEXT } else { context }
+    let entered = user(context.wrapping_add(offsets.entered.into())) as u32 != 0;
+    let threads = offsets.first_prev != 0
+        && !first_thread
+        && user(context.wrapping_add(offsets.first_prev.into())) == 0;
+    if entered && !threads { context } else { context | THREADS_OWN_CONTEXT }
 }
 
 #[inline(always)]

@@ -57,6 +57,8 @@ pub struct Offsets {
     pub thread_id: u64,
     /// `PyThreadState.native_thread_id`, from 3.11 on.
     pub native_thread_id: Option<u64>,
+    /// `threading` runs each thread it starts inside a context made for it (`Thread(context=…)`, since 3.14).
+    pub threads_in_contexts: bool,
 }
 
 /// Bytes of a thread state that hold all fields above, in every version of the table.
@@ -67,17 +69,28 @@ const fn offsets(
     (context, thread_id): (u64, u64),
     native_thread_id: Option<u64>,
 ) -> Offsets {
-    Offsets { interpreters, interp_next: 0, threads, next: 8, context, thread_id, native_thread_id }
+    Offsets {
+        interpreters,
+        interp_next: 0,
+        threads,
+        next: 8,
+        context,
+        thread_id,
+        native_thread_id,
+        threads_in_contexts: false,
+    }
 }
 
 /// The table. `interp_next` is 0 except where [`published`] says otherwise.
 pub fn by_version(minor: u8) -> Option<Offsets> {
+    let in_contexts = |o: Offsets| Offsets { threads_in_contexts: true, ..o };
     Some(match minor {
         8..=10 => offsets((32, 8), (240, 176), None),
         11 => offsets((40, 16), (224, 152), Some(160)),
         12 => offsets((40, 72), (208, 136), Some(144)),
         13 => offsets((632, 7344), (208, 152), Some(160)),
-        14 => offsets((808, 7344), (208, 152), Some(160)),
+        14 => in_contexts(offsets((808, 7344), (208, 152), Some(160))),
+        15 => in_contexts(offsets((936, 7336), (232, 176), Some(184))),
         _ => return None,
     })
 }

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use ktrdr_ebpf_common::maps::PyThread;
+use ktrdr_ebpf_common::maps::{PyContexts, PyThread};
 
 use super::image::{Image, ImageError};
 use super::maps::{self, Mapping};
@@ -45,15 +46,14 @@ impl PythonError {
 }
 
 /// Where every thread of a process finds its own thread state: the interpreter's thread-specific value
-/// (`autoTSSkey`) at this offset from the thread pointer (x86_64: `fs` base, glibc).
+/// (`autoTSSkey`, up to 3.14), or its thread-local variable (`_Py_tss_gilstate`), at this offset from the thread pointer
+/// (x86_64: `fs` base, glibc).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tls {
     /// Bytes from the thread pointer.
-    pub offset: u32,
-    /// Offset of `context` in the thread state.
-    pub context: u16,
-    /// Offset of `ctx_entered` in a context.
-    pub entered: u16,
+    pub offset: i32,
+    /// The way from there to its contexts.
+    pub contexts: PyContexts,
 }
 
 /// A process whose interpreter was found.
@@ -87,6 +87,9 @@ const OB_TYPE_FREE_THREADED: u64 = 24;
 const PTHREAD_TID: u64 = 0x2d0;
 /// Bytes of a pthread structure searched for the thread id and the thread-specific values: glibc 2.36 has 0x900.
 const PTHREAD_SIZE: usize = 0x900;
+/// Bytes below the thread pointer that are searched for the interpreter's thread-local variables: the executable's and
+/// its libraries' lie there side by side, a few hundred bytes in all.
+const STATIC_TLS: usize = 0x1000;
 
 impl PythonProcess {
     /// Looks at a process. `image` gives the parsed file of a mapping (cached by the caller).
@@ -98,7 +101,7 @@ impl PythonProcess {
         mut image: impl FnMut(&Mapping, PathBuf) -> Result<Arc<Image>, ImageError>,
     ) -> Result<Self, PythonError> {
         for mapping in maps::candidates(tgid)? {
-            let path = PathBuf::from(format!("/proc/{tgid}/root{}", mapping.path));
+            let path = reachable(tgid, &mapping);
             let image = match image(&mapping, path.clone()) {
                 Ok(image) => image,
                 Err(ImageError::NotPython) => continue,
@@ -170,21 +173,16 @@ impl PythonProcess {
     }
 
     fn kernel_thread(&self, state: &ThreadState) -> PyThread {
-        PyThread {
-            tstate: state.addr,
-            context_offset: self.offsets.context as u16,
-            entered_offset: self.entered_offset(),
-            tgid: self.tgid,
-        }
+        PyThread { tstate: state.addr, contexts: self.contexts(), tgid: self.tgid, reserved: 0 }
     }
 
     /// Where each thread, also one that does not exist yet, finds its thread state; `None` where that is not known
-    /// (other C libraries, other machines, or no agreement between the threads).
+    /// (other C libraries, other machines, no agreement between the threads, or too much of it).
     pub fn tls(&self, threads: &[(u32, ThreadState)]) -> Option<Tls> {
         if !cfg!(target_arch = "x86_64") {
             return None;
         }
-        let mut common: Option<Vec<usize>> = None;
+        let (mut specific, mut local): (Option<Vec<i32>>, Option<Vec<i32>>) = (None, None);
         // A few threads tell as much as ten thousand.
         for (_, state) in threads.iter().take(16) {
             // The first word of the structure the thread pointer points to is its own address.
@@ -192,32 +190,70 @@ impl PythonProcess {
                 return None;
             }
             let mut raw = [0; PTHREAD_SIZE];
-            let raw = readable_prefix(&self.memory, state.pthread, &mut raw);
-            let here = |at: &usize| word(raw, *at) == Some(state.addr);
-            common = Some(match common {
-                None => (0..raw.len()).step_by(8).filter(here).collect(),
-                Some(known) => known.into_iter().filter(here).collect(),
-            });
+            let behind = readable_prefix(&self.memory, state.pthread, &mut raw);
+            common(&mut specific, behind, 0, state.addr);
+            let mut raw = [0; STATIC_TLS];
+            let begin = state.pthread.wrapping_sub(STATIC_TLS as u64);
+            let before = if self.memory.read(begin, &mut raw).is_ok() { &raw[..] } else { &[] };
+            common(&mut local, before, -(STATIC_TLS as i32), state.addr);
         }
-        let offset = u32::try_from(*common?.first()?).ok()?;
-        Some(Tls { offset, context: self.offsets.context as u16, entered: self.entered_offset() })
+        let offset = match (specific?.first(), local?.as_slice()) {
+            (Some(offset), _) => *offset,
+            // Of two one is `_Py_tss_tstate`, which is null while the thread waits: another look will tell.
+            (None, [offset]) => *offset,
+            (None, _) => return None,
+        };
+        Some(Tls { offset, contexts: self.contexts() })
     }
 
     /// `PyContextObject`: the object's head, then `ctx_prev`, `ctx_vars`, `ctx_weakreflist`, `ctx_entered`, in this
-    /// order from 3.7 to 3.14. The head ends behind the type.
+    /// order from 3.7 to 3.15. The head ends behind the type.
     fn entered_offset(&self) -> u16 {
         self.object_type as u16 + 8 + 3 * 8
     }
 
-    /// Whether the context has been entered, i.e. is not a thread's own.
+    /// Where a thread state has its context, and a context what tells whose it is. `ctx_prev` comes first behind the
+    /// object's head.
+    fn contexts(&self) -> PyContexts {
+        PyContexts {
+            current: self.offsets.context as u16,
+            entered: self.entered_offset(),
+            first_prev: if self.offsets.threads_in_contexts { self.object_type as u16 + 8 } else { 0 },
+            reserved: 0,
+        }
+    }
+
+    /// Whether the context current on this thread is a task's, i.e. not the thread's own. As the kernel programs see it.
     ///
     /// # Errors
     /// The memory cannot be read.
-    pub fn entered(&self, context: u64) -> io::Result<bool> {
-        let mut entered = [0; 4];
-        self.memory.read(context.wrapping_add(self.entered_offset().into()), &mut entered)?;
-        Ok(u32::from_ne_bytes(entered) != 0)
+    pub fn of_a_task(&self, tid: u32, context: u64) -> io::Result<bool> {
+        let PyContexts { entered, first_prev, .. } = self.contexts();
+        let mut times = [0; 4];
+        self.memory.read(context.wrapping_add(entered.into()), &mut times)?;
+        let threads = first_prev != 0
+            && tid != self.tgid
+            && self.memory.u64(context.wrapping_add(first_prev.into()))? == 0;
+        Ok(u32::from_ne_bytes(times) != 0 && !threads)
     }
+}
+
+/// Keeps the offsets, counted from `begin`, at which `raw` has this word, as did all before.
+fn common(known: &mut Option<Vec<i32>>, raw: &[u8], begin: i32, sought: u64) {
+    let here = |at: &i32| usize::try_from(at - begin).is_ok_and(|at| word(raw, at) == Some(sought));
+    *known = Some(match known.take() {
+        None => (begin..begin + raw.len() as i32).step_by(8).filter(here).collect(),
+        Some(known) => known.into_iter().filter(here).collect(),
+    });
+}
+
+/// Where the agent reaches the mapped file. `maps` names it as the process's mount namespace does, from the namespace's
+/// root; below the process's own root, if it changed that within the agent's namespace (chroot), the name is another.
+fn reachable(tgid: u32, mapping: &Mapping) -> PathBuf {
+    let inside = PathBuf::from(format!("/proc/{tgid}/root{}", mapping.path));
+    let here = PathBuf::from(&mapping.path);
+    let same = || here.metadata().is_ok_and(|m| m.ino() == mapping.inode);
+    if !inside.exists() && same() { here } else { inside }
 }
 
 /// As much of `buf` as is mapped, in whole pages' steps.

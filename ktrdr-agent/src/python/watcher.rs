@@ -152,6 +152,16 @@ impl Watcher {
                 self.processes.insert(tgid, state);
             }
             Some(State::ByThread { process, .. }) => {
+                // Two places may have looked right at the first look; one is enough to need no more of them.
+                let tls = process.threads().ok().and_then(|threads| process.tls(&threads));
+                if let Some(tls) = tls
+                    && probes
+                        .process(tgid, PyProcess { tls_offset: tls.offset, contexts: tls.contexts })
+                        .is_ok()
+                {
+                    self.processes.insert(tgid, State::ByProcess);
+                    return;
+                }
                 // Read errors: the process is gone, or will be seen again.
                 let told = process.resolve_threads().map_or(Ok(()), |threads| self.resolved(threads, probes));
                 if let Err(why) = told
@@ -247,11 +257,7 @@ impl Watcher {
             self.attached.insert(process.file.clone());
         }
         if let Some(tls) = process.tls(threads) {
-            let value = PyProcess {
-                tls_offset: tls.offset,
-                context_offset: tls.context,
-                entered_offset: tls.entered,
-            };
+            let value = PyProcess { tls_offset: tls.offset, contexts: tls.contexts };
             return probes.process(process.tgid, value).map(|()| Told::Process);
         }
         // Read errors: the process is gone, or its threads will be seen again.

@@ -13,7 +13,8 @@ use ktrdr_agent::event::losses::Losses;
 use ktrdr_agent::kernel::{Hook, KernelOptions};
 use ktrdr_ebpf_common::{
     Counter, SEND, flags,
-    maps::{Policy, PyThread},
+    maps::{Policy, PyContexts, PyThread},
+    records::THREADS_OWN_CONTEXT,
 };
 use object::{Object as _, ObjectSection as _, ObjectSymbol as _};
 
@@ -158,16 +159,18 @@ fn python_context_copies_name_parent_and_child() {
     let (start, ret) = function("ktrdr_test_copy_current");
     for (offset, as_return) in [(start, true), (ret, false)] {
         let Some(mut observer) = Observer::start(&options(Hook::Auto)) else { return };
-        // A thread state whose context is at offset 16, and a context that says at offset 40 that it was entered.
+        // A thread state whose context is at offset 16, and a context that says at offset 40 that it was entered, and at
+        // 16 that it is the first that was.
         let entered: [u64; 6] = [0, 0, 0, 0, 0, 1];
         let context = entered.as_ptr() as u64;
         let state: [u64; 3] = [0, 0, context];
         let thread = PyThread {
             tstate: state.as_ptr() as u64,
-            context_offset: 16,
-            entered_offset: 40,
+            contexts: PyContexts { current: 16, entered: 40, first_prev: 0, reserved: 0 },
             tgid: std::process::id(),
+            reserved: 0,
         };
+        let in_contexts = PyThread { contexts: PyContexts { first_prev: 16, ..thread.contexts }, ..thread };
         observer.kernel.attach_py_copy(Path::new("/proc/self/exe"), offset, as_return).unwrap();
 
         ktrdr_test_copy_current(1);
@@ -177,6 +180,9 @@ fn python_context_copies_name_parent_and_child() {
         // Another process's thread of the same number must not be believed.
         observer.kernel.set_py_thread(sys::gettid(), PyThread { tgid: 1, ..thread }).unwrap();
         ktrdr_test_copy_current(3);
+        // The thread's own context, where threads run inside one; the test's thread is not its process's first.
+        observer.kernel.set_py_thread(sys::gettid(), in_contexts).unwrap();
+        ktrdr_test_copy_current(4);
         observer.kernel.set_py_thread(sys::gettid(), thread).unwrap();
         let mut pair = Pair::new();
         pair.send(b"under a context");
@@ -192,8 +198,8 @@ fn python_context_copies_name_parent_and_child() {
                 _ => None,
             })
             .collect();
-        assert_eq!(copies, [(0, 1), (context, 2), (0, 3)]);
-        assert_eq!(observer.counter(Counter::PyContextCopies), 3);
+        assert_eq!(copies, [(0, 1), (context, 2), (0, 3), (context | THREADS_OWN_CONTEXT, 4)]);
+        assert_eq!(observer.counter(Counter::PyContextCopies), 4);
         let (client_port, server_port) = pair.ports();
         let conn = conn_of(&observer.records, client_port, server_port).unwrap();
         assert_eq!(observer.stream(conn, SEND)[0].body.py_context, context);
