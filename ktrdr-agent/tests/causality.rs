@@ -98,6 +98,35 @@ fn a_thread_per_connection() {
     check("threads-none.rec.gz", &[("threads", 24)]);
 }
 
+/// Its pool's threads run in contexts that nobody copied, at addresses of ones that are gone.
+#[test]
+fn fastapi_on_cpython_3_14() {
+    let cases = [("gather", 72), ("sync", 24), ("to-thread", 48), ("background", 48), ("aiohttp", 48)];
+    check("fastapi-asyncio-3.14.rec.gz", &cases);
+    // uvloop 0.23 writes at once, also what aiohttp sends.
+    check("fastapi-uvloop-0.23-3.14.rec.gz", &cases);
+}
+
+/// What `run_in_executor` calls for is not known, and not guessed wrongly.
+#[test]
+fn an_executors_calls_are_nobody_elses() {
+    for recording in ["fastapi-asyncio-3.14.rec.gz", "fastapi-uvloop-0.23-3.14.rec.gz"] {
+        let scores = score(&replay(recording));
+        let executor = scores.get("executor").expect("calls of it");
+        assert_eq!((executor.wrong, executor.right + executor.none), (0, 24), "{recording}");
+    }
+}
+
+/// Node has a timer that calls, too: one request in flight or many, no call is given to a request that did not make it.
+#[test]
+fn node_is_not_guessed_about() {
+    let scores = score(&replay("node-none.rec.gz"));
+    for case in ["async", "gather"] {
+        assert_eq!(scores.get(case), Some(&Score { right: 0, wrong: 0, none: 96 }), "{scores:?}");
+    }
+    assert!(scores.get("poll").is_some_and(|s| s.right > 0 && s.wrong == 0), "{scores:?}");
+}
+
 #[test]
 fn the_same_recording_gives_the_same_spans() {
     assert_eq!(replay("fastapi-uvloop.rec.gz"), replay("fastapi-uvloop.rec.gz"));

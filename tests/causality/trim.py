@@ -11,7 +11,7 @@ import sys
 HEADER = struct.Struct("<QIIIHH")
 JSON = 0x8001
 TICK = 0x8000
-OURS = ("app.py", "backend.py", "load.py")
+OURS = ("app.py", "node_app.js", "backend.py", "load.py")
 
 
 def records(data):
