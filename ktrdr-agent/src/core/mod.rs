@@ -9,6 +9,8 @@ mod config;
 mod gpu;
 #[cfg(test)]
 mod handoff_tests;
+#[cfg(test)]
+mod hostile_tests;
 mod lingering;
 mod logs;
 mod measure;
