@@ -54,6 +54,9 @@ fn build() -> Result<()> {
         .env("PATH", path)
         .env("RUSTC_BOOTSTRAP", "1")
         .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"));
+    if env::var_os("CARGO_FEATURE_KERNEL_LOG").is_some() {
+        cargo.args(["--features", "log"]);
+    }
     // Wrappers and settings of the outer build (clippy's driver, coverage) are not for the kernel programs.
     for variable in ["RUSTC", "RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER", "RUSTFLAGS", "CARGO_BUILD_TARGET"] {
         cargo.env_remove(variable);

@@ -19,6 +19,8 @@ pub enum Error {
 #[inline(always)]
 pub fn run(probe: impl FnOnce() -> Result<(), Error>) -> i32 {
     if let Err(error) = probe() {
+        #[cfg(feature = "log")]
+        log(error);
         count(match error {
             Error::KernelRead => Counter::KernelReadFault,
             Error::MapEntry => Counter::MapFault,
@@ -26,4 +28,23 @@ pub fn run(probe: impl FnOnce() -> Result<(), Error>) -> i32 {
         });
     }
     0
+}
+
+/// Says it in words, for those who work on the programs.
+#[cfg(feature = "log")]
+#[inline(never)]
+fn log(error: Error) {
+    let why = match error {
+        Error::KernelRead => "kernel memory could not be read",
+        Error::MapEntry => "a map entry was missing",
+        Error::RingFull => "the ring was full",
+    };
+    let pid_tgid = aya_ebpf::helpers::bpf_get_current_pid_tgid();
+    aya_log_ebpf::warn!(
+        (),
+        "no record: {} (pid {}, thread {})",
+        why,
+        (pid_tgid >> 32) as u32,
+        pid_tgid as u32
+    );
 }

@@ -25,6 +25,8 @@ impl Core {
             return;
         }
         if d.direction == Direction::Recv {
+            // Of a service older than the agent, whose listener was told before who it is.
+            self.watch_user(task.tgid);
             self.causality.received(task, d.conn, ts);
         }
         let listeners = &self.listeners;

@@ -243,6 +243,9 @@ impl Core {
                 self.serves(l.tgid);
                 self.listeners.up(l.netns, SocketAddr::new(canonical(l.addr), l.port), l.tgid);
                 self.measure_listener(l.tgid);
+                if self.wanted_ports(l.port, 0) {
+                    self.watch_user(l.tgid);
+                }
             }
             ShellEvent::Lost(l) => {
                 // A full ring was told by the records behind the loss; another loss is known by its number only.

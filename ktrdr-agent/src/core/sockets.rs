@@ -29,6 +29,7 @@ impl Core {
                 if !self.wanted(&s.tuple) || task.tgid == self.agent_tgid {
                     return;
                 }
+                self.watch_user(task.tgid);
                 let call = self.causality.call(task, ts);
                 let connecting =
                     Connecting { task, call, start: ts, remote: s.tuple.remote, netns: s.tuple.netns };
@@ -64,6 +65,9 @@ impl Core {
                 self.serves(task.tgid);
                 self.listeners.up(s.tuple.netns, s.tuple.local, task.tgid);
                 self.measure_listener(task.tgid);
+                if self.wanted(&s.tuple) {
+                    self.watch_user(task.tgid);
+                }
             }
             (tcp::LISTEN, _) => self.listeners.down(s.tuple.netns, s.tuple.local, task.tgid, ts),
             (_, tcp::CLOSE) => {

@@ -76,9 +76,18 @@ impl Watching {
 impl Core {
     /// A process became known.
     pub(super) fn watch_service(&mut self, p: &ProcessMeta) {
-        let program = p.exe.rsplit('/').next().unwrap_or_default();
-        if !p.excluded && !CARRIERS.contains(&program) {
+        if self.config.ports.is_empty() && watchable(p) {
             self.watch(p.tgid, Watched::Logs);
+        }
+    }
+
+    /// A process was seen to use a port that is looked at. Where only some are, nobody else's output concerns us.
+    pub(super) fn watch_user(&mut self, tgid: u32) {
+        if self.config.ports.is_empty() || self.watching.0.contains_key(&tgid) {
+            return;
+        }
+        if self.processes.get(tgid).is_some_and(|p| watchable(&p.meta)) {
+            self.watch(tgid, Watched::Logs);
         }
     }
 
@@ -88,6 +97,11 @@ impl Core {
             self.out.push_back(Output::Watch(tgid, much));
         }
     }
+}
+
+fn watchable(p: &ProcessMeta) -> bool {
+    let program = p.exe.rsplit('/').next().unwrap_or_default();
+    !p.excluded && !CARRIERS.contains(&program)
 }
 
 #[cfg(test)]
@@ -130,5 +144,22 @@ mod tests {
         let mut off = Core::new(CoreConfig { watch: false, ..CoreConfig::default() });
         off.feed(&process(5, "/usr/bin/python3.13", false));
         assert_eq!(watched(&mut off), []);
+    }
+    #[test]
+    fn with_ports_to_look_at_only_their_users_are_watched() {
+        let config = CoreConfig { ports: vec![8000], ..CoreConfig::default() };
+        let mut h = crate::core::scenario::Host::with(config);
+        for pid in [5, 6, 7] {
+            h.process(pid, "x");
+        }
+        h.listen(5, "127.0.0.1:8000");
+        h.listen(6, "127.0.0.1:9000");
+        let mut p = h.connect(7, 6, "127.0.0.1:9000");
+        h.request(&mut p, b"GET / HTTP/1.1\r\n\r\n");
+        let known = |h: &crate::core::scenario::Host| h.core.watching.0.keys().copied().collect::<Vec<_>>();
+        assert_eq!(known(&h), [5]);
+        let mut p = h.connect(7, 5, "127.0.0.1:8000");
+        h.request(&mut p, b"GET / HTTP/1.1\r\n\r\n");
+        assert_eq!(known(&h), [5, 7]);
     }
 }

@@ -127,6 +127,8 @@ pub struct Kernel {
     /// The Python probe for an agent without CAP_SYS_ADMIN; `None` before 6.6.
     multi: Option<Multi>,
     warnings: Vec<String>,
+    #[cfg(feature = "kernel-log")]
+    log: aya_log::EbpfLogger<&'static dyn log::Log>,
 }
 
 impl Kernel {
@@ -167,6 +169,8 @@ impl Kernel {
                 None
             }
         };
+        #[cfg(feature = "kernel-log")]
+        let log = aya_log::EbpfLogger::init(&mut ebpf).map_err(|error| KernelError::Load(Box::new(error)))?;
         let ring = Ring::new(controls::take(&mut ebpf, maps::EVENTS)?)?;
         let mut controls = Controls::take(&mut ebpf)?;
         for &tgid in &options.exclude {
@@ -176,7 +180,17 @@ impl Kernel {
             .map_err(|(name, reason)| KernelError::Probe { name, reason })?;
         drop((types, kernel_btf));
         release_memory();
-        Ok(Kernel { ebpf, ring, controls, hook, probes, multi, warnings })
+        Ok(Kernel {
+            ebpf,
+            ring,
+            controls,
+            hook,
+            probes,
+            multi,
+            warnings,
+            #[cfg(feature = "kernel-log")]
+            log,
+        })
     }
 
     /// Detaches all programs: nothing more is produced. What is in the ring and the counters can still be read.
@@ -214,6 +228,8 @@ impl Kernel {
     /// # Errors
     /// The ring cannot be waited for (never seen; the descriptor is valid as long as `self`).
     pub fn poll(&mut self, timeout: Duration, each: &mut dyn FnMut(&[u8])) -> io::Result<usize> {
+        #[cfg(feature = "kernel-log")]
+        self.log.flush();
         self.ring.poll(timeout, each)
     }
 
