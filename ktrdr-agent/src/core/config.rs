@@ -102,6 +102,8 @@ pub struct CoreCounts {
     pub decoded: u64,
     /// Records refused by the decoder, by reason.
     pub undecoded: BTreeMap<DecodeError, u64>,
+    /// Spans handed out: calls, connects, operations.
+    pub spans: u64,
     /// Transfers on connections whose addresses nobody told.
     pub unknown_conn: u64,
     /// Losses that the shell reported, by counter name.

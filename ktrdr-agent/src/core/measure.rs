@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{Core, Output, facts};
 use crate::event::Ns;
-use crate::metrics::{Id, Metrics, Snapshot};
+use crate::metrics::{ENDS, Id, Metrics, Snapshot};
 use crate::protocol::Role;
 use crate::trace::connects::Connecting;
 use crate::trace::model::Resource;
@@ -21,6 +21,7 @@ impl Core {
             if let Some(m) = &mut self.metrics {
                 m.span(&span);
             }
+            self.counts.spans += 1;
             self.out.push_back(Output::Span(Box::new(span)));
         }
     }
@@ -84,6 +85,10 @@ impl Core {
             let service = m.registry.service(&op.resource);
             let kind = [("operation.type", op.kind.as_deref().unwrap_or("unknown").into())];
             m.registry.one_more(service, Id::OperationsActive, &kind, now);
+            // So that the first one to end is an increase.
+            for status in ENDS {
+                m.registry.add(service, Id::Operations, &[kind[0], ("status", status.into())], 0);
+            }
             let stalled = std::time::Duration::from_nanos(now.saturating_sub(moved)).as_secs_f64();
             m.registry.highest(service, Id::OperationStalled, &kind, stalled, now);
         }

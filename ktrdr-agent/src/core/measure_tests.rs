@@ -78,6 +78,9 @@ fn workers_are_told_by_whoever_they_registered_with() {
     let states = series(&mut h, Id::Workers);
     assert_eq!(states["ktrdr-api Str(\"training\") Str(\"w1\") Str(\"busy\")"], 1.0, "{states:?}");
     assert_eq!(states["ktrdr-api Str(\"training\") Str(\"w1\") Str(\"idle\")"], 0.0, "{states:?}");
+    let ended = series(&mut h, Id::Operations);
+    assert_eq!(ended.values().sum::<f64>(), 0.0, "{ended:?}");
+    assert_eq!(ended.len(), 3, "0 of each status, as long as the first one runs: {ended:?}");
     let dispatches = series(&mut h, Id::WorkerDispatches);
     assert_eq!(dispatches, one("Str(\"training\") Str(\"w1\") Str(\"selected\")", 1.0));
 }

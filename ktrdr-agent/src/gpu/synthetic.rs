@@ -88,6 +88,7 @@ fn reading(ms: u64, pids: &[u32]) -> GpuReading {
         memory_used: Some((pids.len() as u64).saturating_mul(each).min(MEMORY)),
         temperature: Some(35 + utilization / 3),
         power: Some(20_000 + utilization * 1_500),
+        ecc: Some((0, 0)),
         processes: Some(
             pids.iter()
                 .map(|p| GpuUse { pid: *p, memory: Some(each), sm: Some(utilization / share) })

@@ -26,6 +26,7 @@ pub use instrument_table::Id;
 pub use label::{Given, Label, OwnedLabel};
 pub use registry::{Registry, ServiceId};
 pub use snapshot::{Point, Slice, Snapshot};
+pub use spans::ENDS;
 pub use value::{Exemplar, Histogram, Value};
 
 use crate::event::Ns;

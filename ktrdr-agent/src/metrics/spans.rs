@@ -7,6 +7,9 @@ use super::label::{Given, Label};
 use super::{Exemplar, Id, Registry, ServiceId};
 use crate::trace::model::{Span, SpanKind, Status, Value};
 
+/// How operations end.
+pub const ENDS: [&str; 3] = ["completed", "failed", "cancelled"];
+
 /// What measurements need of a span's attributes, found in one pass: a span has about twenty.
 #[derive(Default)]
 struct Seen<'a> {
@@ -193,10 +196,7 @@ fn ib(r: &mut Registry, service: ServiceId, seen: &Seen<'_>, exemplar: Exemplar)
 
 /// An operation that is still under way (the agent stops) did not end.
 fn operation(r: &mut Registry, service: ServiceId, seen: &Seen<'_>, exemplar: Exemplar) {
-    let Some(status) = seen.operation_status.filter(|s| matches!(*s, "completed" | "failed" | "cancelled"))
-    else {
-        return;
-    };
+    let Some(status) = seen.operation_status.filter(|s| ENDS.contains(s)) else { return };
     let of = labels([("operation.type", text(seen.operation_type)), ("status", text(Some(status)))]);
     r.add(service, Id::Operations, &of, 1);
     r.observe(service, Id::OperationDuration, &of, exemplar.value, Some(exemplar));

@@ -58,7 +58,7 @@ pub fn measure(core: &mut Core, own: &Own<'_>, now: Ns) {
     ] {
         r.total(me, Id::AgentLost, &[("reason", reason.into())], n);
     }
-    r.total(me, Id::AgentSpans, &[], counts.assembly.emitted);
+    r.total(me, Id::AgentSpans, &[], counts.spans);
     for (fate, n) in [("moved", engine.moved), ("gaps", engine.bytes.gaps), ("parsed", engine.bytes.parsed)]
         .into_iter()
         .chain([("skipped", engine.bytes.skipped), ("lost", engine.bytes.lost)])
@@ -107,9 +107,10 @@ pub fn measure(core: &mut Core, own: &Own<'_>, now: Ns) {
     r.set(me, Id::AgentConnections, &[], float(connections as u64), now);
     let series = r.len() as u64;
     r.set(me, Id::AgentSeries, &[], float(series), now);
-    let overflow: Vec<_> = r.overflow().iter().map(|(id, n)| (id.instrument().name, *n)).collect();
-    for (metric, n) in overflow {
-        r.total(me, Id::AgentOverflow, &[("metric", metric.into())], n);
+    // Told as 0 before the first one, which would be no increase otherwise; a few attributes are what overflows.
+    for id in Id::ALL.iter().filter(|id| id.instrument().attributes.len() > 1) {
+        let n = r.overflow().get(id).copied().unwrap_or(0);
+        r.total(me, Id::AgentOverflow, &[("metric", id.instrument().name.into())], n);
     }
     if let Some(bytes) = host::own_memory() {
         r.set(me, Id::ProcessMemory, &[], float(bytes), now);

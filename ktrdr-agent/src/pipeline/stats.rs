@@ -182,7 +182,7 @@ impl Stats {
             requests_given_up: engine.requests_given_up,
             connects_recovered: core.connects_recovered,
             connects_abandoned: core.connects_abandoned,
-            spans: core.assembly.emitted,
+            spans: core.spans,
             logs: Logs {
                 records: core.logs.records,
                 linked: core.logs.linked,
