@@ -75,6 +75,8 @@ enum BenchOf {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         options: Vec<String>,
     },
+    /// Memory and time of metrics at 20,000 requests/s and 500 routes, held to their bound
+    Metrics,
 }
 
 fn main() -> std::process::ExitCode {
@@ -92,6 +94,7 @@ fn main() -> std::process::ExitCode {
         Task::Bench { rounds, seconds, what: Some(BenchOf::Logs) } => {
             host::as_root(|| bench::run_logs(rounds, seconds))
         }
+        Task::Bench { what: Some(BenchOf::Metrics), .. } => bench::metrics(),
         Task::Bench { rounds, seconds, what: None } => host::as_root(|| bench::run(rounds, seconds)),
     };
     match done {

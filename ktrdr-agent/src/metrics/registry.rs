@@ -18,8 +18,13 @@ use crate::trace::model::{Attributes, Resource};
 /// Series of one metric of one service: what OpenTelemetry's SDKs hold by default ("cardinality limits"). KTRDR's API
 /// has a few hundred routes.
 pub const MAX_PER_METRIC: u32 = 2_000;
-/// Series in all, at most 1.2 kB each (a histogram with exemplars): about 24 MB at worst.
+/// Series in all.
 pub const MAX_SERIES: usize = 20_000;
+/// What they take at most: a histogram with an exemplar per bucket and seven texts of the longest is 2.9 kB. `cargo xtask
+/// bench metrics` measures it.
+pub const MAX_BYTES: usize = 64 << 20;
+/// What a host with 500 routes and 20,000 requests/s among its services takes at most, likewise.
+pub const USUAL_BYTES: usize = 8 << 20;
 /// Services; the ones beyond share one Resource. A host runs tens.
 pub const MAX_SERVICES: usize = 256;
 /// Processes whose service is remembered, for speed only.

@@ -20,7 +20,7 @@ mod wrk;
 
 use crate::agent::Agent;
 use crate::stack::Stack;
-use crate::{build, host, setup};
+use crate::{build, cmd, host, setup};
 use compare::Comparison;
 use wrk::Load;
 
@@ -92,6 +92,12 @@ pub fn run(rounds: usize, seconds: u64) -> Result<()> {
 
     report.print();
     report.write(&host::target().join("bench.json"))
+}
+
+/// Metrics alone: no kernel, no load. The program says what it measured, and fails beyond the bounds.
+pub fn metrics() -> Result<()> {
+    setup::run(setup::For::Build)?;
+    cmd::run(host::cargo().args(["bench", "--package", "ktrdr-agent", "--bench", "metrics"]))
 }
 
 /// The middle value; of an even number of values the upper one of the two.
