@@ -3,6 +3,8 @@
 // Helpers of tests fail as tests do; clippy lets only `#[test]` functions themselves.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "otlp/metrics.rs"]
+mod metrics;
 #[path = "otlp/receiver.rs"]
 mod receiver;
 #[path = "otlp/spans.rs"]

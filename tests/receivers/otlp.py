@@ -1,7 +1,7 @@
-"""An OTLP receiver for the tests: gRPC and HTTP, traces only.
+"""An OTLP receiver for the tests: gRPC and HTTP, traces and metrics.
 
-Prints one JSON line with its ports, then one per request: how it came and the spans in it. It can be told to fail
-first, to refuse gzip, and to want TLS, as real receivers do.
+Prints one JSON line with its ports, then one per request: how it came and the spans or the metrics in it. For traces it can
+be told to fail first, and for both to refuse gzip, and to want TLS, as real receivers do.
 """
 
 import argparse
@@ -15,6 +15,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import grpc
 from google.protobuf import any_pb2, duration_pb2, json_format
+from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2, metrics_service_pb2_grpc
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
 
 parser = argparse.ArgumentParser()
@@ -95,6 +96,56 @@ def accept(request, **how):
     return response
 
 
+def points(request):
+    """Every data point, with what its metric and its Resource say."""
+    for group in request.resource_metrics:
+        for scope in group.scope_metrics:
+            for metric in scope.metrics:
+                kind = metric.WhichOneof("data")
+                data = getattr(metric, kind)
+                for point in data.data_points:
+                    yield {
+                        "resource": attributes(group.resource.attributes),
+                        "name": metric.name,
+                        "unit": metric.unit,
+                        "description": metric.description,
+                        "kind": kind,
+                        "cumulative": getattr(data, "aggregation_temporality", None) == 2,
+                        "monotonic": getattr(data, "is_monotonic", None),
+                        "attributes": attributes(point.attributes),
+                        "start": point.start_time_unix_nano,
+                        "time": point.time_unix_nano,
+                        **(of_histogram(point) if kind == "histogram" else of_number(point)),
+                    }
+
+
+def of_number(point):
+    return {"value": getattr(point, point.WhichOneof("value"))}
+
+
+def of_histogram(point):
+    exemplars = [[e.trace_id.hex(), e.span_id.hex(), e.as_double, e.time_unix_nano] for e in point.exemplars]
+    return {
+        "count": point.count,
+        "sum": point.sum,
+        "buckets": list(point.bucket_counts),
+        "bounds": list(point.explicit_bounds),
+        "exemplars": exemplars,
+    }
+
+
+def accept_metrics(request, **how):
+    say(metrics=list(points(request)), **how)
+    return metrics_service_pb2.ExportMetricsServiceResponse()
+
+
+class GrpcMetrics(metrics_service_pb2_grpc.MetricsServiceServicer):
+    def Export(self, request, context):
+        if args.silent:
+            threading.Event().wait()
+        return accept_metrics(request, transport="grpc")
+
+
 class Grpc(trace_service_pb2_grpc.TraceServiceServicer):
     def Export(self, request, context):
         if args.silent:
@@ -136,29 +187,37 @@ class Http(BaseHTTPRequestHandler):
         raw = body = self.rfile.read(int(self.headers["Content-Length"]))
         if args.silent:
             threading.Event().wait()
-        if self.path != "/v1/traces":
+        if self.path not in ("/v1/traces", "/v1/metrics"):
             return self.answer(404, b"no such path")
         if self.headers["Content-Encoding"] == "gzip":
             if args.no_gzip:
                 return self.answer(415, b"no gzip here")
             body = gzip.decompress(body)
+        kind = self.headers["Content-Type"]
+        is_json = kind == "application/json"
+        if self.path == "/v1/metrics":
+            request = parse(body, is_json, metrics_service_pb2.ExportMetricsServiceRequest)
+            return self.response(accept_metrics(request, transport="http"), is_json, kind)
         if take("fail"):
             say(failed=args.status)
             asked = {} if args.retry_after is None else {"Retry_After": str(int(args.retry_after))}
             return self.answer(args.status, b"told to fail", **asked)
-        kind = self.headers["Content-Type"]
-        is_json = kind == "application/json"
-        if is_json:
-            # OTLP/JSON differs from protobuf's JSON in one thing: ids are hexadecimal. The parser wants base64.
-            request = json_format.Parse(rewrite(json.loads(body)), trace_service_pb2.ExportTraceServiceRequest())
-        else:
-            request = trace_service_pb2.ExportTraceServiceRequest.FromString(body)
+        request = parse(body, is_json, trace_service_pb2.ExportTraceServiceRequest)
         headers = {k.lower(): v for k, v in self.headers.items()}
-        response = accept(request, transport="http", headers=headers, bytes=len(raw))
+        self.response(accept(request, transport="http", headers=headers, bytes=len(raw)), is_json, kind)
+
+    def response(self, response, is_json, kind):
         if is_json:
             self.answer(200, json_format.MessageToJson(response).encode(), kind)
         else:
             self.answer(200, response.SerializeToString(), kind)
+
+
+def parse(body, is_json, message):
+    if is_json:
+        # OTLP/JSON differs from protobuf's JSON in one thing: ids are hexadecimal. The parser wants base64.
+        return json_format.Parse(rewrite(json.loads(body)), message())
+    return message.FromString(body)
 
 
 def rewrite(message):
@@ -190,6 +249,7 @@ if args.no_gzip:
     options.append(("grpc.compression_enabled_algorithms_bitset", 1))
 server = grpc.server(futures.ThreadPoolExecutor(max_workers=4), options=options)
 trace_service_pb2_grpc.add_TraceServiceServicer_to_server(Grpc(), server)
+metrics_service_pb2_grpc.add_MetricsServiceServicer_to_server(GrpcMetrics(), server)
 address = f"127.0.0.1:{args.grpc_port}"
 if args.tls:
     pair = (read(args.tls[1]), read(args.tls[0]))

@@ -8,6 +8,7 @@ pub mod agent;
 pub mod compare;
 pub mod net;
 pub mod process;
+pub mod prometheus;
 pub mod raw;
 pub mod servers;
 pub mod span;

@@ -26,7 +26,7 @@ pub fn run() -> Result<()> {
         let mut test = host::cargo();
         test.args(["test", "--workspace", "--exclude", KERNEL_CRATE, "--no-fail-fast"]);
         test.env("KTRDR_AGENT_BIN", &agent).env("KTRDR_PYTHON", setup::python::interpreter());
-        test.env("KTRDR_HELM", setup::helm::program());
+        test.env("KTRDR_HELM", setup::npm::helm()).env("KTRDR_TOOLS", setup::npm::directory());
         cmd::run(&mut test)
     })
 }

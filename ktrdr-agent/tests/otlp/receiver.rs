@@ -129,23 +129,32 @@ impl Receiver {
 
     /// Waits until so many further spans have arrived; they come in the order of their arrival.
     pub fn spans(&mut self, count: usize) -> Vec<Value> {
+        self.items("spans", count)
+    }
+
+    /// The same for points of metrics.
+    pub fn points(&mut self, count: usize) -> Vec<Value> {
+        self.items("metrics", count)
+    }
+
+    fn items(&mut self, what: &str, count: usize) -> Vec<Value> {
         let mut got = Vec::new();
         self.requests.clear();
         let deadline = Instant::now() + DEADLINE;
         while got.len() < count {
             let left = deadline.saturating_duration_since(Instant::now());
             let line = self.lines.recv_timeout(left);
-            let line = line.unwrap_or_else(|e| panic!("{} of {count} spans came: {e}", got.len()));
-            if let Some(spans) = line["spans"].as_array() {
-                got.extend(spans.iter().cloned());
+            let line = line.unwrap_or_else(|e| panic!("{} of {count} {what} came: {e}", got.len()));
+            if let Some(items) = line[what].as_array() {
+                got.extend(items.iter().cloned());
                 self.requests.push(line);
             }
         }
-        assert_eq!(got.len(), count, "more spans than were sent");
+        assert_eq!(got.len(), count, "more {what} than were sent");
         got
     }
 
-    /// The requests of the last [`Self::spans`].
+    /// The requests of the last wait.
     pub fn requests(&self) -> &[Value] {
         &self.requests
     }

@@ -4,8 +4,8 @@ use anyhow::Result;
 
 mod apt;
 mod clients;
-pub mod helm;
 mod linker;
+pub mod npm;
 pub mod python;
 mod rust;
 mod system;
@@ -55,7 +55,7 @@ pub fn run(purpose: For) -> Result<()> {
         system::tracefs();
     }
     if purpose >= For::Test {
-        helm::install()?;
+        npm::install()?;
         clients::install()?;
     }
     Ok(())
