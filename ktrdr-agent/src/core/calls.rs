@@ -117,7 +117,9 @@ impl Core {
             Role::Client => Some(self.causality.call(b.start.task, b.start.ts)),
             Role::Server => {
                 self.causality.request_read(b.head.task, conn, b.span, b.head.ts);
-                self.logs.request(b.head.task.tgid, on.tuple.remote, b.span);
+                let request = self.engine.get(conn).and_then(|c| c.pairing.get(b.span)).map(|x| &x.request);
+                let path = request.and_then(|r| r.attributes.get("url.path")?.as_str()).unwrap_or_default();
+                self.logs.request(b.head.task.tgid, on.tuple.remote, b.span, path);
                 None
             }
         };

@@ -54,8 +54,8 @@ impl Core {
             }
         }
         for mut settled in self.logs.pending.take() {
-            self.connection(&mut settled);
             settled.origin = self.causality.ask_again(settled.origin, now);
+            self.connection(&mut settled);
             let Some(origin) = settled.known() else {
                 if now == Ns::MAX {
                     self.log(settled, None);
@@ -77,12 +77,18 @@ impl Core {
         }
     }
 
-    /// The request of an access line is the one on the connection that it names.
+    /// Where nothing is known of its writer, the request of an access line is the one on the connection that it names.
+    /// That is its word, so it counts for a line that was written by itself only, and as inferred.
     fn connection(&self, settled: &mut Settled) {
-        let draft = &settled.draft;
-        let Some(peer) = draft.parsed.peer.filter(|_| !settled.told) else { return };
-        if let Some(span) = self.logs.request_of(draft.raw.task.tgid, peer) {
+        let Draft { raw, parsed, .. } = &settled.draft;
+        if settled.told || settled.known() != Some(None) || raw.origin.is_none() {
+            return;
+        }
+        let path = parsed.fields.iter().find(|(key, _)| key == "url.path").and_then(|(_, v)| v.as_str());
+        let (Some(peer), Some(path)) = (parsed.peer, path) else { return };
+        if let Some(span) = self.logs.request_of(raw.task.tgid, peer, path) {
             settled.origin = Written::Known(Some(Origin { span, method: Method::Connection }));
+            settled.named = true;
         }
     }
 
@@ -107,6 +113,7 @@ impl Core {
 
     fn log(&mut self, settled: Settled, place: Option<(TraceId, SpanId)>) {
         let origin = settled.known().flatten().filter(|_| place.is_some());
+        let named = settled.named;
         let Draft { raw, parsed, exception, operation, path } = settled.draft;
         let mut a = Attributes::with_capacity(8 + parsed.fields.len());
         for (key, value) in parsed.fields {
@@ -128,7 +135,8 @@ impl Core {
         }
         if let Some(o) = origin {
             a.set("ktrdr.link.method", o.method.name());
-            a.set("ktrdr.link.certainty", if o.method.exact() { "exact" } else { "inferred" });
+            let exact = o.method.exact() && !named;
+            a.set("ktrdr.link.certainty", if exact { "exact" } else { "inferred" });
         }
         let of_span = origin.and_then(|o| self.assembler.operation_at(o.span));
         // An id in the text is a word, not a proof.

@@ -12,6 +12,8 @@ mod handoff_tests;
 #[cfg(test)]
 mod hostile_tests;
 mod lingering;
+#[cfg(test)]
+mod log_laws;
 mod logs;
 mod measure;
 #[cfg(test)]

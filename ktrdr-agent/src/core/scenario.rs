@@ -2,8 +2,10 @@
 
 use std::net::SocketAddr;
 
+use ktrdr_ebpf_common::limits::{MAX_PAYLOAD, MAX_WRITE_RECORDS};
 use ktrdr_ebpf_common::{
-    ConnTuple, DataBody, EventHeader, ExecBody, ExitBody, ForkBody, RECV, SEND, StateBody, flags, kind,
+    ConnTuple, DataBody, EventHeader, ExecBody, ExitBody, ForkBody, RECV, SEND, StateBody, WriteBody, file,
+    flags, kind, maps::FileId,
 };
 use zerocopy::IntoBytes;
 
@@ -19,6 +21,14 @@ pub struct Pipe {
     server: End,
     /// Next sequence numbers: client to server, server to client.
     seq: [u32; 2],
+}
+
+impl Pipe {
+    /// A thread of the server reads and answers.
+    pub fn served_by(mut self, tid: u32) -> Self {
+        self.server.tid = tid;
+        self
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -185,6 +195,27 @@ impl Host {
             client: End { id, pid: client, tid: client, local, remote },
             server: End { id: id + 1, pid: server, tid: server, local: remote, remote: local },
             seq: [1000, u32::MAX - 5],
+        }
+    }
+
+    /// A thread writes to a descriptor, as the kernel side tells of it; 1 and 2 are pipes, others log files.
+    pub fn write(&mut self, pid: u32, tid: u32, fd: u32, bytes: &[u8]) {
+        let kind_of = if fd <= 2 { file::PIPE } else { file::REGULAR };
+        for (n, part) in bytes.chunks(MAX_PAYLOAD).take(MAX_WRITE_RECORDS as usize).enumerate() {
+            let body = WriteBody {
+                py_context: 0,
+                id: FileId { inode: fd.into(), device: 1, generation: 1 },
+                lost: 0,
+                fd,
+                len: u32::try_from(bytes.len()).unwrap(),
+                offset: u32::try_from(n * MAX_PAYLOAD).unwrap(),
+                captured: u32::try_from(part.len()).unwrap(),
+                file: kind_of,
+                reserved: [0; 7],
+            };
+            let mut b = body.as_bytes().to_vec();
+            b.extend_from_slice(part);
+            self.record(kind::WRITE, 0, (pid, tid), &b);
         }
     }
 

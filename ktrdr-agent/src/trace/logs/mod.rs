@@ -38,6 +38,8 @@ const MAX_KNOWN: usize = 16_384;
 /// Lines of one process in a second of which it is asked whose work they are. What a service logs for its requests is
 /// far below; beyond, evidence for calls would be pushed out.
 const MAX_ASKED: u32 = 2_000;
+/// Longest path remembered, in bytes.
+const MAX_PATH: usize = 128;
 const SECOND: Ns = 1_000_000_000;
 const STDERR: u32 = 2;
 
@@ -86,7 +88,7 @@ pub struct Logs {
     /// Log files, and files that are none.
     files: LruCache<FileId, Option<Arc<str>>, FixedState>,
     /// The newest request on a connection, by server process and client's address.
-    requests: LruCache<(u32, SocketAddr), SpanRef, FixedState>,
+    requests: LruCache<(u32, SocketAddr), (SpanRef, Box<str>), FixedState>,
     /// Processes that serve.
     servers: LruCache<u32, (), FixedState>,
     asked: LruCache<u32, (Ns, u32), FixedState>,
@@ -124,15 +126,20 @@ impl Logs {
         self.servers.insert(tgid, ());
     }
 
-    /// A request was read from `client`.
-    pub fn request(&mut self, tgid: u32, client: SocketAddr, span: SpanRef) {
+    /// A request for `path` was read from `client`.
+    pub fn request(&mut self, tgid: u32, client: SocketAddr, span: SpanRef, path: &str) {
         self.serves(tgid);
-        self.requests.insert((tgid, client), span);
+        // A path that was escaped, or hides something, is written in another way than it was read.
+        let plain =
+            path.len() <= MAX_PATH && !path.contains(['%', '+']) && !path.contains(crate::mask::REDACTED);
+        self.requests.insert((tgid, client), (span, if plain { path.into() } else { "".into() }));
     }
 
-    /// The newest request from `client`: its access line is written before the next one is read.
-    pub fn request_of(&self, tgid: u32, client: SocketAddr) -> Option<SpanRef> {
-        self.requests.peek(&(tgid, client)).copied()
+    /// The newest request from `client`, if it is one for `path`: its access line is written before the next one is
+    /// read. A server behind a proxy knows a longer path than it was asked for.
+    pub fn request_of(&self, tgid: u32, client: SocketAddr, path: &str) -> Option<SpanRef> {
+        let (span, asked) = self.requests.peek(&(tgid, client))?;
+        path.ends_with(&**asked).then_some(*span)
     }
 
     /// Whether a write is to where logs go. `pipes`: the process's other pipes are watched, too, for what is no log.

@@ -28,6 +28,8 @@ pub struct Settled {
     pub draft: Draft,
     /// Its origin.
     pub origin: Written,
+    /// Its origin is what an access line says of itself.
+    pub named: bool,
     /// Its span has been told.
     pub told: bool,
     /// Since when its origin is known.
@@ -57,7 +59,7 @@ impl Pending {
     /// A record begins to wait. Returns the oldest if there are too many.
     pub fn add(&mut self, draft: Draft) -> Option<Settled> {
         let origin = draft.raw.origin.unwrap_or(Written::Known(None));
-        self.queue.push_back(Settled { draft, origin, told: false, since: None });
+        self.queue.push_back(Settled { draft, origin, named: false, told: false, since: None });
         if self.queue.len() > MAX_PENDING { self.queue.pop_front() } else { None }
     }
 
