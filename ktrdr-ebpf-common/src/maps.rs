@@ -41,6 +41,8 @@ pub struct Watch {
     pub rate: u32,
     /// [`Watch::PIPES`], [`Watch::FILES`] and [`Watch::JSON`].
     pub flags: u32,
+    /// Descriptors, each plus one, whose writes were beyond the rate in this window; the programs' own.
+    pub flooding: [u32; Watch::FLOODS],
 }
 
 impl Watch {
@@ -51,9 +53,12 @@ impl Watch {
     /// Also writes to any pipe or Unix socket that begin like a JSON object or array.
     pub const JSON: u32 = 4;
 
+    /// Descriptors that flood side by side and are each known: a console and a file.
+    pub const FLOODS: usize = 2;
+
     /// A watch that has seen nothing yet.
     pub const fn new(rate: u32, flags: u32) -> Watch {
-        Watch { window: 0, used: 0, lost: 0, rate, flags }
+        Watch { window: 0, used: 0, lost: 0, rate, flags, flooding: [0; Watch::FLOODS] }
     }
 }
 

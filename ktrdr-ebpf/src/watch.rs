@@ -96,6 +96,11 @@ impl Watched {
     ) -> Result<(), Error> {
         let Some(target) = self.target(fd, unix)? else { return Ok(()) };
         if !self.within_rate(len) {
+            // A write to a Unix socket is seen twice, and counted where sockets are seen.
+            if !unix {
+                // SAFETY: a valid place in a map's value.
+                unsafe { self.flood(fd).write(fd.wrapping_add(1)) };
+            }
             return Ok(());
         }
         let buffer = Buffer::of_send(call)?;
@@ -183,19 +188,57 @@ impl Watched {
             if now.wrapping_sub((*watch).window) >= WATCH_WINDOW_NS {
                 (*watch).window = now;
                 (*watch).used = 0;
+                (*watch).flooding = [0; Watch::FLOODS];
             }
             if (*watch).used < (*watch).rate as u64 {
                 (*watch).used += u64::from(len.min(MAX_WRITE_RECORDS * MAX_PAYLOAD as u32));
                 return true;
             }
-            let lost = core::ptr::addr_of_mut!((*watch).lost);
+        }
+        self.beyond(len);
+        false
+    }
+
+    /// Whether a write goes on with a flood: the process may not write more in this window, and what it wrote to this
+    /// descriptor was beyond that before. It is counted, and not looked at: a flood of 100,000 lines a second must cost
+    /// its process next to nothing. That the descriptor stands for another file meanwhile shows with the next window.
+    #[inline(always)]
+    pub fn floods(self, fd: u32, len: u32) -> bool {
+        // SAFETY: a valid map value, whose numbers are aligned.
+        unsafe {
+            let watch = self.watch;
+            if self.flood(fd).read() != fd.wrapping_add(1) || (*watch).used < (*watch).rate as u64 {
+                return false;
+            }
+            let now = aya_ebpf::helpers::bpf_ktime_get_boot_ns();
+            if now.wrapping_sub((*watch).window) >= WATCH_WINDOW_NS {
+                return false;
+            }
+        }
+        self.beyond(len);
+        true
+    }
+
+    /// Where a descriptor's flood is noted.
+    #[inline(always)]
+    fn flood(self, fd: u32) -> *mut u32 {
+        let slot = fd as usize & (Watch::FLOODS - 1);
+        // SAFETY: a valid map value, and a place within it.
+        unsafe { core::ptr::addr_of_mut!((*self.watch).flooding).cast::<u32>().add(slot) }
+    }
+
+    /// Counts a write that is not captured.
+    #[inline(always)]
+    fn beyond(self, len: u32) {
+        // SAFETY: a valid map value; one aligned `u64`.
+        unsafe {
+            let lost = core::ptr::addr_of_mut!((*self.watch).lost);
             atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(lost, 1);
         }
         if let Some(tally) = Tally::here() {
             tally.add(Counter::WritesOverRate, 1);
             tally.add(Counter::WriteBytesOverRate, len.into());
         }
-        false
     }
 
     #[inline(always)]

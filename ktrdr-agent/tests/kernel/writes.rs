@@ -217,3 +217,44 @@ fn a_flood_is_cut_to_its_rate_and_counted() {
         assert!(last.lost <= lost && captured >= 100, "{captured} captured, {lost} lost, {last:?}");
     }
 }
+
+/// While a process floods one descriptor, what it writes to another is judged by what that one stands for.
+#[test]
+fn a_flood_hides_no_other_file() {
+    for hook in [Hook::Socket, Hook::Syscall] {
+        let Some(mut observer) = Observer::start(&options(hook)) else { return };
+        let me = std::process::id();
+        let (reader, mut writer) = std::io::pipe().unwrap();
+        let sink = std::thread::spawn(move || std::io::copy(&mut { reader }, &mut std::io::sink()).unwrap());
+        let mut null = File::options().write(true).open("/dev/null").unwrap();
+        let (left, mut right) = UnixStream::pair().unwrap();
+        observer.kernel.watch(me, 1_000, Watch::PIPES).unwrap();
+        let counted = |observer: &Observer| observer.counter(Counter::WriteBytesOverRate);
+        // Within one window: if another began meanwhile, once more.
+        loop {
+            let before = counted(&observer);
+            for _ in 0..100 {
+                writer.write_all(&[b'x'; 100]).unwrap();
+            }
+            let flooded = counted(&observer);
+            null.write_all(&[b'x'; 100]).unwrap();
+            let nothing = counted(&observer);
+            sys::writev(&left, &[&[b'x'; 20]]).unwrap();
+            sys::writev(&left, &[&[b'x'; 30]]).unwrap();
+            right.read_exact(&mut [0; 50]).unwrap();
+            let other = counted(&observer);
+            writer.write_all(&[b'x'; 100]).unwrap();
+            let again = counted(&observer);
+            if again == other || other == flooded {
+                continue;
+            }
+            assert!(flooded > before, "{hook:?}");
+            assert_eq!(nothing, flooded, "{hook:?}: what keeps nothing is no loss");
+            assert_eq!((other - nothing, again - other), (50, 100), "{hook:?}");
+            break;
+        }
+        observer.kernel.unwatch(me).unwrap();
+        drop(writer);
+        sink.join().unwrap();
+    }
+}

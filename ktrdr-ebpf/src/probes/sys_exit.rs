@@ -89,7 +89,11 @@ fn written(call: Call<Direct>, fd: u32, transfer: Transfer, unix: bool) -> Resul
         return Ok(());
     }
     let Some(process) = watch::current() else { return Ok(()) };
-    process.wrote(call, fd, transfer.result as u32, unix, Place::Syscall)
+    let len = transfer.result as u32;
+    if process.floods(fd, len) {
+        return Ok(());
+    }
+    process.wrote(call, fd, len, unix, Place::Syscall)
 }
 
 #[inline(always)]

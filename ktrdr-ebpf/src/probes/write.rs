@@ -44,5 +44,9 @@ fn wrote(ctx: &TracePointContext) -> Result<(), Error> {
     let regs = unsafe { bpf_task_pt_regs(task.0.address().cast_mut().cast()) };
     let call = Call(Direct::at(regs as *const u8));
     let fd = call.argument::<0>()? as u32;
-    process.wrote(call, fd, result as u32, false, Place::Write)
+    let len = result as u32;
+    if process.floods(fd, len) {
+        return Ok(());
+    }
+    process.wrote(call, fd, len, false, Place::Write)
 }
