@@ -1,6 +1,7 @@
 //! `cargo xtask demo`: the stack fails and works, the agent watches, and we say what it saw.
 
 use std::fs::File;
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -23,6 +24,9 @@ use spans::SpanFile;
 use story::Story;
 
 const API: &str = "ktrdr-api";
+
+/// Where the agent's page is with `--keep`: the port of Jaeger's own.
+const PAGE: &str = "127.0.0.1:16686";
 
 /// From the end of a scenario's command to its spans. The agent shows a lone request within 200 ms.
 const SPANS_DEADLINE: Duration = Duration::from_secs(10);
@@ -48,6 +52,9 @@ pub fn run(keep: bool) -> Result<()> {
     let answers = Answers { binary: binary.clone(), socket: directory.join("agent.sock") };
     run.envs(screen::environment()).stdout(Stdio::piped());
     run.env("KTRDR_AGENT_EXPLAIN__SOCKET", &answers.socket);
+    // Somebody else may serve Jaeger's port, for example Jaeger; the demo does without, then.
+    let page = (keep && TcpListener::bind(PAGE).is_ok()).then_some(PAGE);
+    run.args(page.map(|at| format!("--ui-listen={at}")));
     // A gateway that refuses is not tried again for minutes.
     stack.set_env(&[("IB_CONNECT_PATIENCE", "0")]);
     let mut agent = Agent::start_command(&mut run, &directory.join("agent.log"))?;
@@ -94,6 +101,10 @@ pub fn run(keep: bool) -> Result<()> {
     println!();
     say(&format!("the agent (pid {}) and the stack keep running until Ctrl-C; try for example", agent.id()));
     println!("  {}", by_hand(&["backtest", "MSFT"]));
+    println!("  {} explain \"last error\" --socket {}", binary.display(), answers.socket.display());
+    if let Some(at) = page {
+        println!("  a browser at http://{at}/");
+    }
     println!("  tail -f {}", spans_file.display());
     wait::until(KEPT_AT_MOST, || agent.ended());
     done
