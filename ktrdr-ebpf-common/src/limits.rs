@@ -44,6 +44,9 @@ pub const WATCH_WINDOW_NS: u64 = 1_000_000_000;
 /// Connections with a policy. LRU: an evicted one is unknown again, sends its tuple and gets a new policy.
 pub const MAX_POLICIES: u32 = 65_536;
 
+/// Processes that are being killed for want of memory. LRU; the kernel kills them one by one.
+pub const MAX_VICTIMS: u32 = 64;
+
 /// Processes that are excluded in the kernel.
 pub const MAX_EXCLUDED: u32 = 4_096;
 

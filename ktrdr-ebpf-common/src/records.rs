@@ -44,6 +44,8 @@ pub mod flags {
     pub const THREAD: u16 = 16;
     /// In a write record: a regular file of which the agent has not said whether it is a log.
     pub const UNKNOWN_FILE: u16 = 32;
+    /// In an exit record: the kernel chose the process to be killed because memory was short.
+    pub const OUT_OF_MEMORY: u16 = 64;
     /// The upper bits of a kernel record's flags count losses: odd from a record that the ring had no room for to the
     /// next one that it took, even otherwise. A change from one record to the next says that others are missing there.
     pub const LOSSES_SHIFT: u32 = 8;

@@ -177,6 +177,7 @@ impl Core {
         if excluded {
             return;
         }
+        self.tell_ends(span, &mut draft, on, tgid);
         let (request, response) = (request.unwrap_or_default(), response.unwrap_or_default());
         jsonrpc::http::tell(&mut draft, &request, &response, &self.config.mask);
         self.operation(span, id, (on.role, tgid), &request, &response, &mut draft);

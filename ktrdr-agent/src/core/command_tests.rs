@@ -2,6 +2,8 @@
 
 use super::scenario::{Host, Pipe};
 use super::{Core, CoreConfig};
+use crate::event::ShellEvent;
+use crate::event::shell::PythonStatus;
 use crate::trace::model::{Span, SpanKind, Status, Value};
 
 const API: u32 = 100;
@@ -177,6 +179,8 @@ fn a_refused_connect_is_told_after_the_end_and_still_the_commands() {
 #[test]
 fn a_command_run_for_a_request_stands_below_it() {
     let mut h = host();
+    // Of a Python process it is known that its threads serve one request at a time.
+    h.shell(ShellEvent::Python(PythonStatus { tgid: API, exact: true, ..PythonStatus::default() }));
     let mut p = h.connect(500, API, "127.0.0.1:8000");
     request(&mut h, &mut p);
     h.fork(API, CLI);
@@ -186,7 +190,7 @@ fn a_command_run_for_a_request_stands_below_it() {
     response(&mut h, &mut p);
     let spans = h.spans();
     let (root, api) = (command(&spans), of(&spans, "ktrdr-api", SpanKind::Server));
-    assert_eq!(root.parent_span_id, Some(api.span_id));
+    assert_eq!((root.parent_span_id, text(root, "ktrdr.link.method")), (Some(api.span_id), "clone"));
     assert_eq!(of(&spans, "ktrdr-cli", SpanKind::Client).parent_span_id, Some(root.span_id));
 }
 
@@ -207,7 +211,7 @@ fn a_command_that_is_cut_off_shows_what_is_known() {
     h.exec(400, SHELL, "curl", "curl http://x/", false);
     call(&mut h, CLI, API, "127.0.0.1:8000");
     call(&mut h, 400, API, "127.0.0.1:8000");
-    h.shell(crate::event::ShellEvent::End);
+    h.shell(ShellEvent::End);
     let spans = h.spans();
     assert_eq!(text(command(&spans), "ktrdr.incomplete"), "agent_stopped");
     assert_eq!(spans.len(), 5);

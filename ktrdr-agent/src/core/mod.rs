@@ -6,6 +6,9 @@ mod calls;
 mod command_tests;
 mod commands;
 mod config;
+#[cfg(test)]
+mod death_tests;
+mod deaths;
 mod gpu;
 #[cfg(test)]
 mod handoff_tests;
@@ -48,6 +51,7 @@ use crate::trace::assembly::Assembler;
 use crate::trace::causality::Causality;
 use crate::trace::commands::Commands;
 use crate::trace::connects::Connects;
+use crate::trace::deaths::Deaths;
 use crate::trace::gpu::Gpus;
 use crate::trace::listeners::Listeners;
 use crate::trace::logs::Logs;
@@ -85,6 +89,7 @@ pub struct Core {
     processes: Processes,
     listeners: Listeners,
     connects: Connects,
+    deaths: Deaths,
     operations: Operations,
     gpus: Gpus,
     wall_offset_ns: i64,
@@ -128,6 +133,7 @@ impl Core {
             processes: Processes::new(),
             listeners: Listeners::default(),
             connects,
+            deaths: Deaths::default(),
             operations: Operations::new(rules),
             gpus: Gpus::new(),
             wall_offset_ns: 0,
@@ -211,7 +217,8 @@ impl Core {
                 self.processes.exit(tgid, ts, &e);
                 self.measure_exit(tgid);
                 self.stdio_ended(tgid, ts);
-                self.program_ended(tgid, End { ts, code: e.code });
+                self.program_ended(tgid, End::of(ts, &e));
+                self.service_ended(tgid, ts);
                 self.causality.exit(tgid);
                 self.watching.ended(tgid);
                 self.logs.ended(tgid);

@@ -124,8 +124,12 @@ impl Host {
     }
 
     pub fn exit(&mut self, pid: u32, code: u32) {
+        self.exit_with(pid, code, 0);
+    }
+
+    pub fn exit_with(&mut self, pid: u32, code: u32, flags: u16) {
         let body = ExitBody { code, ppid: 1, comm: [0; 16] };
-        self.record(kind::EXIT, 0, (pid, pid), body.as_bytes());
+        self.record(kind::EXIT, flags, (pid, pid), body.as_bytes());
     }
 
     /// A process is told with its command line, and executes it.

@@ -161,6 +161,7 @@ impl Core {
         }
         let mut facts = facts!(self);
         let mut draft = spans::failed_connect(f, &mut facts);
+        self.tell_restarts(&mut draft);
         self.operations.workers_mut().unreachable(&mut draft);
         self.assembler.finish(span, draft, &mut self.spans);
     }

@@ -45,7 +45,8 @@ pub fn decode(record: &[u8]) -> Result<Event<'_>, DecodeError> {
         }
         kind::EXIT => {
             let (e, _) = take::<ExitBody>(rest)?;
-            Body::Exit(Exit { code: e.code, ppid: e.ppid })
+            let out_of_memory = header.flags & flags::OUT_OF_MEMORY != 0;
+            Body::Exit(Exit { code: e.code, ppid: e.ppid, out_of_memory })
         }
         kind::PY_COPY => {
             let (c, _) = take::<PyCopyBody>(rest)?;

@@ -211,6 +211,8 @@ pub struct Exit {
     pub code: u32,
     /// Parent process.
     pub ppid: u32,
+    /// The kernel chose it to be killed because memory was short.
+    pub out_of_memory: bool,
 }
 
 /// A Python context was copied.

@@ -173,6 +173,36 @@ impl Build {
         self
     }
 
+    /// A command; `code` is what it exited with, -9 a signal that killed it.
+    pub fn command(&mut self, service: &str, name: &str, ms: (u64, u64), code: i64) -> Id {
+        let id = self.span(0, SpanKind::Internal, service, name, ms);
+        self.of_process(id, 4242);
+        self.set(id, "process.command_args", Value::List(vec![name.to_owned()]));
+        match code {
+            0 => self.set(id, "process.exit.code", 0_i64),
+            1.. => self.set(id, "process.exit.code", code).fail(
+                id,
+                "exit_status",
+                &format!("exited with status {code}"),
+            ),
+            _ => self.set(id, "ktrdr.process.signal", "SIGKILL").fail(id, "SIGKILL", "was killed by SIGKILL"),
+        };
+        id
+    }
+
+    /// The span is a process's.
+    pub fn of_process(&mut self, id: Id, pid: i64) -> &mut Self {
+        Arc::make_mut(&mut self.get(id).resource).attributes.set("process.pid", pid);
+        self
+    }
+
+    /// The call ended because its own process did.
+    pub fn ended(&mut self, id: Id, pid: i64) -> &mut Self {
+        let service = self.get(id).resource.service.clone();
+        let text = format!("{service} (pid {pid}) was killed by SIGKILL before it answered");
+        self.of_process(id, pid).fail(id, "process_ended", &text)
+    }
+
     /// An operation's own span.
     pub fn operation(&mut self, parent: Id, id: &str, status: &str, ms: (u64, u64)) -> Id {
         let kind = super::knowledge::operation_type(id).unwrap_or("training").to_owned();

@@ -85,7 +85,9 @@ impl<'a> Analysis<'a> {
             let above = &path[..path.len() - 1];
             // Work done after the answer has nobody above it that could fail with it.
             let own_part = above.iter().rposition(|a| tree.edge[*a] != Edge::Child).unwrap_or(0);
-            let in_background = tree.edge[i] != Edge::Child;
+            // A command's calls are what it is about, however it took their failure.
+            let asked = tree.parent[i].is_some_and(|p| view::is_command(tree.spans[p]));
+            let in_background = tree.edge[i] != Edge::Child || asked;
             let matters = in_background
                 || symptoms[i].is_some_and(|_| above[own_part..].iter().any(|a| symptoms[*a].is_some()));
             let uncertain = |s: &Span| view::text(s, "ktrdr.link.certainty") == Some("inferred");
@@ -105,11 +107,15 @@ impl<'a> Analysis<'a> {
             finding.meanwhile = finding.meanwhile.or_else(|| place::meanwhile(tree, i, own));
         }
         let mut findings: Vec<Finding<'a>> = groups.into_values().collect();
-        findings.sort_by_key(|f| (!f.matters, f.kind.rank(), f.inferred, f.spans.first().copied()));
+        findings.sort_by_key(|f| (!f.matters, rank(tree, f), f.inferred, f.spans.first().copied()));
         // An operation that failed is what the others explain, if there is any other.
         let is_operation = |f: &Finding<'_>| f.spans.iter().all(|i| view::is_operation(tree.spans[*i]));
         if findings.iter().any(|f| f.matters && !is_operation(f)) {
             findings.retain(|f| !is_operation(f));
+        }
+        // An operation is more than the command that began it, or asked for its state, and that tells by its exit code.
+        if case.operation.is_some() {
+            findings.retain(|f| !f.spans.iter().all(|i| view::is_command(tree.spans[*i])));
         }
         let ended = operation.and_then(|i| view::text(tree.spans[i], "operation.status"));
         if findings.is_empty()
@@ -157,7 +163,7 @@ fn leaves(tree: &Tree<'_>, symptoms: &[Option<Kind>], recovery: &Recovery) -> (V
         let explained = tree.children[i]
             .iter()
             .any(|c| below[*c] && tree.edge[*c] == Edge::Child && tree.spans[*c].start_wall_ns() <= end);
-        let own = symptoms[i].is_some() && !is_mirror(tree, symptoms, i);
+        let own = symptoms[i].is_some() && !is_mirror(tree, symptoms, i) && !cut_off(tree, symptoms, i);
         if own && !explained {
             leaves.push(i);
         }
@@ -165,6 +171,33 @@ fn leaves(tree: &Tree<'_>, symptoms: &[Option<Kind>], recovery: &Recovery) -> (V
     }
     leaves.sort_unstable();
     (leaves, below)
+}
+
+/// The rank of a cause: that somebody was there and ended in the middle comes before all that others waited for.
+fn rank(tree: &Tree<'_>, finding: &Finding<'_>) -> u8 {
+    let ended = |i: &usize| {
+        symptom::unanswered(finding.kind) && view::text(tree.spans[*i], "ktrdr.peer.exit").is_some()
+    };
+    if finding.spans.iter().any(ended) { Kind::WorkerLost.rank() } else { finding.kind.rank() }
+}
+
+/// A call that ended because its own process did, below something of that process that says so itself: the request that
+/// it served, or the command that it was.
+fn cut_off(tree: &Tree<'_>, symptoms: &[Option<Kind>], i: usize) -> bool {
+    if symptoms[i] != Some(Kind::ProcessEnded) {
+        return false;
+    }
+    let process = |i: usize| tree.spans[i].resource.attributes.get("process.pid");
+    let mut at = tree.parent[i];
+    while let Some(above) = at {
+        let same = process(above) == process(i) && process(i).is_some();
+        let says = symptoms[above] == Some(Kind::ProcessEnded) || view::is_command(tree.spans[above]);
+        if same && says && symptoms[above].is_some() {
+            return true;
+        }
+        at = tree.parent[above];
+    }
+    false
 }
 
 /// A server whose client gave up, or whose connection broke, has the same failure as its client seen from the other

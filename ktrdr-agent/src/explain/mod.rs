@@ -13,7 +13,8 @@
 //! 1. A span has a symptom if its status is an error ([`symptom`]).
 //! 2. A failed call that was repeated with success later is *recovered*; a 4xx answer to a call whose caller went on
 //!    to succeed is *tolerated*. Neither is a cause ([`recovery`]).
-//! 3. A symptom with another symptom below it, that began before it ended, is explained by that one. What nothing
+//! 3. What a process's own end cut off says nothing beside the request that it served, or the command that it was. A
+//!    symptom with another symptom below it, that began before it ended, is explained by that one. What nothing
 //!    explains is a cause: the deepest one wins ([`cause`]).
 //! 4. Equal causes (kind, who, whom, what) are one cause with several attempts.
 //! 5. A call that got no answer, with nothing failed below it, may be explained by a failure of the callee at that
@@ -43,6 +44,8 @@ pub(crate) mod view;
 
 #[cfg(test)]
 mod build;
+#[cfg(test)]
+mod death_tests;
 #[cfg(test)]
 mod laws;
 #[cfg(test)]

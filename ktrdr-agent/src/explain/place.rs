@@ -32,6 +32,10 @@ pub fn name_lost_workers(tree: &Tree<'_>, symptoms: &mut [Option<Kind>]) {
 /// How the process behind a peer ended, if somebody who was refused there later got to know: "pid 4711 was killed by
 /// SIGKILL".
 pub fn fate(case: &Case, tree: &Tree<'_>, lost: &Span) -> Option<String> {
+    if let (Some(pid), Some(exit)) = (view::int(lost, "ktrdr.peer.pid"), view::text(lost, "ktrdr.peer.exit"))
+    {
+        return Some(format!("pid {pid} {exit}"));
+    }
     let ended = |s: &&Span| {
         s.start_wall_ns() >= lost.start_wall_ns()
             && view::port(s) == view::port(lost)

@@ -41,6 +41,7 @@ pub fn of_cause(case: &Case, tree: &Tree<'_>, finding: &Finding<'_>) -> String {
             duration(view::duration(span)),
             request(span)
         ),
+        _ if view::is_command(span) => command(span),
         _ => told(tree, finding, span),
     };
     if finding.spans.len() > 1 && finding.kind != Kind::WorkerBusy {
@@ -85,6 +86,21 @@ fn told(tree: &Tree<'_>, finding: &Finding<'_>, span: &Span) -> String {
             format!("{}: {} to {whom} failed: {error}", span.resource.service, view::what(span))
         }
     }
+}
+
+/// A command that failed by itself, with what it said last.
+fn command(span: &Span) -> String {
+    let how = view::message(span).unwrap_or("failed");
+    let mut said = span.events.iter().rev().filter(|e| e.name == "exception");
+    let said = said.find_map(|e| {
+        let text = |key: &str| e.attributes.get(key).and_then(Value::as_str);
+        Some(format!("{}: {}", text("exception.type")?, text("exception.message")?))
+    });
+    let said = said.map(|s| format!(" ({})", super::hints::shorten(&s, 200))).unwrap_or_default();
+    // A signal cuts off what was under way.
+    let alone =
+        if view::int(span, "process.exit.code").is_some() { "; none of its calls failed" } else { "" };
+    format!("the command `{}` {how}{said}{alone}", span.name)
 }
 
 /// Who owed the answer, with its port where that is known.

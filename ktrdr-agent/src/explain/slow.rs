@@ -19,11 +19,15 @@ pub struct Share {
     pub on_the_way: bool,
 }
 
-/// The span that all below is about: the longest without a parent, operations aside.
+/// The span that all below is about: the longest that nobody called but a command, operations aside. A command that made
+/// no call stands for itself.
 pub fn longest(tree: &Tree<'_>) -> Option<usize> {
-    (0..tree.len())
-        .filter(|i| tree.edge[*i] != Edge::Child && !view::is_operation(tree.spans[*i]))
-        .max_by_key(|i| (view::duration(tree.spans[*i]), std::cmp::Reverse(*i)))
+    let by = |i: &usize| (view::duration(tree.spans[*i]), std::cmp::Reverse(*i));
+    let outermost = |i: &usize| {
+        tree.edge[*i] != Edge::Child || tree.parent[*i].is_some_and(|p| view::is_command(tree.spans[p]))
+    };
+    let all = || (0..tree.len()).filter(outermost).filter(|i| !view::is_operation(tree.spans[*i]));
+    all().filter(|i| !view::is_command(tree.spans[*i])).max_by_key(by).or_else(|| all().max_by_key(by))
 }
 
 /// Shares of the time of `top`, largest first. An operation is no work of its own, it stands for the calls made for it.

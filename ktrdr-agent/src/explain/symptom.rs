@@ -27,6 +27,8 @@ pub enum Kind {
     Reset,
     /// The connection was closed before an answer.
     NoResponse,
+    /// A process ended in the middle of a call.
+    ProcessEnded,
     /// An answer with an HTTP error status.
     HttpError,
     /// A failure inside an answer that says 200.
@@ -75,6 +77,7 @@ impl Kind {
             Kind::TimedOut => "timed out",
             Kind::Reset => "reset",
             Kind::NoResponse => "no response",
+            Kind::ProcessEnded => "process ended",
             Kind::HttpError => "http error",
             Kind::BusinessError => "failed",
             Kind::GatewayError => "gateway error",
@@ -117,7 +120,7 @@ impl Kind {
             | Kind::ConnectFailed
             | Kind::NameNotResolved
             | Kind::GatewayError => 1,
-            Kind::Reset | Kind::NoResponse => 2,
+            Kind::Reset | Kind::NoResponse | Kind::ProcessEnded => 2,
             Kind::TimedOut | Kind::Stuck | Kind::Unheard | Kind::GpuOutOfMemory => 3,
             Kind::BusinessError | Kind::Failed | Kind::Other => 4,
             Kind::HttpError => 5,
@@ -157,6 +160,7 @@ pub fn kind_of(span: &Span) -> Option<Kind> {
         "timeout" | "connection_timeout" => Kind::TimedOut,
         "connection_reset" | "connection_aborted" => Kind::Reset,
         "peer_closed" | "connection_closed" => Kind::NoResponse,
+        "process_ended" => Kind::ProcessEnded,
         "business_error" | "operation_failed" | "tool_error" => said(span),
         _ if view::text(span, "rpc.response.status_code").is_some() => said(span),
         "gateway_error" => Kind::GatewayError,
@@ -224,7 +228,7 @@ pub fn starts_work(path: &str) -> bool {
 
 /// Whether a symptom means that there was no answer.
 pub fn unanswered(kind: Kind) -> bool {
-    matches!(kind, Kind::TimedOut | Kind::Reset | Kind::NoResponse)
+    matches!(kind, Kind::TimedOut | Kind::Reset | Kind::NoResponse | Kind::ProcessEnded)
 }
 
 /// An answer that blames the request: the caller may have asked just to find out.

@@ -103,6 +103,11 @@ pub fn is_operation(span: &Span) -> bool {
     span.kind == SpanKind::Internal && span.attributes.get("operation.id").is_some()
 }
 
+/// Whether the span stands for a program from its start to its end.
+pub fn is_command(span: &Span) -> bool {
+    span.kind == SpanKind::Internal && span.attributes.get("process.command_args").is_some()
+}
+
 /// The outcome in a word: `200`, `refused`, `timed out`.
 pub fn outcome(span: &Span) -> String {
     if let Some(code) = code(span) {
@@ -113,6 +118,11 @@ pub fn outcome(span: &Span) -> String {
         };
     }
     match super::symptom::kind_of(span) {
+        _ if is_command(span) => match (int(span, "process.exit.code"), text(span, "ktrdr.process.signal")) {
+            (Some(code), _) => format!("exit {code}"),
+            (None, Some(signal)) => signal.to_owned(),
+            (None, None) => String::new(),
+        },
         Some(kind) => kind.outcome().to_owned(),
         None if is_operation(span) => text(span, "operation.status").unwrap_or_default().to_owned(),
         None if span.kind == SpanKind::Internal => String::new(),

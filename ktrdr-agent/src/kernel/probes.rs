@@ -58,6 +58,8 @@ enum Place {
     Raw,
     /// `syscalls:<the program's name>`.
     Syscall,
+    /// `oom:<the program's name>`.
+    Oom,
     /// Attached later, per library.
     Uprobe,
 }
@@ -129,6 +131,13 @@ const PROBES: &[Probe] = &[
         name: "sched_process_exit",
         purpose: "processes ended",
         place: Place::Raw,
+        hook: None,
+        required: false,
+    },
+    Probe {
+        name: "mark_victim",
+        purpose: "processes killed for want of memory",
+        place: Place::Oom,
         hook: None,
         required: false,
     },
@@ -219,7 +228,8 @@ fn attach(
             Err(why) => Err(why),
         },
         Place::Syscall if !probe.wanted(options) => return ProbeStatus::Skipped("switched off".into()),
-        Place::Syscall => syscall(program, probe.name),
+        Place::Syscall => tracepoint(program, "syscalls", probe.name),
+        Place::Oom => tracepoint(program, "oom", probe.name),
         Place::Raw if !types.has_tracepoint(probe.name) => Err("the kernel has no such tracepoint".into()),
         Place::Raw => raw(program, probe.name, btf),
     };
@@ -235,11 +245,11 @@ fn raw(program: &mut Program, name: &str, btf: &Btf) -> Result<(), String> {
     program.attach().map(|_| ()).map_err(reason)
 }
 
-fn syscall(program: &mut Program, name: &str) -> Result<(), String> {
+fn tracepoint(program: &mut Program, category: &str, name: &str) -> Result<(), String> {
     let program: &mut TracePoint = program.try_into().map_err(reason)?;
     let _tracefs = Tracefs::ensure().map_err(|error| format!("no tracefs: {error}"))?;
     program.load().map_err(reason)?;
-    program.attach("syscalls", name).map(|_| ()).map_err(reason)
+    program.attach(category, name).map(|_| ()).map_err(reason)
 }
 
 /// Only loads it, so that a refusal shows at the start and in `check`.

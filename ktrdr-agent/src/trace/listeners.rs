@@ -207,7 +207,7 @@ mod tests {
         assert!(say(&listeners, &processes, 0).starts_with("although pid 4711 `python main.py` listens"));
 
         listeners.down(1, target, 4711, 5 * S);
-        processes.exit(4711, 5 * S, &Exit { code: 1 << 8, ppid: 1 });
+        processes.exit(4711, 5 * S, &Exit { code: 1 << 8, ppid: 1, out_of_memory: false });
         assert_eq!(
             say(&listeners, &processes, 17 * S),
             "nothing is listening on port 5001 (pid 4711 `python main.py` listened until 12 s ago and exited with status 1)"

@@ -5,6 +5,7 @@ pub mod body;
 pub mod causality;
 pub mod commands;
 pub mod connects;
+pub mod deaths;
 pub mod gpu;
 pub mod ids;
 pub mod listeners;

@@ -18,9 +18,16 @@ pub struct End {
     pub ts: Ns,
     /// As `wait(2)` reports it.
     pub code: u32,
+    /// The kernel chose it to be killed because memory was short.
+    pub out_of_memory: bool,
 }
 
 impl End {
+    /// As its exit record says.
+    pub fn of(ts: Ns, exit: &Exit) -> Self {
+        Self { ts, code: exit.code, out_of_memory: exit.out_of_memory }
+    }
+
     /// The status it exited with; `None` if a signal ended it.
     pub fn exit_code(self) -> Option<u32> {
         (self.code & 0x7f == 0).then_some((self.code >> 8) & 0xff)
@@ -50,6 +57,9 @@ impl End {
                 if self.code & 0x80 != 0 {
                     a.set("ktrdr.process.core_dump", true);
                 }
+                if self.out_of_memory {
+                    a.set("ktrdr.process.out_of_memory", true);
+                }
             }
             (None, None) => {}
         }
@@ -62,7 +72,11 @@ impl std::fmt::Display for End {
         match self.code & 0x7f {
             0 => write!(f, "exited with status {}", (self.code >> 8) & 0xff),
             signal => {
-                let core = if self.code & 0x80 != 0 { " (core dumped)" } else { "" };
+                let core = match (self.code & 0x80 != 0, self.out_of_memory) {
+                    (true, _) => " (core dumped)",
+                    (false, true) => " (out of memory)",
+                    (false, false) => "",
+                };
                 match signal_name(signal) {
                     Some(name) => write!(f, "was killed by {name}{core}"),
                     None => write!(f, "was killed by signal {signal}{core}"),
@@ -176,7 +190,7 @@ impl Processes {
     /// A process ended.
     pub fn exit(&mut self, tgid: u32, ts: Ns, exit: &Exit) {
         if let Some(p) = self.by_tgid.get_mut(&tgid) {
-            p.end = Some(End { ts, code: exit.code });
+            p.end = Some(End::of(ts, exit));
         }
     }
 

@@ -2,11 +2,14 @@
 
 use aya_ebpf::{
     helpers::generated::bpf_probe_read_user,
-    macros::{btf_tracepoint, map},
-    maps::PerCpuArray,
-    programs::BtfTracePointContext,
+    macros::{btf_tracepoint, map, tracepoint},
+    maps::{LruHashMap, PerCpuArray},
+    programs::{BtfTracePointContext, TracePointContext},
 };
-use ktrdr_ebpf_common::{EventHeader, ExecBody, ExitBody, ForkBody, flags, kind, limits::MAX_ARGS};
+use ktrdr_ebpf_common::{
+    EventHeader, ExecBody, ExitBody, ForkBody, flags, kind,
+    limits::{MAX_ARGS, MAX_VICTIMS},
+};
 use zerocopy::{Immutable, IntoBytes};
 
 use crate::{
@@ -27,6 +30,10 @@ struct ExecRecord {
     body: ExecBody,
     args: [u8; MAX_ARGS],
 }
+
+/// Processes that the kernel chose to be killed because memory was short, and that have not ended yet.
+#[map]
+static VICTIMS: LruHashMap<u32, u8> = LruHashMap::with_max_entries(MAX_VICTIMS, 0);
 
 #[map]
 static SCRATCH_EXEC: PerCpuArray<ExecRecord> = PerCpuArray::with_max_entries(1, 0);
@@ -131,10 +138,25 @@ fn ended(task: Task<Direct>, signal: Direct) -> Result<(), Error> {
         // What `wait` would tell: the code of the leader, whichever thread was last.
         task.0.follow(&TASK_LEADER)?.load(&TASK_EXIT_CODE)?
     };
-    python::forget(current_ids().0);
-    watch::forget(current_ids().0);
-    speakers::forget(current_ids().0);
-    let header = ring::header(kind::EXIT, 0, size_of::<ExitRecord>() as u32);
+    let tgid = current_ids().0;
+    python::forget(tgid);
+    watch::forget(tgid);
+    speakers::forget(tgid);
+    let flags = if VICTIMS.remove(tgid).is_ok() { flags::OUT_OF_MEMORY } else { 0 };
+    let header = ring::header(kind::EXIT, flags, size_of::<ExitRecord>() as u32);
     let body = ExitBody { code, ppid: task.parent()?, comm: task.comm()? };
     ring::submit_fixed(&ExitRecord { header, body }, Wake::Now)
+}
+
+/// Offset of `pid` in `oom:mark_victim`: its first field on every kernel, after the common ones (`format` in tracefs).
+const VICTIM_PID: usize = 8;
+
+/// `oom:mark_victim`: the kernel, or a memory cgroup, kills a process for want of memory. Its first thread is told.
+#[tracepoint]
+pub fn mark_victim(ctx: TracePointContext) -> i32 {
+    error::run(|| {
+        // SAFETY: within the record of this tracepoint.
+        let pid = unsafe { ctx.read_at::<u32>(VICTIM_PID) }.map_err(|_| Error::KernelRead)?;
+        VICTIMS.insert(pid, 1, 0).map_err(|_| Error::MapEntry)
+    })
 }

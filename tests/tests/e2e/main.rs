@@ -7,6 +7,7 @@ mod command_line;
 mod commands;
 mod connects;
 mod dashboards;
+mod deaths;
 mod gateway;
 mod hostile;
 mod large;

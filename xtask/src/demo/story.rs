@@ -26,6 +26,7 @@ pub fn of(spans: &[Span], scenario: &Scenario, operation: Option<&str>) -> Optio
         call.is_client() && port_fits && call.is_error() == scenario.fails
     };
     below.iter().find(expected)?;
+    let command = command(spans, request)?;
     let causes = causes(&below);
     let calls: Vec<&Span> = below.iter().copied().filter(|span| span.is_client()).collect();
     // What a call that failed on the way was, the list of calls shows.
@@ -36,7 +37,13 @@ pub fn of(spans: &[Span], scenario: &Scenario, operation: Option<&str>) -> Optio
         let whys: Vec<String> = causes.iter().map(|cause| why(cause)).collect();
         format!("the cause: {}", whys.join("; "))
     };
-    let sentence = format!("{}{}; {outcome}", asked(spans, request), answered(request));
+    let sentence = format!(
+        "`{}` {}: {}{}; {outcome}",
+        command.name,
+        ended(command),
+        asked(spans, request),
+        answered(request)
+    );
     let operation = request.text("operation.id").map(str::to_owned);
     Some(Story { trace_id: request.trace_id.clone(), operation, sentence })
 }
@@ -85,6 +92,22 @@ fn why(cause: &Span) -> String {
     known.or(cause.text("error.type")).unwrap_or("an error without a message").to_owned()
 }
 
+/// The command that the trace begins with: from its exec to its exit.
+fn command<'a>(spans: &'a [Span], request: &Span) -> Option<&'a Span> {
+    let is_root = |span: &&Span| {
+        span.trace_id == request.trace_id
+            && span.parent_span_id.is_none()
+            && span.attributes.contains_key("process.exit.code")
+    };
+    let root = spans.iter().find(is_root)?;
+    holds(&descendants(spans, root), request).then_some(root)
+}
+
+fn ended(command: &Span) -> String {
+    let code = command.number("process.exit.code").unwrap_or_default();
+    format!("ended with {code} after {:.0} ms", command.duration_ms)
+}
+
 fn asked(spans: &[Span], request: &Span) -> String {
     let caller = spans.iter().find(|span| request.parent_span_id.as_deref() == Some(span.span_id.as_str()));
     let caller = caller.map_or("a client", |span| span.service.as_str());
@@ -115,7 +138,10 @@ mod tests {
 
     fn download(extra: &[serde_json::Value]) -> Vec<Span> {
         let mut lines = vec![
-            serde_json::json!({"trace_id":"t","span_id":"1","name":"POST /d","kind":"CLIENT","service":"ktrdr-cli"}),
+            serde_json::json!({"trace_id":"t","span_id":"0","name":"ktrdr data","kind":"internal","service":"ktrdr-cli",
+                "duration_ms":612.3,"attributes":{"process.exit.code":1}}),
+            serde_json::json!({"trace_id":"t","span_id":"1","parent_span_id":"0","name":"POST /d","kind":"CLIENT",
+                "service":"ktrdr-cli"}),
             serde_json::json!({"trace_id":"t","span_id":"2","parent_span_id":"1","name":"POST /d","kind":"SERVER",
                 "service":"ktrdr-api","duration_ms":40.4,
                 "attributes":{"url.path":"/api/v1/data/acquire/download","http.response.status_code":200}}),
@@ -133,8 +159,8 @@ mod tests {
     #[test]
     fn a_refused_call_is_told_with_its_cause() {
         let sentence = of(&download(&[refused(Some("2"))]), &scenario::ALL[0], None).unwrap().sentence;
-        let expected = "ktrdr-cli asked ktrdr-api for POST /d, which answered 200 after 40 ms; the cause: connection \
-                        refused, nothing listens";
+        let expected = "`ktrdr data` ended with 1 after 612 ms: ktrdr-cli asked ktrdr-api for POST /d, which answered 200 \
+                        after 40 ms; the cause: connection refused, nothing listens";
         assert_eq!(sentence, expected);
     }
 
@@ -153,6 +179,17 @@ mod tests {
     fn a_refused_call_that_is_no_child_does_not_count() {
         assert!(of(&download(&[refused(None)]), &scenario::ALL[0], None).is_none());
         assert!(of(&download(&[refused(Some("2"))]), &scenario::ALL[2], None).is_none());
+    }
+
+    #[test]
+    fn a_trace_that_does_not_begin_with_its_command_does_not_count() {
+        let mut spans = download(&[refused(Some("2"))]);
+        assert!(of(&spans, &scenario::ALL[0]).is_some());
+        let command = spans.remove(0);
+        assert!(of(&spans, &scenario::ALL[0]).is_none());
+        spans[0].parent_span_id = None;
+        spans.push(command);
+        assert!(of(&spans, &scenario::ALL[0]).is_none(), "the request hangs elsewhere");
     }
 
     #[test]

@@ -223,7 +223,7 @@ pub const FAULTS: &[Fault] = &[
             End,
         ],
         asked: Operation,
-        expected: cause(&["reset", "no_response"], API, AT_IB_HOST, &[]),
+        expected: cause(&["reset", "no_response"], API, AT_IB_HOST, &["was killed by SIGKILL"]),
     },
     Fault {
         name: "IB host: 500 with a traceback",

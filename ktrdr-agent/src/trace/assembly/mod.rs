@@ -181,6 +181,12 @@ impl Assembler {
         Some((node.place?.trace_id, node.span_id))
     }
 
+    /// The process at the other end of a call, if it is seen here.
+    pub fn other_process(&self, span: SpanRef) -> Option<u32> {
+        let other = self.nodes.other_end(self.nodes.get(span)?)?;
+        Some(self.nodes.get(other)?.tgid)
+    }
+
     /// The operation a span belongs to, by itself or through what it hangs below.
     fn operation_of(&self, span: SpanRef) -> Option<Arc<str>> {
         let mut at = Some(span);

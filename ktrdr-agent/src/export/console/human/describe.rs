@@ -77,8 +77,11 @@ pub fn outcome(span: &Span) -> Outcome {
         Value::Int(n) => n.to_string(),
         value => value.as_str().unwrap_or("?").to_owned(),
     });
+    let exit = int(span, "process.exit.code");
     let word = match (code, text(span, "error.type")) {
         (Some(code), _) => code,
+        // A command.
+        (None, _) if exit.is_some() => format!("exit {}", exit.unwrap_or_default()),
         (None, Some(error)) => error_word(error),
         (None, None) if failed => "error".to_owned(),
         (None, None) if span.kind == SpanKind::Internal => String::new(),

@@ -1,0 +1,103 @@
+//! What the end of a process cut off: the calls it made, those it served, and their callers' calls.
+
+use super::Core;
+use crate::event::Ns;
+use crate::protocol::Role;
+use crate::trace::causality::SpanRef;
+use crate::trace::deaths::Restarts;
+use crate::trace::listeners::ago;
+use crate::trace::model::{Attributes, Span, SpanEvent, Status};
+use crate::trace::processes::{End, Process};
+use crate::trace::spans::OnConn;
+
+/// Reasons for which a call remains incomplete that the end of a process may stand behind.
+const BROKEN: [&str; 5] =
+    ["connection_closed", "connection_reset", "connection_timeout", "peer_closed", "cancelled"];
+
+impl Core {
+    /// A process ended that may have been a service's.
+    pub(super) fn service_ended(&mut self, tgid: u32, ts: Ns) {
+        if let Some(p) = self.processes.get(tgid) {
+            self.deaths.ended(tgid, p.meta.ppid, &p.meta.service, ts);
+        }
+    }
+
+    /// Says of a call that remained without an answer, or without the end of one, whose end cut it off.
+    pub(super) fn tell_ends(&mut self, call: SpanRef, span: &mut Span, on: &OnConn, tgid: u32) {
+        let why = span.attributes.get("ktrdr.incomplete").and_then(|v| v.as_str());
+        if !why.is_some_and(|why| BROKEN.contains(&why)) {
+            return;
+        }
+        let during = span.start..=span.end;
+        let within = |p: &Process| p.end.filter(|end| during.contains(&end.ts));
+        if let Some(p) = self.processes.get(tgid)
+            && let Some(end) = within(p)
+        {
+            own(span, on, p, end);
+            return;
+        }
+        if on.role == Role::Server {
+            return;
+        }
+        let peer = self.assembler.other_process(call);
+        let peer = peer.or_else(|| self.listeners.last_owner(on.tuple.netns, on.tuple.remote.port()));
+        let peer = peer.and_then(|tgid| self.processes.get(tgid)).filter(|p| !p.meta.excluded);
+        let Some((p, end)) = peer.and_then(|p| Some((p, within(p)?))) else { return };
+        let before = span.end.saturating_sub(end.ts);
+        let command = self.processes.command(p);
+        span.attributes.set("ktrdr.peer.pid", p.meta.tgid);
+        span.attributes.set("ktrdr.peer.exit", end.to_string());
+        if let Status::Error(text) = &mut span.status {
+            let when = if before < 1_000_000 { "right".to_owned() } else { ago(before) };
+            text.push_str(&format!("; pid {} `{command}` {end} {when} before", p.meta.tgid));
+        }
+        span.attributes.set("ktrdr.peer.command", command);
+        happened(span, p, end);
+        self.tell_restarts(span);
+    }
+
+    /// Says of a failed call that its callee ends again and again.
+    pub(super) fn tell_restarts(&self, span: &mut Span) {
+        let Some(peer) = span.attributes.get("peer.service").and_then(|v| v.as_str()) else { return };
+        let Some(Restarts { times, within }) = self.deaths.of(peer, span.end) else { return };
+        let words = format!("{peer} has ended {times} times within {}", ago(within));
+        if let Status::Error(text) = &mut span.status {
+            // The number of the attempt stands last.
+            let at = text.rfind(" (attempt ").unwrap_or(text.len());
+            text.insert_str(at, &format!("; {words}"));
+        }
+        span.attributes.set("ktrdr.peer.restarts", times as u64);
+    }
+}
+
+/// The process of the span itself ended in the middle of it.
+fn own(span: &mut Span, on: &OnConn, p: &Process, end: End) {
+    happened(span, p, end);
+    // An answer that had begun is what it was.
+    if let Status::Error(text) = &mut span.status
+        && span.attributes.get("http.response.status_code").is_none()
+    {
+        let after = ago(end.ts.saturating_sub(span.start));
+        let (me, pid) = (&p.meta.service, p.meta.tgid);
+        let peer = span.attributes.get("peer.service").and_then(|v| v.as_str()).unwrap_or("the server");
+        *text = match on.role {
+            Role::Client => {
+                format!("{me} (pid {pid}) {end} before {peer} at {} answered, after {after}", on.tuple.remote)
+            }
+            Role::Server => {
+                format!("{me} (pid {pid}) {end} before it answered {}, after {after}", on.tuple.remote)
+            }
+        };
+        span.attributes.set("error.type", "process_ended");
+        // Its sockets were closed later, some of them much later.
+        span.end = end.ts;
+    }
+}
+
+fn happened(span: &mut Span, p: &Process, end: End) {
+    let mut a = Attributes::with_capacity(5);
+    a.push("service.name", p.meta.service.clone());
+    a.push("process.pid", p.meta.tgid);
+    end.tell(&mut a);
+    span.events.push(SpanEvent { ts: end.ts, name: "process.ended".into(), attributes: a });
+}
