@@ -66,8 +66,10 @@ impl Options {
         // What these tests are about is each call; the short programs that make them are commands, which are tested by
         // themselves.
         let commands = ("KTRDR_AGENT_COMMANDS__ENABLED".to_owned(), "false".to_owned());
+        // Processes on pipes have no ports to be narrowed by: those of a test running beside are left out.
+        let stdio = ("KTRDR_AGENT_CAPTURE__STDIO".to_owned(), "false".to_owned());
         let program = vec![binary().to_string_lossy().into_owned()];
-        Self { program, arguments, environment: vec![ring, commands] }
+        Self { program, arguments, environment: vec![ring, commands, stdio] }
     }
 
     /// With spans for commands.
@@ -175,6 +177,7 @@ pub struct Stats {
     pub connects_abandoned: u64,
     pub spans: u64,
     pub logs: BTreeMap<String, u64>,
+    pub stdio: BTreeMap<String, u64>,
     pub sinks: BTreeMap<String, BTreeMap<String, u64>>,
 }
 

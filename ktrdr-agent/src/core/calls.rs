@@ -7,14 +7,15 @@ use crate::engine::pairing::{Began, Exchange, Paired};
 use crate::event::{ConnId, Data, Direction, Ns, Task, Tuple};
 use crate::protocol::{Role, jsonrpc};
 use crate::trace::assembly::{About, NewSpan};
-use crate::trace::causality::SpanRef;
+use crate::trace::causality::{Delivered, SpanRef};
 use crate::trace::gpu::demand::Call as Demand;
 use crate::trace::ids::{self, ExchangeId, Positions};
-use crate::trace::model::Span;
+use crate::trace::model::{Attributes, Span};
 use crate::trace::operations;
 use crate::trace::operations::body::Fields;
 use crate::trace::relays::{At, Ends, Seen};
 use crate::trace::spans::{self, OnConn};
+use xxhash_rust::xxh3::xxh3_64;
 
 impl Core {
     pub(super) fn data(&mut self, ts: Ns, task: Task, d: &Data<'_>) {
@@ -63,10 +64,16 @@ impl Core {
         for p in paired {
             match p {
                 Paired::Began(b) => self.began(id, &on, b),
-                Paired::Read(span) => self.early_operation(id, span),
+                Paired::Read(span) => {
+                    if on.role == Role::Server {
+                        self.message_read(id, span);
+                    }
+                    self.early_operation(id, span);
+                }
                 Paired::Answered(span, mark) => {
                     if on.role == Role::Server {
                         self.causality.response_written(mark.task, span, mark.ts);
+                        self.session_began(id, span);
                     }
                 }
                 Paired::Done(x) => {
@@ -76,6 +83,25 @@ impl Core {
                     self.engine.connect_told(id);
                 }
             }
+        }
+    }
+
+    /// A request was read whole: it may bring a message to a session.
+    fn message_read(&mut self, conn: ConnId, span: SpanRef) {
+        let Some(x) = self.engine.get(conn).and_then(|c| c.pairing.get(span)) else { return };
+        let Some(session) = session(&x.request.attributes) else { return };
+        let message = x.request_body.as_deref().and_then(jsonrpc::http::message);
+        let Some((method, notification)) = message else { return };
+        let (tgid, ts) = (x.start.task.tgid, x.request_end.unwrap_or(x.start.ts));
+        self.causality.message(tgid, Delivered { span, session, method, notification, ts });
+    }
+
+    /// The answer to a call that named no session may begin one.
+    fn session_began(&mut self, conn: ConnId, span: SpanRef) {
+        let Some(x) = self.engine.get(conn).and_then(|c| c.pairing.get(span)) else { return };
+        let Some(began) = x.response.as_ref().and_then(|r| session(&r.attributes)) else { return };
+        if session(&x.request.attributes).is_none() {
+            self.causality.session(span, began);
         }
     }
 
@@ -167,6 +193,12 @@ impl Core {
     fn done(&mut self, mut x: Exchange, on: &OnConn) {
         let (span, end, tgid) = (x.span, x.end, x.start.task.tgid);
         if on.role == Role::Server {
+            // An answer that came whole was never seen open.
+            if session(&x.request.attributes).is_none()
+                && let Some(began) = x.response.as_ref().and_then(|r| session(&r.attributes))
+            {
+                self.causality.session(span, began);
+            }
             self.causality.request_done(span, end);
         }
         let id = self.exchange_id(on, x.start.seq);
@@ -227,6 +259,11 @@ impl Core {
         }
         self.emit();
     }
+}
+
+/// The session of the Model Context Protocol that a message names.
+fn session(a: &Attributes) -> Option<u64> {
+    Some(xxh3_64(a.get("mcp.session.id")?.as_str()?.as_bytes()).max(1))
 }
 
 /// Takes what an outcome says, so that the engine is free again.

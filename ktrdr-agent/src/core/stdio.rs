@@ -7,7 +7,7 @@ use crate::protocol::jsonrpc::describe::{self, Answered, Asked};
 use crate::protocol::jsonrpc::json::Raw;
 use crate::protocol::jsonrpc::message::{Body, Id, Message};
 use crate::trace::assembly::NewSpan;
-use crate::trace::causality::{CallRef, SpanRef};
+use crate::trace::causality::{CallRef, Delivered, SpanRef};
 use crate::trace::ids::ExchangeId;
 use crate::trace::model::{Attributes, Status};
 use crate::trace::spans::{self, PipeCall};
@@ -103,6 +103,9 @@ impl Core {
         });
         self.no_command(task.tgid);
         self.causality.request_read(task, stdio::conn(task.tgid), span, ts);
+        let method = m.method.as_deref().map_or(0, |m| stdio::hash(m.as_bytes()));
+        let notification = m.id.is_none();
+        self.causality.message(task.tgid, Delivered { span, session: 0, method, notification, ts });
         let server = (span, task, ts);
         if let Some(old) = self.stdio.open(task.tgid, key, line, asked.clone(), exchange, server) {
             self.unanswered(task.tgid, old, ts, "too_many_open");

@@ -58,6 +58,9 @@ pub struct KernelOptions {
     /// Capture what watched processes write ([`Kernel::watch`]). With the socket hook this takes two system-call
     /// tracepoints.
     pub logs: bool,
+    /// Capture what processes read that speak JSON on standard input. With either hook this takes a system-call
+    /// tracepoint.
+    pub stdio: bool,
 }
 
 impl Default for KernelOptions {
@@ -70,6 +73,7 @@ impl Default for KernelOptions {
             agent_tgid: std::process::id(),
             connect_errors: true,
             logs: true,
+            stdio: true,
         }
     }
 }

@@ -79,6 +79,7 @@ impl Probe {
     fn wanted(&self, options: &KernelOptions) -> bool {
         match self.name {
             "sys_exit_connect" => options.connect_errors,
+            "sys_exit_read" => options.stdio,
             _ => options.logs,
         }
     }

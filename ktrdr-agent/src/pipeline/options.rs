@@ -39,6 +39,7 @@ pub fn kernel(s: &Settings) -> KernelOptions {
         unknown_capture: s.capture.capture_bytes,
         exclude: s.exclude.pids.clone(),
         logs: s.logs.enabled,
+        stdio: s.logs.enabled && s.capture.stdio,
         ..KernelOptions::default()
     }
 }

@@ -90,6 +90,8 @@ pub struct Capture {
     pub capture_bytes: u32,
     /// Size of the ring: a power of two and a multiple of the page size.
     pub ring_bytes: u32,
+    /// JSON-RPC on standard input and output.
+    pub stdio: bool,
 }
 
 /// HTTP.
@@ -209,7 +211,7 @@ impl Capture {
                 "must be a power of two from 64KiB to 2GiB (16MiB, 32MiB, 64MiB, …)",
             )
         })?;
-        Ok(Self { hook: said.hook, capture_bytes, ring_bytes })
+        Ok(Self { hook: said.hook, capture_bytes, ring_bytes, stdio: said.stdio })
     }
 }
 

@@ -48,6 +48,9 @@ settings! {
         capture_bytes: Size = Size(ktrdr_ebpf_common::limits::DEFAULT_CAPTURE as u64),
         /// Buffer between kernel and agent: a power of two of at least 64KiB. Larger survives longer bursts.
         ring_bytes: Size = Size(ktrdr_ebpf_common::limits::RING_BYTES as u64),
+        /// Requests in JSON-RPC on standard input and output (servers of the Model Context Protocol). Takes
+        /// `logs.enabled`, too.
+        stdio: bool = true,
     }
 
     /// Narrows what is observed. With nothing here, everything that speaks a known protocol is. Ports narrow the

@@ -13,6 +13,7 @@ mod hostile;
 mod large;
 mod libraries;
 mod logs;
+mod mcp;
 mod messages;
 mod metrics;
 mod nat;

@@ -12,11 +12,12 @@ use crate::{cmd, host};
 /// Names to try, the host's own choice first. The pinned packages have wheels for all of these.
 const CANDIDATES: [&str; 5] = ["python3", "python3.13", "python3.12", "python3.11", "python3.14"];
 /// The pinned packages, by who needs them.
-const PINNED: [&str; 4] = [
+const PINNED: [&str; 5] = [
     "tests/stack/requirements.txt",
     "tests/receivers/requirements.txt",
     "tests/gateway/requirements.txt",
     "tests/deploy/requirements.txt",
+    "tests/mcp/requirements.txt",
 ];
 const OLDEST: (u32, u32) = (3, 11);
 const NEWEST: (u32, u32) = (3, 14);

@@ -1,5 +1,7 @@
 //! JSON-RPC in the bodies of an HTTP call: MCP's streamable HTTP, and what others do.
 
+use xxhash_rust::xxh3::xxh3_64;
+
 use super::describe::{answered, asked, is_mcp};
 use super::message::{Body, Id, Message, event_data};
 use crate::mask::Mask;
@@ -21,6 +23,16 @@ pub fn context(request: &[u8]) -> Option<TraceContext> {
         return None;
     }
     asked(Body::json(request).single()?, false, &Mask::default()).context
+}
+
+/// Of a body with a single request or notification: its method, hashed, and whether nothing is to answer it.
+pub fn message(request: &[u8]) -> Option<(u64, bool)> {
+    if !may_be(request) {
+        return None;
+    }
+    let body = Body::json(request);
+    let m = body.single().filter(|m| m.asks())?;
+    Some((xxh3_64(m.method.as_deref()?.as_bytes()), m.id.is_none()))
 }
 
 /// Tells the span of an HTTP call what its bodies say, if they are JSON-RPC.

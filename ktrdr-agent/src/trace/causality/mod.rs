@@ -14,6 +14,7 @@
 //!    make no such calls by itself.
 
 mod alone;
+mod delivery;
 mod python;
 mod requests;
 mod settle;
@@ -26,6 +27,7 @@ mod written;
 
 use crate::event::{ConnId, Fork, Ns, PyCopy, Task};
 use alone::Idle;
+pub use delivery::Delivered;
 pub use state::Causality;
 use state::{Clone as Cloned, Pending};
 pub use written::Written;
@@ -57,6 +59,8 @@ pub enum Method {
     OperationId,
     /// The only one that names the symbol which the call names, among what that process has in hand.
     SameSymbol,
+    /// The order in which a session's task took messages and created tasks for them.
+    MessageOrder,
     /// The only request in flight in that process.
     SingleInFlight,
     /// The process is a command, or was started by one.
@@ -75,6 +79,7 @@ impl Method {
             Method::Clone => "clone",
             Method::OperationId => "operation-id",
             Method::SameSymbol => "same-symbol",
+            Method::MessageOrder => "message-order",
             Method::SingleInFlight => "single-in-flight",
             Method::Process => "process",
         }
@@ -82,7 +87,10 @@ impl Method {
 
     /// Whether the evidence proves the edge; otherwise it is inferred and said so.
     pub const fn exact(self) -> bool {
-        !matches!(self, Method::OperationId | Method::SameSymbol | Method::SingleInFlight)
+        !matches!(
+            self,
+            Method::OperationId | Method::SameSymbol | Method::MessageOrder | Method::SingleInFlight
+        )
     }
 }
 

@@ -1,6 +1,7 @@
 //! What copies of contexts and the context of a response say about requests.
 
 use super::SpanRef;
+use super::delivery::Handed;
 use super::state::{Causality, Pending, Via};
 use super::tree::{Answered, Claim, Evidence, Found, NodeId, Place, Style};
 use crate::event::{Ns, PyCopy, Task};
@@ -43,10 +44,16 @@ impl Causality {
         }
         let parent = self.tree.node(Place::new(epoch, copy.parent, tid));
         let child = self.tree.copy(Place::new(epoch, copy.child, tid), parent, ts);
-        match self.bind_pending(tgid, tid, parent, ts) {
-            Binding::To(span) => self.tree.bind(child, span),
-            Binding::Doubt => self.tree.doubt(child),
-            Binding::None => {}
+        let binding = self.bind_pending(tgid, tid, parent, ts);
+        if let Binding::To(span) = binding {
+            self.tree.bind(child, span);
+            return;
+        }
+        match self.handed(tgid, parent, ts) {
+            Handed::To(span) => self.tree.hand(child, Some(span)),
+            Handed::Unknown => self.tree.hand(child, None),
+            Handed::Elsewhere if matches!(binding, Binding::Doubt) => self.tree.doubt(child),
+            Handed::Elsewhere => {}
         }
     }
 
@@ -93,7 +100,7 @@ impl Causality {
         }
         // A task of another open request went on: the copy is its own.
         match self.tree.find(parent, ts, &self.requests).found {
-            Found::Bound(s) | Found::Claim(s) | Found::After(s) => {
+            Found::Bound(s) | Found::Claim(s) | Found::After(s) | Found::Handed(s) => {
                 self.requests.peek(&s).is_none_or(|r| r.done)
             }
             Found::Conflict => false,

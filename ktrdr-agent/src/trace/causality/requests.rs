@@ -58,6 +58,7 @@ impl Causality {
             one_thread: false,
             overlapped: before.is_some(),
             alone,
+            session: None,
             waiting: Vec::new(),
         };
         if let Some(s) = dropped {
@@ -88,6 +89,9 @@ impl Causality {
     pub(super) fn end_request(&mut self, span: SpanRef, ts: Ns) {
         self.place(span);
         let Some(r) = self.requests.get_mut(&span).filter(|r| !r.done) else { return };
+        let tgid = r.tgid;
+        self.message_over(tgid, span);
+        let Some(r) = self.requests.get_mut(&span) else { return };
         r.done = true;
         let (tgid, tid, epoch, number) = (r.tgid, r.tid, r.epoch, r.number);
         if let Some(t) = self.threads.get_mut(&tid).filter(|t| t.tgid == tgid && t.serving == Some(span)) {

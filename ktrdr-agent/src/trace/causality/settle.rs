@@ -172,6 +172,10 @@ impl Causality {
                     return Final(None);
                 }
                 Found::Conflict => return Final(None),
+                Found::Handed(span) if self.requests.get(&span).is_some() => {
+                    return origin(span, Method::MessageOrder);
+                }
+                Found::Handed(_) => return Final(None),
                 Found::Claim(_) if mixed && phase < Phase::Horizon => return Wait,
                 Found::Claim(span) => return origin(span, Method::PythonContext),
                 Found::Bound(span) => return self.judge_bound(c, span, mixed, phase),

@@ -6,6 +6,7 @@ use foldhash::fast::FixedState;
 use hashlink::LruCache;
 
 use super::alone::Idle;
+use super::delivery::Deliveries;
 use super::tree::{NodeId, Style, Tree};
 use super::{CallRef, CausalityStats, Origin, SpanRef};
 use crate::event::{ConnId, Ns, Task};
@@ -112,6 +113,8 @@ pub(super) struct Process {
     pub loops: bool,
     /// Requests served from read to response by one thread while another thread served another.
     pub sync_proofs: u32,
+    /// Messages of sessions, and who takes them.
+    pub deliveries: Option<Box<Deliveries>>,
     /// Open calls that wait until all requests in flight at their time are over, with the last of those.
     pub horizon: VecDeque<(u64, CallRef)>,
 }
@@ -182,6 +185,8 @@ pub(super) struct Request {
     pub overlapped: bool,
     /// No other request was in flight in the process since the read.
     pub alone: bool,
+    /// The session that it began.
+    pub session: Option<u64>,
     pub waiting: Vec<CallRef>,
 }
 
@@ -242,6 +247,7 @@ impl Causality {
                 migrates: false,
                 loops: false,
                 sync_proofs: 0,
+                deliveries: None,
                 horizon: VecDeque::new(),
             }
         })

@@ -54,6 +54,8 @@ pub(super) struct Node {
     /// When it was copied; `None`: not seen (it is older than the agent, or no copy at all).
     pub made: Option<Ns>,
     pub bound: Option<SpanRef>,
+    /// By the order of messages.
+    handed: bool,
     pub claims: SmallVec<[Claim; 1]>,
     /// Connection whose requests are read under it.
     reader: Option<ConnId>,
@@ -82,6 +84,8 @@ pub(super) enum Found {
     Conflict,
     /// A copy bound it (or an ancestor) to this request.
     Bound(SpanRef),
+    /// It was created for the message that this request brought, as far as order tells.
+    Handed(SpanRef),
     /// The last claim lies before that time: the work may go on after the response.
     After(SpanRef),
     /// Nothing.
@@ -171,6 +175,7 @@ impl Tree {
             parent,
             made,
             bound: None,
+            handed: false,
             claims: SmallVec::new(),
             reader: None,
             doubt: false,
@@ -212,6 +217,13 @@ impl Tree {
     pub fn bind(&mut self, id: NodeId, span: SpanRef) {
         if let Some(n) = self.nodes.get_mut(&id) {
             n.bound = Some(span);
+        }
+    }
+
+    /// It was created for a message: this one, or one that is not known. What it was copied from is not its origin.
+    pub fn hand(&mut self, id: NodeId, span: Option<SpanRef>) {
+        if let Some(n) = self.nodes.get_mut(&id) {
+            (n.bound, n.handed, n.parent) = (span, span.is_some(), None);
         }
     }
 
@@ -346,6 +358,9 @@ impl Node {
             |c: &Claim, found: fn(SpanRef) -> Found| if c.void { Found::Conflict } else { found(c.span) };
         if let Some(c) = self.claims.iter().rev().find(|c| c.from <= ts && ts <= c.to) {
             return claim(c, Found::Claim);
+        }
+        if let Some(span) = self.bound.filter(|_| self.handed) {
+            return Found::Handed(span);
         }
         if let Some(span) = self.bound.filter(|s| !requests.peek(s).is_some_and(|r| r.refuted)) {
             return Found::Bound(span);
