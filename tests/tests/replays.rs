@@ -57,3 +57,10 @@ fn commands() {
 fn losses() {
     replays_to_its_golden("losses");
 }
+
+/// A service that logs on its console and in a file, from tasks and threads, tracebacks among it: every record once, on the
+/// span it was written in.
+#[test]
+fn logs() {
+    replays_to_its_golden("logs");
+}
