@@ -11,6 +11,7 @@ mod cmd;
 mod demo;
 mod faults;
 mod host;
+mod package;
 mod setup;
 mod stack;
 mod test;
@@ -31,6 +32,12 @@ enum Task {
     Setup,
     /// Build the agent: target/release/ktrdr-agent
     Build,
+    /// Build what is handed out into target/package: a binary for old distributions, and the Debian package
+    Package {
+        /// Package the development build: quick, for this host only
+        #[arg(long)]
+        development: bool,
+    },
     /// Set up, then format check, lints, invariants and every test (as root)
     Test,
     /// Set up, build, and watch the demo stack fail and work through the agent's eyes (as root)
@@ -83,6 +90,7 @@ fn main() -> std::process::ExitCode {
     let done = match Cli::parse().task {
         Task::Setup => setup::run(setup::For::Test),
         Task::Build => setup::run(setup::For::Build).and_then(|()| build::release().map(drop)),
+        Task::Package { development } => package::run(development).map(drop),
         Task::Test => host::as_root(test::run),
         Task::Demo { keep } => host::as_root(|| demo::run(keep)),
         Task::Faults { names } => host::as_root(|| faults::run(&names)),

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use crate::{build, cmd, host, setup, tidy};
+use crate::{build, cmd, host, package, setup, tidy};
 
 /// The crate of the kernel programs builds for another target, so it is left out of host builds.
 const KERNEL_CRATE: &str = "ktrdr-ebpf";
@@ -22,11 +22,13 @@ pub fn run() -> Result<()> {
     })?;
     step("clippy of the kernel programs", || cmd::run(kernel_clippy().args(DENY)))?;
     let agent = step("build", build::development)?;
+    let package = step("package", || package::run(true))?;
     step("tests", || {
         let mut test = host::cargo();
         test.args(["test", "--workspace", "--exclude", KERNEL_CRATE, "--no-fail-fast"]);
         test.env("KTRDR_AGENT_BIN", &agent).env("KTRDR_PYTHON", setup::python::interpreter());
         test.env("KTRDR_HELM", setup::npm::helm()).env("KTRDR_TOOLS", setup::npm::directory());
+        test.env("KTRDR_DEB", &package);
         cmd::run(&mut test)
     })
 }

@@ -6,6 +6,7 @@ mod apt;
 mod clients;
 mod linker;
 pub mod npm;
+pub mod packaging;
 pub mod python;
 mod rust;
 mod system;
@@ -26,7 +27,7 @@ struct Tool {
 }
 
 #[rustfmt::skip]
-const TOOLS: [Tool; 10] = [
+const TOOLS: &[Tool] = &[
     // The linker of every Rust program, and the compiler of the TLS library's C parts.
     Tool { program: "cc",      package: "build-essential", since: For::Build },
     // Clients and servers of the end-to-end tests, and of the benchmark.
@@ -38,6 +39,9 @@ const TOOLS: [Tool; 10] = [
     Tool { program: "node",    package: "nodejs",          since: For::Test },
     Tool { program: "npm",     package: "npm",             since: For::Test },
     Tool { program: "wrk",     package: "wrk",             since: For::Test },
+    // Judges of the Debian package and its unit.
+    Tool { program: "lintian", package: "lintian",         since: For::Test },
+    Tool { program: "systemd-analyze", package: "systemd", since: For::Test },
     // Scrapes the agent in tests; its promtool checks what the agent says, and the rules under deploy/.
     Tool { program: "promtool", package: "prometheus",     since: For::Test },
 ];
@@ -57,8 +61,16 @@ pub fn run(purpose: For) -> Result<()> {
     if purpose >= For::Test {
         npm::install()?;
         clients::install()?;
+        packaging::deb()?;
     }
     Ok(())
+}
+
+/// Makes it ready to package; a package of the development build takes no other linker.
+pub fn package(development: bool) -> Result<()> {
+    run(For::Build)?;
+    packaging::deb()?;
+    if development { Ok(()) } else { packaging::zig_linker() }
 }
 
 /// Makes it ready to boot other kernels (`cargo xtask vm`).
