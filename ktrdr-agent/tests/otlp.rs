@@ -13,7 +13,9 @@ mod spans;
 use std::time::{Duration, Instant};
 
 use ktrdr_agent::export::otlp::{Compression, OtlpOptions, OtlpSink, Protocol, TlsFiles};
+use ktrdr_agent::export::sampling::{Keep, Rules};
 use ktrdr_agent::export::{Books, ExportOptions, Exporters, Item, SpanSink};
+use ktrdr_agent::trace::model::Status;
 use receiver::{Collector, DEADLINE, Receiver, wait_until};
 
 const ALL: [Protocol; 3] = [Protocol::Grpc, Protocol::HttpProtobuf, Protocol::HttpJson];
@@ -89,6 +91,36 @@ fn a_collector_by_others_passes_everything_on() {
             }
         }
     }
+}
+
+#[test]
+fn the_receiver_gets_what_sampling_lets_through_and_the_rest_is_in_the_books() {
+    let mut receiver = Receiver::start(&[]);
+    let keep = Keep { errors: true, wait: 1_000_000_000, ..Keep::default() };
+    let exporters = Exporters::start(ExportOptions {
+        otlp: Some(options(&receiver, Protocol::Grpc)),
+        sampling: Some(Rules { ratio: 0.0, keep }),
+        ..ExportOptions::default()
+    })
+    .unwrap();
+    let of = |trace: u8, n: u64| {
+        let mut span = spans::numbered(n);
+        span.trace_id.0 = [trace; 16];
+        span.status = Status::Unset;
+        span
+    };
+    for n in 1..=3 {
+        exporters.submit(of(1, n));
+        exporters.submit(of(2, n + 10));
+    }
+    let mut failed = of(1, 4);
+    failed.status = Status::Error("no".into());
+    exporters.submit(failed);
+    let got = receiver.spans(4);
+    assert!(got.iter().all(|s| s["trace_id"] == "01".repeat(16)), "{got:?}");
+    assert_eq!(books(&exporters).waiting, 3);
+    let books = stop(exporters);
+    assert_eq!((books.submitted, books.exported, books.sampled_out), (7, 4, 3));
 }
 
 #[test]

@@ -271,7 +271,11 @@ fn balanced(stats: &Stats) {
     let bytes = &stats.bytes;
     assert_eq!(bytes.moved + bytes.gaps, bytes.parsed + bytes.skipped + bytes.lost, "{stats:?}");
     for (name, sink) in &stats.sinks {
-        let settled = sink["exported"] + sink["dropped_full"] + sink["dropped_stop"] + sink["rejected"];
+        let settled = sink["exported"]
+            + sink["dropped_full"]
+            + sink["dropped_stop"]
+            + sink["rejected"]
+            + sink["sampled_out"];
         assert_eq!(sink["submitted"], settled, "{name}: {stats:?}");
         let given = match name.as_str() {
             "otlp" | "store" => stats.spans,

@@ -41,6 +41,8 @@ pub struct CoreConfig {
     pub mask: Arc<Mask>,
     /// How long a failed connect waits for another address of the same name.
     pub connect_grace: Ns,
+    /// Have spans say whether their trace's caller sampled it.
+    pub follow_sampled: bool,
     /// Have what services write captured.
     pub watch: bool,
     /// Longest log record in bytes.
@@ -63,6 +65,7 @@ impl Default for CoreConfig {
             metrics: false,
             mask: Arc::default(),
             connect_grace: crate::trace::connects::FALLBACK_NS,
+            follow_sampled: false,
             watch: true,
             max_record: 64 * 1024,
             commands: true,

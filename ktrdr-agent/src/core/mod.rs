@@ -124,10 +124,14 @@ impl Core {
             kept_headers,
             mask: config.mask.clone(),
         };
+        let mut assembler = Assembler::new();
+        if config.follow_sampled {
+            assembler.follow_sampled();
+        }
         Self {
             config,
             engine: Engine::new(settings, connections),
-            assembler: Assembler::new(),
+            assembler,
             causality: Causality::new(),
             commands: Commands::default(),
             processes: Processes::new(),

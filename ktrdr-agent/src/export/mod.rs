@@ -10,6 +10,7 @@ pub mod fixture;
 pub mod otlp;
 pub mod prometheus;
 pub mod queue;
+pub mod sampling;
 pub mod time;
 
 use std::sync::Arc;
@@ -62,6 +63,8 @@ pub struct ExportOptions {
     pub console: Vec<ConsoleOptions>,
     /// Spans to a receiver.
     pub otlp: Option<OtlpOptions>,
+    /// Which of these spans; `None` = all.
+    pub sampling: Option<sampling::Rules>,
     /// Log records to a receiver.
     pub otlp_logs: Option<OtlpOptions>,
 }
@@ -74,7 +77,11 @@ impl Exporters {
             exporters.add(Box::new(ConsoleSink::start(console)?));
         }
         if let Some(otlp) = options.otlp {
-            exporters.add(Box::new(OtlpSink::<Item>::start(otlp)?));
+            let sink = OtlpSink::<Item>::start(otlp)?;
+            exporters.add(match options.sampling {
+                None => Box::new(sink),
+                Some(rules) => Box::new(sampling::Sampled::new(sink, rules)),
+            });
         }
         if let Some(otlp) = options.otlp_logs {
             exporters.add(Box::new(OtlpSink::<LogItem>::start(otlp)?));

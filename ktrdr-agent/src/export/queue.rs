@@ -22,6 +22,8 @@ pub struct Books {
     pub dropped_stop: u64,
     /// Items the receiver refused for good.
     pub rejected: u64,
+    /// Items that sampling left out.
+    pub sampled_out: u64,
     /// Items in the queue or on their way.
     pub waiting: u64,
     /// Deliveries that were tried again (attempts, not items).
@@ -31,7 +33,12 @@ pub struct Books {
 impl Books {
     /// Whether every submitted item is accounted for.
     pub fn balanced(&self) -> bool {
-        self.submitted == self.exported + self.dropped_full + self.dropped_stop + self.rejected + self.waiting
+        self.submitted == self.settled() + self.waiting
+    }
+
+    /// Items whose fate is known.
+    pub fn settled(&self) -> u64 {
+        self.exported + self.dropped_full + self.dropped_stop + self.rejected + self.sampled_out
     }
 }
 
@@ -218,6 +225,7 @@ mod tests {
             submitted: 6,
             exported: 1,
             rejected: 1,
+            sampled_out: 0,
             dropped_full: 2,
             dropped_stop: 2,
             waiting: 0,

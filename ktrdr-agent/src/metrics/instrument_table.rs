@@ -120,7 +120,7 @@ instruments! {
     AgentPython = "ktrdr.agent.python.processes", "{process}", Gauge, ["causality"];
     /// Items given to a sink.
     AgentSinkItems = "ktrdr.agent.sink.items", "{item}", Counter, ["sink"];
-    /// Items of a sink by outcome: exported, rejected, dropped_full, dropped_stop.
+    /// Items of a sink by outcome: exported, rejected, dropped_full, dropped_stop, sampled_out.
     AgentSinkOutcomes = "ktrdr.agent.sink.outcomes", "{item}", Counter, ["sink", "outcome"];
     /// Deliveries that a sink tried again.
     AgentSinkRetries = "ktrdr.agent.sink.retries", "{attempt}", Counter, ["sink"];

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use crate::core::CoreConfig;
+use crate::export::sampling::{Keep, Rules};
 use crate::export::{ConsoleOptions, ExportOptions, OtlpOptions, console, otlp};
 use crate::kernel::{Hook, KernelOptions};
 use crate::settings::{self, Settings, values};
@@ -17,6 +18,7 @@ pub fn core(s: &Settings, port_names: Vec<(u16, String)>) -> CoreConfig {
         mask: s.mask.clone(),
         connect_grace: u64::try_from(s.connect_grace.as_nanos()).unwrap_or(u64::MAX),
         metrics: s.otlp.metrics.is_some() || s.metrics.listen.is_some(),
+        follow_sampled: s.sampling.parent_based,
         watch: s.logs.enabled,
         max_record: s.logs.max_record,
         commands: s.commands.enabled,
@@ -63,7 +65,16 @@ pub fn export(s: &Settings, spans_out: Option<&Path>) -> ExportOptions {
     }
     let to = |target: &Option<settings::Target>| target.as_ref().map(|t| otlp_options(s, t));
     let logs = if s.logs.enabled { to(&s.otlp.logs) } else { None };
-    ExportOptions { console: consoles, otlp: to(&s.otlp.traces), otlp_logs: logs }
+    let sampling = s.sampling.samples().then(|| sampling(&s.sampling));
+    ExportOptions { console: consoles, otlp: to(&s.otlp.traces), sampling, otlp_logs: logs }
+}
+
+fn sampling(s: &settings::Sampling) -> Rules {
+    let ns = |period: values::Period| u64::try_from(period.0.as_nanos()).unwrap_or(u64::MAX);
+    let said = &s.keep;
+    let slow = Some(ns(said.slow)).filter(|ns| *ns > 0);
+    let keep = Keep { errors: said.errors, slow, operations: said.operations, wait: ns(said.wait) };
+    Rules { ratio: s.ratio, keep }
 }
 
 pub fn otlp_options(s: &Settings, t: &settings::Target) -> OtlpOptions {

@@ -70,7 +70,7 @@ pub fn measure(core: &mut Core, own: &Own<'_>, now: Ns) {
     let off = (read + own.shell_records).abs_diff(decoded);
     r.set(me, Id::AgentImbalance, &[("book", "records".into())], float(off), now);
     for (sink, b) in &own.sinks {
-        let off = b.submitted.abs_diff(b.exported + b.dropped_full + b.dropped_stop + b.rejected + b.waiting);
+        let off = b.submitted.abs_diff(b.settled() + b.waiting);
         r.set(me, Id::AgentImbalance, &[("book", (*sink).into())], float(off), now);
         let name = ("sink", (*sink).into());
         r.total(me, Id::AgentSinkItems, &[name], b.submitted);
@@ -81,6 +81,7 @@ pub fn measure(core: &mut Core, own: &Own<'_>, now: Ns) {
             ("rejected", b.rejected),
             ("dropped_full", b.dropped_full),
             ("dropped_stop", b.dropped_stop),
+            ("sampled_out", b.sampled_out),
         ] {
             r.total(me, Id::AgentSinkOutcomes, &[name, ("outcome", outcome.into())], n);
         }

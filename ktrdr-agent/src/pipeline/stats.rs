@@ -135,6 +135,7 @@ pub struct Sink {
     dropped_full: u64,
     dropped_stop: u64,
     rejected: u64,
+    sampled_out: u64,
     retried: u64,
 }
 
@@ -217,6 +218,7 @@ impl Stats {
                         dropped_full: b.dropped_full,
                         dropped_stop: b.dropped_stop,
                         rejected: b.rejected,
+                        sampled_out: b.sampled_out,
                         retried: b.retried,
                     };
                     (*name, sink)

@@ -13,6 +13,7 @@ mod otel_env;
 pub mod otlp;
 mod print;
 pub mod said;
+mod sampling;
 mod schema;
 #[cfg(test)]
 mod tests;
@@ -31,6 +32,7 @@ pub use self::{
     otlp::{Otlp, Target, Tls},
     print::{default_file, file},
     said::{Console, Exclude, Include, Rule, Said, Services},
+    sampling::Sampling,
     ui::Ui,
     values::{Colour, Compression, ConsoleFormat, Hook, Protocol, Semconv},
 };
@@ -63,6 +65,8 @@ pub struct Settings {
     pub metrics: Metrics,
     /// Sending to an OpenTelemetry receiver.
     pub otlp: Otlp,
+    /// Which spans are sent.
+    pub sampling: Sampling,
     /// What is printed.
     pub console: Console,
     /// What tells operations and failures.
@@ -185,6 +189,7 @@ impl Settings {
             python: said.python.clone(),
             metrics: Metrics::resolve(&said.metrics)?,
             otlp: Otlp::resolve(&said.otlp)?,
+            sampling: Sampling::resolve(&said.sampling)?,
             console: said.console.clone(),
             operations: operations::resolve(&said.operations)?,
             explain: Explain::resolve(&said.explain)?,

@@ -73,6 +73,7 @@ pub(super) fn values(env: &[(String, String)]) -> Result<Vec<EnvValue>, Settings
         })?;
         out.push((name, path, value));
     }
+    sampler(get("OTEL_TRACES_SAMPLER"), get("OTEL_TRACES_SAMPLER_ARG"), &mut out)?;
     let opt_in = "OTEL_SEMCONV_STABILITY_OPT_IN";
     if let Some(list) = get(opt_in) {
         // A list over all domains; those that are not HTTP are not ours to judge. "http/dup" wins over "http".
@@ -81,6 +82,38 @@ pub(super) fn values(env: &[(String, String)]) -> Result<Vec<EnvValue>, Settings
         out.extend(word.map(|w| (opt_in.to_owned(), "http.semconv".to_owned(), format!("\"{w}\""))));
     }
     Ok(out)
+}
+
+/// "General SDK configuration", known values of OTEL_TRACES_SAMPLER. Those of others (`jaeger_remote`, `xray`) mean nothing
+/// here: the specification asks to warn and go on.
+fn sampler(name: Option<&str>, arg: Option<&str>, out: &mut Vec<EnvValue>) -> Result<(), SettingsError> {
+    let Some(name) = name else { return Ok(()) };
+    let (parent_based, plain) = match name.strip_prefix("parentbased_") {
+        Some(plain) => (true, plain),
+        None => (false, name),
+    };
+    let (variable, ratio) = match plain {
+        "always_on" => ("OTEL_TRACES_SAMPLER", "1"),
+        "always_off" => ("OTEL_TRACES_SAMPLER", "0"),
+        "traceidratio" => ("OTEL_TRACES_SAMPLER_ARG", arg.unwrap_or("1")),
+        _ => {
+            tracing::warn!("OTEL_TRACES_SAMPLER: `{name}` is no sampler of this agent; every span is sent");
+            return Ok(());
+        }
+    };
+    let number = ratio.parse::<f64>().ok().filter(|r| (0.0..=1.0).contains(r));
+    let number = number.ok_or_else(|| SettingsError::BadValue {
+        origin: Origin::Environment(variable.to_owned()),
+        key: "sampling.ratio".to_owned(),
+        message: format!("`{ratio}` is not a number from 0 to 1"),
+    })?;
+    out.push((variable.to_owned(), "sampling.ratio".to_owned(), format!("{number:?}")));
+    out.push((
+        "OTEL_TRACES_SAMPLER".to_owned(),
+        "sampling.parent_based".to_owned(),
+        parent_based.to_string(),
+    ));
+    Ok(())
 }
 
 /// The variable's value in the settings' spelling (TOML).

@@ -30,6 +30,7 @@ settings! {
         python: Python = Python::default(),
         metrics: Metrics = Metrics::default(),
         otlp: Otlp = Otlp::default(),
+        sampling: Sampling = Sampling::default(),
         console: Console = Console::default(),
         explain: Explain = Explain::default(),
         ui: Ui = Ui::default(),
@@ -260,6 +261,28 @@ settings! {
         client_certificate: Option<String> = None,
         /// File with the client's key (PEM) for mutual TLS.
         client_key: Option<String> = None,
+    }
+
+    /// Which spans are sent to the receiver (docs/sampling.md). Metrics count every call and `explain` knows every span
+    /// whatever is said here.
+    pub struct Sampling {
+        /// Part of the traces that is sent, from 0 to 1; the trace id decides (OTEL_TRACES_SAMPLER, _ARG).
+        ratio: f64 = 1.0,
+        /// A trace whose context came with a request goes as its caller decided.
+        parent_based: bool = false,
+        keep: Keep = Keep::default(),
+    }
+
+    /// What is sent of the other traces.
+    pub struct Keep {
+        /// Traces with an error.
+        errors: bool = false,
+        /// Traces with a span that took so long, such as "1s"; "0s" = none.
+        slow: Period = Period::secs(0),
+        /// Traces of operations.
+        operations: bool = false,
+        /// How long the spans of a trace wait for one of these.
+        wait: Period = Period::secs(60),
     }
 
     /// What is printed on standard output.

@@ -49,7 +49,7 @@ macro_rules! values {
     )*};
 }
 
-values!(bool, u16, u32, u64, usize, String, Vec<String>, Vec<u16>, Vec<u32>);
+values!(bool, f64, u16, u32, u64, usize, String, Vec<String>, Vec<u16>, Vec<u32>);
 values!(std::collections::BTreeMap<String, String>);
 
 impl<T: HasShape> HasShape for Option<T> {

@@ -254,3 +254,34 @@ fn the_token_is_not_shown() {
     assert!(!format!("{s:?}").contains("s3cret"), "{s:?}");
     assert!(failure("[metrics]\nlisten = '0.0.0.0:9464'").contains("metrics.token"));
 }
+
+#[test]
+fn opentelemetrys_samplers_are_understood() {
+    for (name, arg, ratio, parent_based) in [
+        ("always_on", None, 1.0, false),
+        ("always_off", None, 0.0, false),
+        ("traceidratio", Some("0.25"), 0.25, false),
+        ("traceidratio", None, 1.0, false),
+        ("parentbased_always_on", None, 1.0, true),
+        ("parentbased_traceidratio", Some("0.5"), 0.5, true),
+        ("jaeger_remote", Some("endpoint=http://x"), 1.0, false),
+    ] {
+        let mut env = vec![("OTEL_TRACES_SAMPLER", name)];
+        env.extend(arg.map(|a| ("OTEL_TRACES_SAMPLER_ARG", a)));
+        let s = from_env(&env).unwrap();
+        assert_eq!((s.sampling.ratio, s.sampling.parent_based), (ratio, parent_based), "{name}");
+        assert_eq!(s.sampling.samples(), ratio < 1.0 || parent_based, "{name}");
+    }
+    let env = |arg: &str| {
+        let env = [("OTEL_TRACES_SAMPLER", "traceidratio"), ("OTEL_TRACES_SAMPLER_ARG", arg)];
+        from_env(&env).unwrap_err().to_string()
+    };
+    for wrong in ["2", "-0.1", "a tenth", "NaN"] {
+        assert!(
+            env(wrong).contains("`sampling.ratio`") && env(wrong).contains("OTEL_TRACES_SAMPLER_ARG"),
+            "{wrong}"
+        );
+    }
+    assert!(failure("[sampling]\nratio = 1.5").contains("must be from 0 to 1"));
+    assert!(failure("[sampling]\nkeep.wait = '1h'").contains("must be at most 10m"));
+}

@@ -5,6 +5,7 @@
 
 mod commands;
 mod created;
+mod flags;
 mod handoff;
 mod node;
 pub mod said;
@@ -57,6 +58,7 @@ pub struct Assembler {
     pub relays: Relays,
     /// Counters.
     pub counts: AssemblyCounts,
+    flags: flags::Flags,
 }
 
 /// What identifies a new span.
@@ -101,7 +103,13 @@ impl Assembler {
             handoff: Handoff::default(),
             relays: Relays::default(),
             counts: AssemblyCounts::default(),
+            flags: flags::Flags::default(),
         }
+    }
+
+    /// Has spans say whether their trace's caller sampled it.
+    pub fn follow_sampled(&mut self) {
+        self.flags.remember();
     }
 
     /// Sets the seed of all ids.
@@ -122,6 +130,9 @@ impl Assembler {
     /// A span began.
     pub fn begin(&mut self, new: NewSpan) -> SpanId {
         let span_id = new.exchange.span_id(self.seed, new.role);
+        if let Some(context) = &new.context {
+            self.flags.note(context);
+        }
         let mut passed_on = None;
         if let Some(seen) = new.relay {
             match new.role {
@@ -161,6 +172,9 @@ impl Assembler {
     /// A trace context in a request's body; one in its head goes before.
     pub fn context(&mut self, span: SpanRef, context: TraceContext) {
         if let Some(node) = self.nodes.get_mut(span) {
+            if node.context.is_none() {
+                self.flags.note(&context);
+            }
             node.context.get_or_insert(context);
         }
     }
@@ -310,6 +324,7 @@ impl Assembler {
         } else {
             s.trace_id = node.exchange.trace_id(self.seed, node.role);
         }
+        self.flags.tell(&mut s);
         self.counts.emitted += 1;
         out.push(*s);
     }
