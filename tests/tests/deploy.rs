@@ -68,6 +68,13 @@ fn the_chart_is_clean_and_valid_in_every_form() {
     ]);
     assert!(scraped.contains("0.0.0.0:19464") && scraped.contains("secretKeyRef"));
     validate(&scraped);
+    // Who reads less may read less.
+    assert!(plain.contains("resources: [pods]") && plain.contains("verbs: [list]"), "{plain}");
+    let nothing = rendered(&["kubernetesMetadata=false"]);
+    for word in ["ClusterRole", "automountServiceAccountToken: true", "KUBERNETES"] {
+        assert!(plain.contains(word) && !nothing.contains(word), "{word}");
+    }
+    validate(&nothing);
     validate(&rendered(&["serviceAccount.create=false", "extraEnv[0].name=A", "extraEnv[0].value=b"]));
 }
 

@@ -7,8 +7,13 @@ use anyhow::Result;
 use crate::{cmd, host};
 
 /// Builds the finished binary; gives its path.
-pub fn release() -> Result<PathBuf> {
-    cmd::run(host::cargo().args(["build", "--release", "--package", "ktrdr-agent"]))?;
+pub fn release(kubernetes: bool) -> Result<PathBuf> {
+    let mut build = host::cargo();
+    build.args(["build", "--release", "--package", "ktrdr-agent"]);
+    if kubernetes {
+        build.args(["--features", "kubernetes"]);
+    }
+    cmd::run(&mut build)?;
     Ok(host::target().join("release/ktrdr-agent"))
 }
 

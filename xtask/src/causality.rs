@@ -12,7 +12,7 @@ use crate::{build, cmd, host, setup};
 /// wrong or too many are missing.
 pub fn run(arguments: &[String]) -> Result<()> {
     setup::run(setup::For::Test)?;
-    let agent = build::release()?;
+    let agent = build::release(false)?;
     let script = |name: &str| {
         let mut command = Command::new(setup::python::interpreter());
         command.arg(host::root().join("tests/causality").join(name)).arg("--agent").arg(&agent);

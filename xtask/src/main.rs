@@ -31,7 +31,11 @@ enum Task {
     /// Install whatever building, testing and the demo need and this machine lacks
     Setup,
     /// Build the agent: target/release/ktrdr-agent
-    Build,
+    Build {
+        /// With names of pods and workloads from Kubernetes' API
+        #[arg(long)]
+        kubernetes: bool,
+    },
     /// Build what is handed out into target/package: a binary for old distributions, and the Debian package
     Package {
         /// Package the development build: quick, for this host only
@@ -89,7 +93,9 @@ enum BenchOf {
 fn main() -> std::process::ExitCode {
     let done = match Cli::parse().task {
         Task::Setup => setup::run(setup::For::Test),
-        Task::Build => setup::run(setup::For::Build).and_then(|()| build::release().map(drop)),
+        Task::Build { kubernetes } => {
+            setup::run(setup::For::Build).and_then(|()| build::release(kubernetes).map(drop))
+        }
         Task::Package { development } => package::run(development).map(drop),
         Task::Test => host::as_root(test::run),
         Task::Demo { keep } => host::as_root(|| demo::run(keep)),

@@ -8,6 +8,8 @@ use crate::{build, cmd, host, package, setup, tidy};
 
 /// The crate of the kernel programs builds for another target, so it is left out of host builds.
 const KERNEL_CRATE: &str = "ktrdr-ebpf";
+/// All that can be switched on is tested; the development build has none of it.
+const FEATURES: &str = "--features=ktrdr-agent/kubernetes";
 
 pub fn run() -> Result<()> {
     setup::run(setup::For::Test)?;
@@ -16,7 +18,7 @@ pub fn run() -> Result<()> {
     step("clippy", || {
         cmd::run(
             host::cargo()
-                .args(["clippy", "--workspace", "--exclude", KERNEL_CRATE, "--all-targets"])
+                .args(["clippy", "--workspace", "--exclude", KERNEL_CRATE, "--all-targets", FEATURES])
                 .args(DENY),
         )
     })?;
@@ -25,7 +27,7 @@ pub fn run() -> Result<()> {
     let package = step("package", || package::run(true))?;
     step("tests", || {
         let mut test = host::cargo();
-        test.args(["test", "--workspace", "--exclude", KERNEL_CRATE, "--no-fail-fast"]);
+        test.args(["test", "--workspace", "--exclude", KERNEL_CRATE, "--no-fail-fast", FEATURES]);
         test.env("KTRDR_AGENT_BIN", &agent).env("KTRDR_PYTHON", setup::python::interpreter());
         test.env("KTRDR_HELM", setup::npm::helm()).env("KTRDR_TOOLS", setup::npm::directory());
         test.env("KTRDR_DEB", &package);

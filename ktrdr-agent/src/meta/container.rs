@@ -3,6 +3,7 @@
 //! No runtime is asked over its API: its socket is root's key to the host, and an observer should not need it.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use serde::Deserialize;
 
@@ -28,6 +29,25 @@ pub struct ContainerNames {
     pub namespace: String,
     /// Kubernetes pod.
     pub pod: String,
+    /// What Kubernetes itself says.
+    pub known: Option<Arc<Pod>>,
+}
+
+/// A container of a pod, as Kubernetes' API knows it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pod {
+    /// Pod.
+    pub name: String,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its uid.
+    pub uid: String,
+    /// The container, as the pod's specification names it.
+    pub container: String,
+    /// Node.
+    pub node: String,
+    /// What made the pod: the attribute's key, and the name.
+    pub workload: Option<(&'static str, String)>,
 }
 
 /// How runtimes name the last part of the path (with systemd's `.scope`), and what that says.
@@ -137,6 +157,7 @@ fn docker(root: &Path, id: &str) -> Option<ContainerNames> {
         name,
         namespace: label("io.kubernetes.pod.namespace").unwrap_or_default(),
         pod: label("io.kubernetes.pod.name").unwrap_or_default(),
+        known: None,
     })
 }
 
@@ -148,7 +169,7 @@ fn kubernetes(root: &Path, id: &str) -> Option<ContainerNames> {
         entries.filter_map(|e| e.ok()?.file_name().into_string().ok()).find(|n| n.ends_with(&suffix))?;
     let mut parts = name[..name.len() - suffix.len()].splitn(3, '_').map(str::to_owned);
     let (pod, namespace, name) = (parts.next()?, parts.next()?, parts.next()?);
-    Some(ContainerNames { name, namespace, pod })
+    Some(ContainerNames { name, namespace, pod, known: None })
 }
 
 fn podman(root: &Path, id: &str) -> Option<ContainerNames> {

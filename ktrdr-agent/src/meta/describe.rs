@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{
     MAX_GENERATIONS, Metadata, Ports,
-    container::{self, ContainerNames},
+    container::{self, ContainerNames, Pod},
     guess, pattern,
     process::Process,
     service::{Service, Subject},
@@ -81,7 +81,12 @@ impl Metadata {
         if let Some(names) = self.containers.get(&container.id) {
             return names.clone();
         }
-        let names = container::names(&self.root, container);
+        #[cfg_attr(not(feature = "kubernetes"), expect(unused_mut, reason = "only Kubernetes adds to them"))]
+        let mut names = container::names(&self.root, container);
+        #[cfg(feature = "kubernetes")]
+        if let Some(kubernetes) = &self.kubernetes {
+            names.known = kubernetes.pod(&container.id);
+        }
         self.containers.insert(container.id.clone(), names.clone());
         names
     }
@@ -92,17 +97,31 @@ fn describe(p: &Process, service: Service, names: &ContainerNames, excluded: boo
     let container = p.container.as_ref();
     let runtime = container.map(|c| c.runtime.to_owned()).unwrap_or_default();
     let pod_uid = container.and_then(|c| c.pod_uid.clone()).unwrap_or_default();
+    // The API's word goes before that of files and cgroups: a static pod's uid is another there.
+    let Pod { name: pod, namespace, uid, container: in_pod, node, workload } =
+        names.known.as_deref().cloned().unwrap_or_else(|| Pod {
+            name: names.pod.clone(),
+            namespace: names.namespace.clone(),
+            uid: pod_uid,
+            ..Pod::default()
+        });
     let own = [
         ("service.namespace", service.namespace),
         ("service.version", service.version),
         ("container.name", names.name.clone()),
         ("container.runtime", runtime),
-        ("k8s.namespace.name", names.namespace.clone()),
-        ("k8s.pod.name", names.pod.clone()),
-        ("k8s.pod.uid", pod_uid),
+        ("k8s.namespace.name", namespace),
+        ("k8s.pod.name", pod),
+        ("k8s.pod.uid", uid),
+        ("k8s.container.name", in_pod),
+        ("k8s.node.name", node),
     ];
-    let mut attributes: Vec<(String, String)> =
-        own.into_iter().filter(|(_, v)| !v.is_empty()).map(|(k, v)| (k.to_owned(), v)).collect();
+    let mut attributes: Vec<(String, String)> = own
+        .into_iter()
+        .chain(workload)
+        .filter(|(_, v)| !v.is_empty())
+        .map(|(k, v)| (k.to_owned(), v))
+        .collect();
     for (key, value) in &p.otel.attributes {
         let known = key == "service.name" || attributes.iter().any(|(k, _)| k == key);
         if !known {

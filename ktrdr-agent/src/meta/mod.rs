@@ -14,6 +14,8 @@ mod gpu;
 mod guess;
 pub mod host;
 mod ktrdr;
+#[cfg(feature = "kubernetes")]
+pub mod kubernetes;
 mod lifecycle;
 pub mod listeners;
 mod pattern;
@@ -85,6 +87,8 @@ pub struct Metadata {
     known: LruCache<u32, Entry>,
     prospects: LruCache<u32, Entry>,
     containers: LruCache<String, ContainerNames>,
+    #[cfg(feature = "kubernetes")]
+    kubernetes: Option<kubernetes::Kubernetes>,
     files: Files,
     /// Names of programs that are commands.
     commands: Vec<String>,
@@ -106,6 +110,8 @@ impl Metadata {
             known: LruCache::new(settings.limits.processes),
             prospects: LruCache::new(MAX_PROSPECTS),
             containers: LruCache::new(MAX_CONTAINERS),
+            #[cfg(feature = "kubernetes")]
+            kubernetes: None,
             files: Files::new(&settings.logs.files),
             commands: if settings.commands.enabled { settings.commands.programs.clone() } else { Vec::new() },
             exec_budget: Budget::default(),
@@ -140,6 +146,40 @@ impl Metadata {
         events.extend(pids.into_iter().filter_map(|pid| self.report(pid)));
         events.extend(found.listeners.into_iter().map(ShellEvent::Listener));
         events
+    }
+
+    /// Asks Kubernetes for the names of pods from now on, if the settings say so.
+    #[cfg(feature = "kubernetes")]
+    pub fn ask_kubernetes(&mut self, settings: &Settings) -> Result<(), kubernetes::ApiError> {
+        self.kubernetes = kubernetes::Kubernetes::start(&settings.kubernetes)?;
+        Ok(())
+    }
+
+    /// Processes that were reported before Kubernetes told their pod, or that it tells otherwise now, once more.
+    #[cfg(feature = "kubernetes")]
+    pub fn pods_known(&mut self) -> Vec<ShellEvent> {
+        let news = self.kubernetes.as_mut().and_then(kubernetes::Kubernetes::news);
+        let Some(pods) = news else { return Vec::new() };
+        let mut changed = std::collections::BTreeSet::new();
+        for (id, names) in self.containers.iter_mut() {
+            // What is gone from the list keeps its names: its last spans are still to come.
+            if let Some(pod) = pods.get(id)
+                && names.known.as_ref() != Some(pod)
+            {
+                names.known = Some(pod.clone());
+                changed.insert(id.clone());
+            }
+        }
+        let mut pids = Vec::new();
+        for (pid, entry) in self.known.iter_mut() {
+            let container = entry.process.container.as_ref();
+            if entry.ended.is_none() && container.is_some_and(|c| changed.contains(&c.id)) {
+                // Its name is the same; what else is told about it is not.
+                entry.service = None;
+                pids.push(*pid);
+            }
+        }
+        pids.into_iter().filter_map(|pid| self.report(pid)).collect()
     }
 
     /// The service expected behind each well-known port, for peers that are not observed.

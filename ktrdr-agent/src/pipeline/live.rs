@@ -61,6 +61,8 @@ pub fn run(settings: &Settings, run: &RunOptions) -> anyhow::Result<()> {
     let recorder = run.record.as_deref().map(Recorder::create).transpose()?;
     let kernel = Kernel::load(&options::kernel(settings))?;
     let mut meta = Metadata::new(settings);
+    #[cfg(feature = "kubernetes")]
+    meta.ask_kubernetes(settings)?;
     let config = options::core(settings, meta.port_names());
     let recorder = recorder.map(|r| (r, Scope::new(config.clone())));
     let core = Core::new(config);
@@ -170,6 +172,10 @@ impl Live {
         watch::files(&mut self.kernel, &mut self.files);
         self.look_at_python()?;
         self.look_at_gpus()?;
+        #[cfg(feature = "kubernetes")]
+        for fact in self.meta.pods_known() {
+            self.fact(&fact)?;
+        }
         self.stream.fact(&tick(clock::boot_now_ns()))?;
         self.outputs()?;
         if let Some(r) = &self.remember {

@@ -5,6 +5,7 @@
 
 mod error;
 pub mod gpu;
+mod kubernetes;
 mod load;
 mod logs;
 pub mod metrics;
@@ -25,6 +26,7 @@ use std::{path::Path, time::Duration};
 pub use self::{
     error::{Origin, SettingsError},
     gpu::Gpu,
+    kubernetes::Kubernetes,
     load::Override,
     logs::Logs,
     metrics::Metrics,
@@ -77,6 +79,8 @@ pub struct Settings {
     pub ui: Ui,
     /// Sampling GPUs.
     pub gpu: Gpu,
+    /// Kubernetes metadata.
+    pub kubernetes: Kubernetes,
     /// Bounds on memory.
     pub limits: said::Limits,
     /// What the agent may do itself.
@@ -195,6 +199,7 @@ impl Settings {
             explain: Explain::resolve(&said.explain)?,
             ui: Ui::resolve(&said.ui)?,
             gpu: Gpu::resolve(&said.gpu)?,
+            kubernetes: Kubernetes::resolve(&said.kubernetes)?,
             limits: check_limits(&said.limits)?,
             security: said.security.clone(),
             host: said.host.clone(),

@@ -35,6 +35,7 @@ settings! {
         explain: Explain = Explain::default(),
         ui: Ui = Ui::default(),
         gpu: Gpu = Gpu::default(),
+        kubernetes: Kubernetes = Kubernetes::default(),
         limits: Limits = Limits::default(),
         security: Security = Security::default(),
         host: Host = Host::default(),
@@ -327,6 +328,19 @@ settings! {
         busy_period: Period = Period::millis(200),
         /// Longest pause before a library or device that is not there is looked for again, at least 1s.
         retry: Period = Period::secs(60),
+    }
+
+    /// Names of pods, namespaces, workloads and nodes from Kubernetes, for agents built with the feature `kubernetes`.
+    pub struct Kubernetes {
+        /// "in-cluster" = the API server of the cluster this agent runs in; or its URL; empty = nobody is asked. The pods of
+        /// this node are listed, and nothing else.
+        api: String = String::new(),
+        /// Name of this node, as Kubernetes knows it.
+        node: String = String::new(),
+        /// File with the token to show.
+        token_file: String = "/var/run/secrets/kubernetes.io/serviceaccount/token".into(),
+        /// File with the certificates (PEM) to trust.
+        ca_file: String = "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt".into(),
     }
 
     /// Bounds on the agent's memory.

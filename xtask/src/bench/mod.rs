@@ -57,7 +57,7 @@ pub fn run_logs(rounds: usize, seconds: u64) -> Result<()> {
 
 fn prepared(rounds: usize) -> Result<Bench> {
     setup::run(setup::For::Test)?;
-    let bench = Bench { binary: build::release()?, directory: host::target().join("bench"), rounds };
+    let bench = Bench { binary: build::release(false)?, directory: host::target().join("bench"), rounds };
     if let Some(load) = usage::load_average().filter(|load| *load > BUSY) {
         eprintln!("bench: this machine is busy (load average {load}): the figures will be worth little");
     }

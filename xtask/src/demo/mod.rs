@@ -36,7 +36,7 @@ const KEPT_AT_MOST: Duration = Duration::from_secs(24 * 3600);
 
 pub fn run(keep: bool) -> Result<()> {
     setup::run(setup::For::Demo)?;
-    let binary = build::release()?;
+    let binary = build::release(false)?;
     let directory = host::target().join("demo");
     let mut stack = Stack::load(&directory)?;
     stack.ports_are_free()?;
