@@ -14,7 +14,7 @@ use ktrdr_ebpf_common::{ConnTuple, DataBody, EventHeader, RECV, SEND, flags, kin
 use zerocopy::IntoBytes;
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: ktrdr_agent::allocator::Allocator = ktrdr_agent::allocator::Allocator;
 
 /// Long against the 60 ms that a span waits for its other end, at the rate below.
 const REQUESTS: u32 = 40_000;

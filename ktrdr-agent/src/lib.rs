@@ -3,6 +3,7 @@
 //! Core (sans-IO, deterministic, no `unsafe`): [`event`], [`engine`], [`protocol`], [`trace`], [`metrics`], [`explain`], [`mask`].
 //! Shell: everything else.
 
+pub mod allocator;
 pub mod cli;
 pub mod core;
 pub mod engine;
