@@ -58,6 +58,12 @@ pub(super) fn builtin(name: &[u8], value: &str, level: Level) -> bool {
     known && !harmless(name, value, level)
 }
 
+/// Whether a built-in rule may know the name: every word above has one of these letters, and most names in front of a
+/// colon (`http`, `127.0.0.1`) have none.
+pub(super) fn may_be_known(name: &[u8]) -> bool {
+    name.iter().any(|b| matches!(b.to_ascii_lowercase(), b'c' | b'k' | b's' | b'u' | b'w' | b'%'))
+}
+
 /// Values that are plainly no secret, whatever their name: `max_tokens=4096`, `PWD=/srv`, `pass: 12`.
 fn harmless(name: &[u8], value: &str, level: Level) -> bool {
     let number =
@@ -95,4 +101,17 @@ pub(super) fn prosaic(name: &[u8]) -> bool {
             | b"secret"
             | b"secrets"
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_built_in_word_has_one_of_the_letters_that_are_looked_for() {
+        for word in [PARTS, WIDE_PARTS, WHOLE, WIDE_WHOLE].concat() {
+            assert!(builtin(word.as_bytes(), "v4lue", Level::Wide), "{word}");
+            assert!(may_be_known(word.as_bytes()) && may_be_known(word.to_uppercase().as_bytes()), "{word}");
+        }
+    }
 }

@@ -36,7 +36,7 @@ static REGEX: LazyLock<Regex> = LazyLock::new(|| Regex::new(SHAPES).expect("the 
 /// Finds them.
 pub(super) fn find(text: &str, found: &mut Found) {
     // The shortest is `Bearer` with its 8 characters.
-    if text.len() < 14 {
+    if text.len() < 14 || !possible(text.as_bytes()) {
         return;
     }
     for c in REGEX.captures_iter(text) {
@@ -49,10 +49,95 @@ pub(super) fn find(text: &str, found: &mut Found) {
     }
 }
 
+/// Whether a text holds the beginning of a shape: much cheaper than the expression, which then decides. Every text on its
+/// way out comes here, and hardly any holds one.
+fn possible(text: &[u8]) -> bool {
+    // A byte that each of them has in its beginning, with the bytes around it.
+    text.iter().enumerate().filter(|(_, b)| matches!(b, b'_' | b'-' | b' ' | b'\t' | b'J' | b'I')).any(
+        |(at, b)| {
+            let before = text.get(..at).unwrap_or_default();
+            match b {
+                b'_' => {
+                    let github = matches!(before, [.., b'g', b'h', b'p' | b'o' | b'u' | b's' | b'r']);
+                    github
+                        || [&b"pat"[..], b"npm", b"hf", b"rk", b"sk"].iter().any(|end| before.ends_with(end))
+                }
+                b'-' => {
+                    let slack = matches!(before, [.., b'x', b'o', b'x', _]);
+                    slack || [&b"pat"[..], b"----", b"sk", b"pypi"].iter().any(|end| before.ends_with(end))
+                }
+                b'J' => before.ends_with(b"ey"),
+                b'I' => matches!(before, [.., b'A', b'K' | b'S'] | [.., b'A']),
+                // `Bearer` and `Basic`.
+                _ => matches!(before, [.., b'r' | b'R' | b'c' | b'C']),
+            }
+        },
+    )
+}
+
 /// No word of a language: it has a digit, or capitals among small letters.
 pub(super) fn looks_random(word: &str) -> bool {
     let bytes = word.as_bytes();
     let inside = bytes.get(1..).unwrap_or_default();
     bytes.iter().any(u8::is_ascii_digit)
         || (inside.iter().any(u8::is_ascii_uppercase) && bytes.iter().any(u8::is_ascii_lowercase))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_no_beginning_of_a_shape_has_none() {
+        let random = "Ab1Cd2Ef3Gh4Ij5Kl6Mn7Op8Qr9St0Uv1Wx2Yz3";
+        for beginning in [
+            "eyJhbGciOiJI.",
+            "AKIA",
+            "ASIA",
+            "ghp_",
+            "gho_",
+            "ghu_",
+            "ghs_",
+            "ghr_",
+            "github_pat_",
+            "glpat-",
+            "xoxb-",
+            "xoxp-",
+            "AIza",
+            "npm_",
+            "hf_",
+            "rk_live_",
+            "sk_test_",
+            "-----BEGIN PRIVATE KEY-----",
+            "sk-",
+            "pypi-",
+            "Bearer ",
+            "BASIC\t",
+            "bEaReR  ",
+        ] {
+            let tail = if beginning.ends_with("IA") { "ABCDEFGHIJKLMNOP" } else { random };
+            let text = format!("x {beginning}{tail}");
+            let text = if beginning.ends_with("IA") { text } else { text + " y" };
+            let mut found = Found::new();
+            find(&text, &mut found);
+            let expected = REGEX.is_match(&text);
+            assert!(!expected || possible(text.as_bytes()), "{text}");
+            assert_eq!(!found.is_empty(), expected, "{text}");
+        }
+    }
+
+    proptest::proptest! {
+        /// Made of the pieces that shapes are made of, so that many match.
+        #[test]
+        fn nothing_that_the_expression_finds_is_passed_over(
+            pieces in proptest::collection::vec(
+                "eyJ|[.]|AKIA|ASIA|gh[pousrx]_|github_pat_|glpat-|xox[abz]-|AIza|npm_|hf_|[rs]k_(live|test)_|-----BEGIN |\
+                 RSA |PRIVATE KEY-----|sk-|pypi-|(?i:bearer|basic)[ \t]{1,2}|[A-Z0-9]{16}|[A-Za-z0-9]{36}| |-|_|\u{17f}",
+                1..6,
+            )
+        ) {
+            let text = pieces.concat();
+            proptest::prop_assert!(!REGEX.is_match(&text) || possible(text.as_bytes()), "{}", text);
+        }
+    }
 }

@@ -73,7 +73,7 @@ fn value_after(bytes: &[u8], at: usize, name: &[u8]) -> Option<(usize, usize)> {
         // A list of them.
         b'[' => Some((start, start + rest.iter().position(|b| *b == b']').map_or(rest.len(), |n| n + 1))),
         b'{' => None,
-        _ if names::to_line_end(&names::normal(name)) => {
+        _ if names::may_be_known(name) && names::to_line_end(&names::normal(name)) => {
             let ends = |b: &u8| matches!(b, b'\r' | b'\n' | b'"' | b'\'');
             Some((start, start + rest.iter().position(ends).unwrap_or(rest.len())))
         }
