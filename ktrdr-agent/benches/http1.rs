@@ -48,6 +48,7 @@ fn main() {
             max_head: 16 * 1024,
             kept_headers: &[],
             mask: Default::default(),
+            shared: Default::default(),
         };
         for (name, request, response) in SAMPLES {
             let mut parser = Http1.parser(&context);

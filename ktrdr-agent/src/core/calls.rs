@@ -59,9 +59,9 @@ impl Core {
         self.config.wanted_ports(local, remote)
     }
 
-    pub(super) fn paired(&mut self, id: ConnId, on: Option<OnConn>, paired: Vec<Paired>) {
-        let Some(mut on) = on else { return };
-        for p in paired {
+    pub(super) fn paired(&mut self, id: ConnId, on: Option<OnConn>, mut paired: Vec<Paired>) {
+        let Some(mut on) = on else { return self.engine.reuse(paired) };
+        for p in paired.drain(..) {
             match p {
                 Paired::Began(b) => self.began(id, &on, b),
                 Paired::Read(span) => {
@@ -77,13 +77,14 @@ impl Core {
                     }
                 }
                 Paired::Done(x) => {
-                    self.done(*x, &on);
+                    self.done(x, &on);
                     // The connect belongs to the first call on the connection only.
                     on.connected = None;
                     self.engine.connect_told(id);
                 }
             }
         }
+        self.engine.reuse(paired);
     }
 
     /// A request was read whole: it may bring a message to a session.
@@ -190,7 +191,7 @@ impl Core {
         }
     }
 
-    fn done(&mut self, mut x: Exchange, on: &OnConn) {
+    fn done(&mut self, mut x: Box<Exchange>, on: &OnConn) {
         let (span, end, tgid) = (x.span, x.end, x.start.task.tgid);
         if on.role == Role::Server {
             // An answer that came whole was never seen open.
@@ -201,11 +202,12 @@ impl Core {
             }
             self.causality.request_done(span, end);
         }
-        let id = self.exchange_id(on, x.start.seq);
+        let known = self.assembler.exchange(span);
+        let id = known.unwrap_or_else(|| self.exchange_id(on, x.start.seq));
         let excluded = self.processes.get(tgid).is_some_and(|p| p.meta.excluded);
         let (request, response) = (x.request_body.take(), x.response_body.take());
         let mut facts = facts!(self);
-        let mut draft = spans::exchange(x, id, on, &mut facts);
+        let mut draft = spans::exchange(*x, id, on, &mut facts);
         if excluded {
             return;
         }
@@ -226,8 +228,7 @@ impl Core {
         response: &[u8],
         draft: &mut Span,
     ) {
-        let peer = draft.attributes.get("peer.service").and_then(|v| v.as_str()).map(str::to_owned);
-        let call = operations::Call { span, role, exchange, request, response, peer: peer.as_deref() };
+        let call = operations::Call { span, role, exchange, request, response };
         let about = self.operations.observe(&call, draft);
         self.gpu_demand(about.as_ref(), &Demand { role, tgid, name: &draft.name, request });
         if let Some(op) = about {
@@ -255,7 +256,7 @@ impl Core {
             }
             span.trace_id = trace_id;
             span.span_id = span_id;
-            self.spans.push(span);
+            self.spans.push(Box::new(span));
         }
         self.emit();
     }
@@ -269,7 +270,7 @@ fn session(a: &Attributes) -> Option<u64> {
 /// Takes what an outcome says, so that the engine is free again.
 pub(super) fn digest(outcome: Outcome<'_>) -> (Option<OnConn>, Vec<Paired>) {
     if outcome.effects.paired.is_empty() {
-        return (None, Vec::new());
+        return (None, outcome.effects.paired);
     }
     (OnConn::of(outcome.conn), outcome.effects.paired)
 }

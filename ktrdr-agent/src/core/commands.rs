@@ -96,7 +96,7 @@ impl Core {
         if self.assembler.is_no_command(over.span) {
             // It was named a command, and things hang below it: it was one until now.
             let span = self.command_span(&over, Ending::Replaced(self.now));
-            self.assembler.finish(over.span, span, &mut self.spans);
+            self.assembler.finish(over.span, Box::new(span), &mut self.spans);
         }
     }
 
@@ -146,7 +146,7 @@ impl Core {
             _ => self.assembler.is_command(over.span),
         }
         let span = self.command_span(over, ending);
-        self.assembler.finish(over.span, span, &mut self.spans);
+        self.assembler.finish(over.span, Box::new(span), &mut self.spans);
     }
 
     fn command_span(&mut self, over: &Over, ending: Ending) -> Span {

@@ -12,7 +12,7 @@ use crate::mask::Mask;
 use crate::trace::assembly::AssemblyCounts;
 use crate::trace::gpu::GpuCounts;
 use crate::trace::logs::{LogCounts, LogRecord};
-use crate::trace::model::Span;
+use crate::trace::model::BoxedSpan;
 use crate::trace::operations::rules::Rules;
 use crate::trace::stdio::StdioCounts;
 
@@ -85,7 +85,7 @@ impl CoreConfig {
 #[derive(Debug)]
 pub enum Output {
     /// A finished span.
-    Span(Box<Span>),
+    Span(BoxedSpan),
     /// A log record.
     Log(Box<LogRecord>),
     /// Capture this many bytes per transfer of the connection from now on; 0 = none at all.

@@ -22,7 +22,7 @@ impl Core {
                 m.span(&span);
             }
             self.counts.spans += 1;
-            self.out.push_back(Output::Span(Box::new(span)));
+            self.out.push_back(Output::Span(span));
         }
     }
 

@@ -55,7 +55,7 @@ use crate::trace::deaths::Deaths;
 use crate::trace::gpu::Gpus;
 use crate::trace::listeners::Listeners;
 use crate::trace::logs::Logs;
-use crate::trace::model::Span;
+use crate::trace::model::BoxedSpan;
 use crate::trace::operations::Operations;
 use crate::trace::operations::workers::Workers;
 use crate::trace::processes::{End, Processes};
@@ -104,7 +104,7 @@ pub struct Core {
     stdio: Stdio,
     now: Ns,
     out: VecDeque<Output>,
-    spans: Vec<Span>,
+    spans: Vec<BoxedSpan>,
     counts: CoreCounts,
 }
 
@@ -123,6 +123,7 @@ impl Core {
             max_head: config.max_head,
             kept_headers,
             mask: config.mask.clone(),
+            shared: Default::default(),
         };
         let mut assembler = Assembler::new();
         if config.follow_sampled {

@@ -212,7 +212,7 @@ impl Core {
         }
     }
 
-    fn finish_piped(&mut self, span: SpanRef, draft: crate::trace::model::Span) {
+    fn finish_piped(&mut self, span: SpanRef, draft: crate::trace::model::BoxedSpan) {
         self.assembler.finish(span, draft, &mut self.spans);
     }
 

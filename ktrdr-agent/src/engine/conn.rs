@@ -1,6 +1,6 @@
 //! One observed socket: its two directions, its protocol, its open exchanges.
 
-use super::half::{Half, Mark, Report};
+use super::half::{Half, Mark, Report, Reports};
 use super::pairing::{Paired, Pairing};
 use super::sequence::{Chunk, Piece, Sequencer};
 use crate::event::{ConnId, Data, Direction, MS, Ns, Task, Tuple};
@@ -36,6 +36,8 @@ pub struct ConnSettings {
     pub kept_headers: &'static [String],
     /// See [`ConnContext::mask`].
     pub mask: std::sync::Arc<crate::mask::Mask>,
+    /// See [`ConnContext::shared`].
+    pub shared: std::sync::Arc<crate::protocol::Shared>,
 }
 
 enum Protocol {
@@ -272,7 +274,7 @@ impl Conn {
             self.end_response(spans, effects);
         }
         let Protocol::Parsing { parser } = &mut self.state else { return };
-        let mut reports = Vec::new();
+        let mut reports = Reports::new();
         self.halves[index(direction)].eof(parser.as_mut(), side, ts, &mut reports);
         self.reports(side, reports, spans, effects);
     }
@@ -299,7 +301,7 @@ impl Conn {
             Protocol::Parsing { parser } => {
                 let Some(role) = self.role else { return };
                 let side = side(role, direction);
-                let mut reports = Vec::new();
+                let mut reports = Reports::new();
                 self.halves[index(direction)].piece(parser.as_mut(), side, piece, &mut reports);
                 self.reports(side, reports, spans, effects);
             }
@@ -310,7 +312,7 @@ impl Conn {
     fn reports(
         &mut self,
         side: Side,
-        reports: Vec<Report>,
+        reports: Reports,
         spans: &mut dyn FnMut() -> SpanRef,
         effects: &mut Effects,
     ) {
@@ -320,7 +322,7 @@ impl Conn {
                     if side == Side::Request && self.pairing.lossy() && b.begins() {
                         self.end_response(spans, effects);
                     }
-                    self.pairing.boundary(side, *b, spans, &mut effects.paired);
+                    self.pairing.boundary(side, b, spans, &mut effects.paired);
                 }
                 Report::Lost => self.pairing.lost(side, &mut effects.paired),
                 Report::Opaque => {
@@ -339,11 +341,11 @@ impl Conn {
             Some(Role::Client) => index(Direction::Recv),
             _ => index(Direction::Send),
         };
-        let mut reports = Vec::new();
+        let mut reports = Reports::new();
         self.halves[at].abandon(parser.as_mut(), Side::Response, &mut reports);
         for report in reports {
             if let Report::Boundary(b) = report {
-                self.pairing.boundary(Side::Response, *b, spans, &mut effects.paired);
+                self.pairing.boundary(Side::Response, b, spans, &mut effects.paired);
             }
         }
     }
@@ -406,6 +408,7 @@ impl Conn {
             max_head: settings.max_head,
             kept_headers: settings.kept_headers,
             mask: settings.mask.clone(),
+            shared: settings.shared.clone(),
         };
         self.state = Protocol::Parsing { parser: protocol.parser(&context) };
         self.protocol = Some(protocol.name());

@@ -1,5 +1,6 @@
 //! One direction of a connection: ordered pieces in, message boundaries out.
 
+use smallvec::SmallVec;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::sequence::Piece;
@@ -72,11 +73,14 @@ pub struct Half {
     pub counts: ByteCounts,
 }
 
+/// What one transfer makes a direction report: as a rule the one message in it, begun and ended.
+pub type Reports = SmallVec<[Report; 2]>;
+
 /// What a direction reports.
 #[derive(Debug)]
 pub enum Report {
     /// A message boundary.
-    Boundary(Box<Boundary>),
+    Boundary(Boundary),
     /// The order of messages on this side is not known any more.
     Lost,
     /// The connection is opaque from here on.
@@ -85,7 +89,7 @@ pub enum Report {
 
 impl Half {
     /// Takes a piece of the stream. `out` gets what it completed.
-    pub fn piece(&mut self, parser: &mut dyn Parser, side: Side, piece: Piece<'_>, out: &mut Vec<Report>) {
+    pub fn piece(&mut self, parser: &mut dyn Parser, side: Side, piece: Piece<'_>, out: &mut Reports) {
         match piece {
             Piece::Bytes { seq, bytes, ts, task } => {
                 self.bytes(parser, side, Mark { ts, seq, task }, bytes, out)
@@ -100,7 +104,7 @@ impl Half {
     }
 
     /// The side will send no more.
-    pub fn eof(&mut self, parser: &mut dyn Parser, side: Side, ts: Ns, out: &mut Vec<Report>) {
+    pub fn eof(&mut self, parser: &mut dyn Parser, side: Side, ts: Ns, out: &mut Reports) {
         self.salvage(parser, side, out);
         let unskipped = std::mem::take(&mut self.skip);
         self.then = None;
@@ -111,7 +115,7 @@ impl Half {
     }
 
     /// The message under way is over, because the next exchange began: ends it where its last byte was seen.
-    pub fn abandon(&mut self, parser: &mut dyn Parser, side: Side, out: &mut Vec<Report>) {
+    pub fn abandon(&mut self, parser: &mut dyn Parser, side: Side, out: &mut Reports) {
         self.salvage(parser, side, out);
         let unskipped = std::mem::take(&mut self.skip);
         self.then = None;
@@ -122,7 +126,7 @@ impl Half {
     }
 
     /// Bytes held back will not be continued: takes what can be had from them.
-    fn salvage(&mut self, parser: &mut dyn Parser, side: Side, out: &mut Vec<Report>) {
+    fn salvage(&mut self, parser: &mut dyn Parser, side: Side, out: &mut Reports) {
         if self.carry.is_empty() {
             return;
         }
@@ -144,7 +148,7 @@ impl Half {
         len: u64,
         ts: Ns,
         task: Task,
-        out: &mut Vec<Report>,
+        out: &mut Reports,
     ) {
         let passed = self.skip.min(len);
         self.last = Mark { ts, seq: self.last.seq, task };
@@ -167,7 +171,7 @@ impl Half {
     }
 
     /// What was half done is void; the parser looks for the next message.
-    fn give_up(&mut self, parser: &mut dyn Parser, side: Side, out: &mut Vec<Report>) {
+    fn give_up(&mut self, parser: &mut dyn Parser, side: Side, out: &mut Reports) {
         self.skip = 0;
         self.then = None;
         if let Some(event) = parser.lost(side) {
@@ -183,7 +187,7 @@ impl Half {
         side: Side,
         mut mark: Mark,
         mut bytes: &[u8],
-        out: &mut Vec<Report>,
+        out: &mut Reports,
     ) {
         let whole = bytes.len();
         self.last = Mark { seq: mark.seq.wrapping_add(u32::try_from(whole).unwrap_or(u32::MAX)), ..mark };
@@ -253,7 +257,7 @@ impl Half {
     }
 
     /// Passes `len` bytes of a body, of which `bytes` are at hand, and reports what its end completes.
-    fn pass(&mut self, len: u64, bytes: &[u8], out: &mut Vec<Report>) {
+    fn pass(&mut self, len: u64, bytes: &[u8], out: &mut Reports) {
         // Also from `u64::MAX`, a body up to the end of the stream: what is left then tells the parser its size.
         self.skip -= len;
         self.counts.skipped += len;
@@ -269,7 +273,7 @@ impl Half {
         }
     }
 
-    fn report(&mut self, event: ParseEvent, start: Mark, end: Mark, out: &mut Vec<Report>) {
+    fn report(&mut self, event: ParseEvent, start: Mark, end: Mark, out: &mut Reports) {
         use crate::protocol::Message;
         let sample = match &event {
             ParseEvent::Begin(Message::Request(r)) => {
@@ -283,7 +287,7 @@ impl Half {
             ParseEvent::Begin(Message::Interim(_)) | ParseEvent::Whole(..) => None,
             ParseEvent::End(_) => self.sample.take(),
         };
-        out.push(Report::Boundary(Box::new(Boundary { event, start, end, sample, digest: None })));
+        out.push(Report::Boundary(Boundary { event, start, end, sample, digest: None }));
     }
 }
 

@@ -13,10 +13,14 @@ use crate::event::{ConnId, Data, Ns, State, Task, Tuple, tcp};
 use crate::protocol::Role;
 use crate::trace::causality::SpanRef;
 use conn::{Conn, ConnSettings, Connected, Effects};
+use pairing::Paired;
 
 /// Connections followed at once; the least recently used is given up and counted. 64 Ki sockets at about 600 bytes
 /// each bound the table at 40 MB, and equal the kernel's policy table.
 pub const MAX_CONNS: usize = ktrdr_ebpf_common::limits::MAX_POLICIES as usize;
+
+/// Room kept for what one input leads to: a transfer begins and ends a message or two, only an ending connection more.
+const MAX_SPARE: usize = 64;
 
 /// What the engine counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -41,6 +45,8 @@ pub struct Engine {
     settings: ConnSettings,
     max_conns: usize,
     next_span: u64,
+    /// Room for what the next input leads to: every record needs some.
+    spare: Vec<Paired>,
     /// Counters.
     pub counts: EngineCounts,
 }
@@ -63,6 +69,7 @@ impl Engine {
             settings,
             max_conns,
             next_span: 0,
+            spare: Vec::new(),
             counts: EngineCounts::default(),
         }
     }
@@ -71,6 +78,13 @@ impl Engine {
     pub fn next_span(&mut self) -> SpanRef {
         self.next_span += 1;
         SpanRef(self.next_span)
+    }
+
+    /// Takes back the room of [`Effects::paired`].
+    pub fn reuse(&mut self, mut paired: Vec<Paired>) {
+        paired.clear();
+        paired.shrink_to(MAX_SPARE);
+        self.spare = paired;
     }
 
     /// Connections followed.
@@ -163,8 +177,9 @@ impl Engine {
         };
         self.counts.moved += u64::from(d.len);
         let conn = self.conns.get_mut(&id)?;
-        let effects =
-            effects(&mut self.next_span, |spans, out| conn.data(ts, task, d, &self.settings, spans, out));
+        let effects = effects(&mut self.next_span, &mut self.spare, |spans, out| {
+            conn.data(ts, task, d, &self.settings, spans, out)
+        });
         match (holding, conn.waits()) {
             (false, true) => {
                 self.holding.insert(id);
@@ -180,8 +195,9 @@ impl Engine {
     /// A connection is over. Its last words are in the outcome, which the caller must [`Self::forget`] afterwards.
     pub fn closed(&mut self, ts: Ns, id: ConnId, why: &'static str) -> Option<Outcome<'_>> {
         let conn = self.conns.get_mut(&id)?;
-        let effects =
-            effects(&mut self.next_span, |spans, out| conn.closed(ts, why, &self.settings, spans, out));
+        let effects = effects(&mut self.next_span, &mut self.spare, |spans, out| {
+            conn.closed(ts, why, &self.settings, spans, out)
+        });
         Some(Outcome { conn, effects })
     }
 
@@ -203,7 +219,9 @@ impl Engine {
             self.holding.remove(&id);
             return None;
         };
-        let effects = effects(&mut self.next_span, |spans, out| conn.expire(now, &self.settings, spans, out));
+        let effects = effects(&mut self.next_span, &mut self.spare, |spans, out| {
+            conn.expire(now, &self.settings, spans, out)
+        });
         if !conn.waits() {
             self.holding.remove(&id);
         }
@@ -217,8 +235,12 @@ impl Engine {
 }
 
 /// What `act` does to a connection, with new spans numbered from `last` on.
-fn effects(last: &mut u64, act: impl FnOnce(&mut dyn FnMut() -> SpanRef, &mut Effects)) -> Effects {
-    let mut effects = Effects::default();
+fn effects(
+    last: &mut u64,
+    spare: &mut Vec<Paired>,
+    act: impl FnOnce(&mut dyn FnMut() -> SpanRef, &mut Effects),
+) -> Effects {
+    let mut effects = Effects { paired: std::mem::take(spare), ..Effects::default() };
     let mut number = || {
         *last += 1;
         SpanRef(*last)

@@ -21,13 +21,13 @@ pub struct Exchange {
     /// Its span.
     pub span: SpanRef,
     /// The request.
-    pub request: Request,
+    pub request: Box<Request>,
     /// First byte of the request.
     pub start: Mark,
     /// Last byte of the request, once it ended.
     pub request_end: Option<Ns>,
     /// The response.
-    pub response: Option<Response>,
+    pub response: Option<Box<Response>>,
     /// First byte of the response.
     pub response_start: Option<Mark>,
     /// Last byte seen of either.
@@ -73,7 +73,7 @@ pub enum Paired {
 /// Open exchanges of one connection, oldest first.
 #[derive(Debug, Default)]
 pub struct Pairing {
-    open: VecDeque<Exchange>,
+    open: VecDeque<Box<Exchange>>,
     /// Exchanges of `open`, from the front, that may still be paired; behind them order is not known.
     trusted: Option<usize>,
     /// More than one request was open at once: after a gap, responses cannot be told apart any more.
@@ -149,7 +149,7 @@ impl Pairing {
         for mut x in self.open.drain(..) {
             x.incomplete.get_or_insert(why);
             x.end = ts.unwrap_or(x.end);
-            out.push(Paired::Done(Box::new(x)));
+            out.push(Paired::Done(x));
         }
     }
 
@@ -160,17 +160,17 @@ impl Pairing {
 
     /// Requests under way, oldest first.
     pub fn requests(&self) -> impl Iterator<Item = &Request> {
-        self.open.iter().map(|x| &x.request)
+        self.open.iter().map(|x| &*x.request)
     }
 
     /// The exchange that has been under way for longest.
     pub fn oldest(&self) -> Option<&Exchange> {
-        self.open.front()
+        self.open.front().map(|x| &**x)
     }
 
     /// An exchange under way.
     pub fn get(&self, span: SpanRef) -> Option<&Exchange> {
-        self.open.iter().rev().find(|x| x.span == span)
+        self.open.iter().rev().find(|x| x.span == span).map(|x| &**x)
     }
 
     fn begin(
@@ -195,11 +195,11 @@ impl Pairing {
                 {
                     self.given_up += 1;
                     x.incomplete.get_or_insert("too_many_open");
-                    out.push(Paired::Done(Box::new(x)));
+                    out.push(Paired::Done(x));
                 }
                 let span = spans();
                 let context = request.trace_context;
-                self.open.push_back(Exchange {
+                self.open.push_back(Box::new(Exchange {
                     span,
                     request,
                     start,
@@ -211,7 +211,7 @@ impl Pairing {
                     request_body: None,
                     response_body: None,
                     incomplete: None,
-                });
+                }));
                 out.push(Paired::Began(Began { span, start, head: end, context, digest }));
             }
             Message::Interim(interim) => {
@@ -243,10 +243,10 @@ impl Pairing {
         }
         x.incomplete.get_or_insert("cancelled");
         x.end = ts;
-        out.push(Paired::Done(Box::new(x)));
+        out.push(Paired::Done(x));
     }
 
-    fn respond(&mut self, response: Response, start: Mark, end: Mark, out: &mut Vec<Paired>) {
+    fn respond(&mut self, response: Box<Response>, start: Mark, end: Mark, out: &mut Vec<Paired>) {
         if self.trusted == Some(0) && response.key.is_none() {
             // The answers of requests behind a gap cannot be told apart: give them up together.
             self.unpaired_responses += 1;
@@ -287,7 +287,7 @@ impl Pairing {
                     if x.request.one_way
                         && let Some(x) = self.open.pop_back()
                     {
-                        out.push(Paired::Done(Box::new(x)));
+                        out.push(Paired::Done(x));
                     }
                 }
             }
@@ -306,7 +306,7 @@ impl Pairing {
                 x.response_body = sample;
                 x.incomplete = x.incomplete.or(e.incomplete);
                 x.end = end.ts;
-                out.push(Paired::Done(Box::new(x)));
+                out.push(Paired::Done(x));
             }
         }
     }
@@ -314,8 +314,11 @@ impl Pairing {
     /// The exchange a response with this key belongs to: the oldest one without a response.
     fn front(&mut self, key: Option<u64>) -> Option<&mut Exchange> {
         match key {
-            None => self.open.front_mut().filter(|x| x.response.is_none()),
-            Some(_) => self.open.iter_mut().find(|x| x.request.key == key && x.response.is_none()),
+            None => self.open.front_mut().map(|x| &mut **x).filter(|x| x.response.is_none()),
+            Some(_) => {
+                let mut open = self.open.iter_mut().map(|x| &mut **x);
+                open.find(|x| x.request.key == key && x.response.is_none())
+            }
         }
     }
 }

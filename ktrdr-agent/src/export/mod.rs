@@ -95,8 +95,11 @@ impl Exporters {
     }
 
     /// Gives a span to every sink. Never waits.
-    pub fn submit(&self, span: Span) {
-        let span = Arc::new(span);
+    pub fn submit(&self, span: impl Into<Item>) {
+        if self.sinks.is_empty() {
+            return;
+        }
+        let span = span.into();
         self.sinks.iter().for_each(|sink| sink.submit(&span));
     }
 
@@ -114,7 +117,7 @@ impl Exporters {
 
     /// Gives a span to every sink, after waiting for room where there is none: for a replay, which is faster than
     /// any sink. A sink that makes no room for some seconds is not waited for again until it does.
-    pub fn submit_waiting(&self, span: Span) {
+    pub fn submit_waiting(&self, span: impl Into<Item>) {
         self.wait_for_room();
         self.submit(span);
     }

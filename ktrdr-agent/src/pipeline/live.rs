@@ -226,7 +226,7 @@ impl Live {
     fn outputs(&mut self) -> anyhow::Result<()> {
         while let Some(output) = self.stream.core.next_output() {
             match output {
-                Output::Span(span) => self.exporters.submit(*span),
+                Output::Span(span) => self.exporters.submit(span),
                 Output::Log(record) => self.exporters.submit_log(*record),
                 Output::Capture(conn, bytes) => {
                     self.kernel.set_policy(conn.0, Policy::capture(bytes)).context("capture policy")?;

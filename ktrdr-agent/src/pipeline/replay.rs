@@ -71,7 +71,7 @@ pub fn run(settings: &Settings, path: &Path, spans_out: Option<&Path>, repeat: u
 /// Gives a product to the exporters. Returns how many spans that was.
 fn deliver(output: Output, exporters: &Exporters) -> u64 {
     match output {
-        Output::Span(span) => exporters.submit_waiting(*span),
+        Output::Span(span) => exporters.submit_waiting(span),
         Output::Log(record) => {
             exporters.submit_log_waiting(*record);
             return 0;

@@ -45,6 +45,7 @@ pub(crate) fn context(role: Role) -> ConnContext {
         max_head: 16 * 1024,
         kept_headers: &[],
         mask: Default::default(),
+        shared: Default::default(),
     }
 }
 
@@ -166,8 +167,8 @@ impl Driver {
             Message::Interim(interim) => Note::Interim(format!("{interim:?}")),
             // What is known of the connection is no part of the message.
             Message::Request(request) => {
-                let request = Request { connection: Attributes::new(), ..request };
-                Note::Begin(side, format!("{:?}", Message::Request(request)))
+                let request = Request { connection: Attributes::new(), ..*request };
+                Note::Begin(side, format!("{:?}", Message::from(request)))
             }
             message => Note::Begin(side, format!("{message:?}")),
         };

@@ -86,6 +86,21 @@ pub struct ConnContext {
     pub kept_headers: &'static [String],
     /// What is secret.
     pub mask: Arc<Mask>,
+    /// What the connections of one core share.
+    pub shared: Arc<Shared>,
+}
+
+/// What the connections of one core share, by protocol: shortcuts, which change nothing that is said.
+#[derive(Default)]
+pub struct Shared {
+    /// Heads that were read before.
+    pub http1: http1::Memo,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Shared")
+    }
 }
 
 /// What a parser did with the bytes it was shown.
@@ -125,20 +140,36 @@ pub enum ParseEvent {
     Whole(Message, MessageEnd),
 }
 
-/// A message, in neutral terms.
+/// A message, in neutral terms. Boxed, because it changes hands half a dozen times on its way to a span.
 #[derive(Debug)]
 pub enum Message {
     /// Asks for an answer.
-    Request(Request),
+    Request(Box<Request>),
     /// Answers the oldest open request (or the one with its key).
-    Response(Response),
+    Response(Box<Response>),
     /// An answer before the answer (HTTP 1xx): an event on the call. Always reported as [`ParseEvent::Whole`], and
     /// its end means nothing.
-    Interim(Interim),
+    Interim(Box<Interim>),
+}
+
+impl From<Request> for Message {
+    fn from(request: Request) -> Self {
+        Message::Request(Box::new(request))
+    }
+}
+impl From<Response> for Message {
+    fn from(response: Response) -> Self {
+        Message::Response(Box::new(response))
+    }
+}
+impl From<Interim> for Message {
+    fn from(interim: Interim) -> Self {
+        Message::Interim(Box::new(interim))
+    }
 }
 
 /// A request.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Request {
     /// For multiplexed protocols: which response belongs to it. `None` = in order.
     pub key: Option<u64>,
@@ -162,7 +193,7 @@ pub struct Request {
 }
 
 /// A response.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Response {
     /// As [`Request::key`].
     pub key: Option<u64>,

@@ -107,12 +107,13 @@ impl ExchangeId {
     pub fn to_hex(self) -> String {
         // Formatting through `fmt` costs more than the hash itself.
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
-        let mut out = String::with_capacity(32);
-        for byte in self.0.to_be_bytes() {
-            out.push(char::from(DIGITS[usize::from(byte >> 4)]));
-            out.push(char::from(DIGITS[usize::from(byte & 15)]));
+        let mut out = [0u8; 32];
+        for (at, byte) in self.0.to_be_bytes().into_iter().enumerate() {
+            out[2 * at] = DIGITS[usize::from(byte >> 4)];
+            out[2 * at + 1] = DIGITS[usize::from(byte & 15)];
         }
-        out
+        // ASCII, so never anything else.
+        std::str::from_utf8(&out).unwrap_or_default().to_owned()
     }
 }
 

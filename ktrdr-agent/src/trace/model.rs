@@ -134,6 +134,12 @@ impl Attributes {
     pub fn with_capacity(n: usize) -> Self {
         Self(Vec::with_capacity(n))
     }
+    /// A copy with room for `n` in all.
+    pub fn with_room(&self, n: usize) -> Self {
+        let mut copy = Vec::with_capacity(n.max(self.0.len()));
+        copy.extend_from_slice(&self.0);
+        Self(copy)
+    }
     /// Adds an attribute whose key the caller knows to be new: [`set`](Self::set) without the search.
     pub fn push(&mut self, key: impl Into<Key>, value: impl Into<Value>) {
         let key = key.into();
@@ -237,6 +243,9 @@ pub struct Resource {
     /// All resource attributes, `service.name` included.
     pub attributes: Attributes,
 }
+
+/// A span on its way out: large, so built in its box, and the box is what changes hands.
+pub type BoxedSpan = Box<Span>;
 
 /// A finished span.
 #[derive(Clone, Debug, PartialEq)]

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use super::connects::{self, Failed, Failure};
 use super::ids::ExchangeId;
 use super::listeners::{self, Evidence, Listeners};
-use super::model::{Attributes, Span, SpanEvent, SpanId, SpanKind, Status, TraceId, Value};
+use super::model::{Attributes, BoxedSpan, Span, SpanEvent, SpanId, SpanKind, Status, TraceId, Value};
 use super::processes::Processes;
 use crate::engine::conn::{Conn, Connected};
 use crate::engine::pairing::Exchange;
@@ -39,8 +39,8 @@ impl Facts<'_> {
         self.port_names.iter().find(|(p, _)| *p == port).map(|(_, n)| n.clone())
     }
 
-    fn draft(&mut self, tgid: u32, kind: SpanKind, name: String, start: Ns, end: Ns) -> Span {
-        Span {
+    fn draft(&mut self, tgid: u32, kind: SpanKind, name: String, start: Ns, end: Ns) -> BoxedSpan {
+        Box::new(Span {
             trace_id: TraceId::default(),
             span_id: SpanId::default(),
             parent_span_id: None,
@@ -54,7 +54,7 @@ impl Facts<'_> {
             events: Vec::new(),
             links: Vec::new(),
             resource: self.processes.resource_of(tgid),
-        }
+        })
     }
 }
 
@@ -80,41 +80,43 @@ impl OnConn {
 }
 
 /// The span of an exchange.
-pub fn exchange(x: Exchange, id: ExchangeId, on: &OnConn, facts: &mut Facts<'_>) -> Span {
+pub fn exchange(x: Exchange, id: ExchangeId, on: &OnConn, facts: &mut Facts<'_>) -> BoxedSpan {
     let kind = match on.role {
         Role::Client => SpanKind::Client,
         Role::Server => SpanKind::Server,
     };
     let task = x.start.task;
-    let mut s = facts.draft(task.tgid, kind, x.request.name, x.start.ts, x.end);
-    s.attributes = x.request.attributes;
+    let request = *x.request;
+    let mut s = facts.draft(task.tgid, kind, request.name, x.start.ts, x.end);
+    s.attributes = request.attributes;
     let answered = x.response.is_some();
     if let Some(r) = x.response {
         s.attributes.extend(r.attributes);
         s.status = r.status;
     }
     s.events = x.events;
-    s.attributes.set("thread.id", task.tid);
-    s.attributes.set("ktrdr.exchange.id", id.to_hex());
+    // Keys that no protocol uses: nothing to search for.
+    s.attributes.push("thread.id", task.tid);
+    s.attributes.push("ktrdr.exchange.id", id.to_hex());
     if on.role == Role::Client
         && let Some(peer) = facts.peer(on.tuple.netns, on.tuple.remote)
     {
         s.attributes.set("peer.service", peer);
     }
     if let Some(c) = on.connected {
-        s.attributes.set("ktrdr.connect.duration_ms", ms(c.end.saturating_sub(c.start)));
+        s.attributes.push("ktrdr.connect.duration_ms", ms(c.end.saturating_sub(c.start)));
         let mut a = Attributes::new();
         a.set("ktrdr.connect.duration_ms", ms(c.end.saturating_sub(c.start)));
         s.events.insert(0, SpanEvent { ts: c.end, name: "connected".into(), attributes: a });
     }
     if let Some(first) = x.response_start {
-        s.attributes.set("ktrdr.response.first_byte_ms", ms(first.ts.saturating_sub(x.start.ts)));
+        s.attributes.push("ktrdr.response.first_byte_ms", ms(first.ts.saturating_sub(x.start.ts)));
     }
     if on.no_buffer {
-        s.attributes.set("ktrdr.capture.no_buffer", true);
+        s.attributes.push("ktrdr.capture.no_buffer", true);
     }
     if let Some(why) = x.incomplete {
-        s.attributes.set("ktrdr.incomplete", why);
+        s.attributes.push("ktrdr.incomplete", why);
         if !answered {
             no_response(&mut s, why, on, facts);
         }
@@ -148,7 +150,7 @@ pub struct PipeCall {
 }
 
 /// The span of a call on a pipe.
-pub fn on_pipe(c: PipeCall, facts: &mut Facts<'_>) -> Span {
+pub fn on_pipe(c: PipeCall, facts: &mut Facts<'_>) -> BoxedSpan {
     let kind = match c.role {
         Role::Client => SpanKind::Client,
         Role::Server => SpanKind::Server,
@@ -199,7 +201,7 @@ fn no_response(s: &mut Span, why: &'static str, on: &OnConn, facts: &Facts<'_>) 
 }
 
 /// The span of a failed connect.
-pub fn failed_connect(f: &Failed, facts: &mut Facts<'_>) -> Span {
+pub fn failed_connect(f: &Failed, facts: &mut Facts<'_>) -> BoxedSpan {
     let c = &f.connect;
     let (kind, words) = connects::describe(f.failure);
     let evidence = facts.listeners.evidence(c.netns, c.remote);

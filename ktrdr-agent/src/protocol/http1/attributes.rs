@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::body::{self, Framing};
 use super::head::{Fields, RequestHead, ResponseHead};
+use super::memo::Scope;
 use super::target::{Target, host_port};
 use super::{forwarded, old_names, route};
 use crate::mask::{self, Mask};
@@ -14,7 +15,10 @@ use crate::protocol::{ConnContext, Interim, Request, Response, Role, Side, parse
 use crate::trace::model::{Attributes, Status, Value};
 
 /// Attributes a request can have; one allocation holds them and those of its response.
-const ROOM: usize = 20;
+pub(super) const ROOM: usize = 20;
+
+/// The one attribute of a request that belongs to the connection alone.
+const PEER_PORT: &str = "network.peer.port";
 
 /// Name of the event that an interim response is.
 const INTERIM: &str = "http.interim_response";
@@ -25,6 +29,7 @@ pub(super) struct Describe {
     server: SocketAddr,
     /// The other end; its address is written once per connection, not per request.
     peer_address: String,
+    peer: std::net::IpAddr,
     peer_port: u16,
     old_names: bool,
     /// Headers that become attributes.
@@ -82,10 +87,25 @@ impl Describe {
             role: context.role,
             server: context.server,
             peer_address: ip(peer),
+            peer: peer.ip(),
             peer_port: peer.port(),
             old_names: context.semconv_dup,
             kept: context.kept_headers,
             mask: context.mask.clone(),
+        }
+    }
+
+    /// What decides what a head means, but for its bytes. `None` where heads are not remembered: the old names repeat the
+    /// peer's port.
+    pub(super) fn scope(&self) -> Option<Scope> {
+        (!self.old_names).then_some(Scope { role: self.role, server: self.server, peer: self.peer })
+    }
+
+    /// A request that was described for another connection of the same scope.
+    pub(super) fn adopt(&self, request: &mut Request) {
+        let peer = request.attributes.iter_mut().find(|a| a.key == PEER_PORT);
+        if let Some(peer) = peer {
+            peer.value = self.peer_port.into();
         }
     }
 
@@ -120,7 +140,7 @@ impl Describe {
         a.push("server.address", origin.host.map_or_else(|| ip(self.server), str::to_string));
         a.push("server.port", origin.port.unwrap_or(self.server.port()));
         a.push("network.peer.address", self.peer_address.clone());
-        a.push("network.peer.port", self.peer_port);
+        a.push(PEER_PORT, self.peer_port);
         a.push("network.protocol.version", if head.minor == 0 { "1.0" } else { "1.1" });
         if self.old_names {
             old_names::add(self.role, &mut a);

@@ -6,6 +6,7 @@ mod attributes;
 mod body;
 mod forwarded;
 mod head;
+mod memo;
 mod old_names;
 mod outstanding;
 mod parser;
@@ -14,6 +15,8 @@ mod sniff;
 mod target;
 #[cfg(test)]
 mod tests;
+
+pub use memo::Memo;
 
 use super::{ConnContext, Parser, Protocol, Sniff};
 

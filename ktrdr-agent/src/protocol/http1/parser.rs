@@ -13,12 +13,15 @@
 //!  Resync ◄── lost
 //! ```
 
+use std::sync::Arc;
+
 use super::attributes::Describe;
 use super::body::{self, Asked, ChunkLine, Framing};
 use super::head::{self, Read, RequestHead, ResponseHead};
+use super::memo::{Answers, Asks, Said, Scope};
 use super::outstanding::Outstanding;
 use super::sniff;
-use crate::protocol::{ConnContext, Message, MessageEnd, ParseEvent, Parser, Side, Sniff, Step};
+use crate::protocol::{ConnContext, Message, MessageEnd, ParseEvent, Parser, Shared, Side, Sniff, Step};
 
 /// Why a message is not whole.
 mod reason {
@@ -75,6 +78,8 @@ impl Half {
 /// Parser of one connection.
 pub(super) struct Http1Parser {
     describe: Describe,
+    shared: Arc<Shared>,
+    scope: Option<Scope>,
     max_head: usize,
     request: Half,
     response: Half,
@@ -85,8 +90,11 @@ pub(super) struct Http1Parser {
 
 impl Http1Parser {
     pub(super) fn new(context: &ConnContext) -> Self {
+        let describe = Describe::new(context);
         Self {
-            describe: Describe::new(context),
+            scope: describe.scope(),
+            describe,
+            shared: context.shared.clone(),
             max_head: context.max_head,
             request: Half::NEW,
             response: Half::NEW,
@@ -131,9 +139,17 @@ impl Http1Parser {
             self.half(side).searched = bytes.len();
             return Step::NeedMore;
         }
+        if let Some(step) = self.known(side, bytes) {
+            self.half(side).searched = 0;
+            return step;
+        }
         let read = match side {
-            Side::Request => head::request(bytes, self.describe.kept).map(|head| self.request_head(&head)),
-            Side::Response => head::response(bytes, self.describe.kept).map(|head| self.response_head(&head)),
+            Side::Request => {
+                head::request(bytes, self.describe.kept).map(|head| self.request_head(&head, bytes))
+            }
+            Side::Response => {
+                head::response(bytes, self.describe.kept).map(|head| self.response_head(&head, bytes))
+            }
         };
         match read {
             Read::Whole(step) => {
@@ -152,35 +168,76 @@ impl Http1Parser {
         }
     }
 
-    fn request_head(&mut self, head: &RequestHead<'_>) -> Step {
-        let framing = body::of_request(&head.fields);
-        self.open.request(asked(head.method));
-        let begun = Message::Request(self.describe.request(head));
-        self.refused = false;
-        if head.fields.expects_continue && framing != Framing::None {
-            return self.doubt(Side::Request, head.len, framing, begun);
-        }
-        self.body(Side::Request, head.len, framing, Some(begun))
+    /// A head that was read before.
+    fn known(&mut self, side: Side, bytes: &[u8]) -> Option<Step> {
+        let (len, said) = self.shared.http1.get(self.scope.as_ref()?, side, bytes)?;
+        Some(match said {
+            Said::Asks(mut asks) => {
+                self.describe.adopt(&mut asks.request);
+                self.asks(len, asks)
+            }
+            Said::Answers(answers) => self.answers(len, answers),
+        })
     }
 
-    fn response_head(&mut self, head: &ResponseHead<'_>) -> Step {
+    fn learn(&self, side: Side, head: &[u8], said: impl FnOnce() -> Said) {
+        if let Some(scope) = &self.scope {
+            self.shared.http1.learn(scope, side, head, said);
+        }
+    }
+
+    fn request_head(&mut self, head: &RequestHead<'_>, bytes: &[u8]) -> Step {
+        let asks = Asks {
+            asked: asked(head.method),
+            framing: body::of_request(&head.fields),
+            expects_continue: head.fields.expects_continue,
+            request: self.describe.request(head),
+        };
+        self.learn(Side::Request, &bytes[..head.len], || Said::Asks(asks.clone()));
+        self.asks(head.len, asks)
+    }
+
+    fn asks(&mut self, len: usize, asks: Asks) -> Step {
+        let Asks { asked, framing, expects_continue, request } = asks;
+        self.open.request(asked);
+        let begun = Message::from(request);
+        self.refused = false;
+        if expects_continue && framing != Framing::None {
+            return self.doubt(Side::Request, len, framing, begun);
+        }
+        self.body(Side::Request, len, framing, Some(begun))
+    }
+
+    fn response_head(&mut self, head: &ResponseHead<'_>, bytes: &[u8]) -> Step {
         if matches!(head.code, 100..=199) && head.code != 101 {
             self.refused = false;
             let whole =
-                ParseEvent::Whole(Message::Interim(self.describe.interim(head.code)), MessageEnd::default());
+                ParseEvent::Whole(Message::from(self.describe.interim(head.code)), MessageEnd::default());
             return advance(head.len, Some(whole));
         }
+        let answers = Answers {
+            code: head.code,
+            framing: body::of_response(head.code, Asked::Plain, &head.fields),
+            response: self.describe.response(head),
+        };
+        self.learn(Side::Response, &bytes[..head.len], || Said::Answers(answers.clone()));
+        self.answers(head.len, answers)
+    }
+
+    /// A final response.
+    fn answers(&mut self, len: usize, answers: Answers) -> Step {
+        let Answers { code, framing, response } = answers;
         self.refused = matches!(self.request.state, State::Doubt(_));
         let asked = self.open.response();
-        let begun = Message::Response(self.describe.response(head));
-        let tunnel = asked == Some(Asked::Connect) && matches!(head.code, 200..=299);
-        if head.code == 101 || tunnel {
+        let begun = Message::from(response);
+        let tunnel = asked == Some(Asked::Connect) && matches!(code, 200..=299);
+        if code == 101 || tunnel {
             return Step::Opaque(Some(ParseEvent::Whole(begun, MessageEnd::default())));
         }
-        let framing = body::of_response(head.code, asked.unwrap_or(Asked::Plain), &head.fields);
+        let framing = if asked == Some(Asked::Head) { Framing::None } else { framing };
         match asked {
-            None if framing != Framing::None => self.doubt(Side::Response, head.len, framing, begun),
-            _ => self.body(Side::Response, head.len, framing, Some(begun)),
+            None if framing != Framing::None => self.doubt(Side::Response, len, framing, begun),
+            _ => self.body(Side::Response, len, framing, Some(begun)),
         }
     }
 
@@ -297,15 +354,15 @@ impl Http1Parser {
             Side::Request => {
                 let head = head::request_beginning(bytes, self.describe.kept)?;
                 self.open.request(asked(head.method));
-                Message::Request(self.describe.request(&head))
+                Message::from(self.describe.request(&head))
             }
             Side::Response => {
                 let head = head::response_beginning(bytes, self.describe.kept)?;
                 if matches!(head.code, 100..=199) && head.code != 101 {
-                    Message::Interim(self.describe.interim(head.code))
+                    Message::from(self.describe.interim(head.code))
                 } else {
                     self.open.response();
-                    Message::Response(self.describe.response(&head))
+                    Message::from(self.describe.response(&head))
                 }
             }
         };

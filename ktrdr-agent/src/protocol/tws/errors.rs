@@ -54,7 +54,7 @@ impl TwsParser {
     ) -> Step {
         let Some(open) = self.open.take(at) else { return pass(frame, bytes, None) };
         let response = Response { key: Some(open.key()), ..self.describe.failure(code, text, said) };
-        self.message(Side::Response, frame, bytes, Message::Response(response), MessageEnd::default())
+        self.message(Side::Response, frame, bytes, Message::from(response), MessageEnd::default())
     }
 }
 
@@ -63,5 +63,5 @@ fn warning(key: Option<u64>, code: i64, text: &str, said: Code) -> ParseEvent {
     let attributes = describe::error(code, &mask::accounts(text), said);
     let name = if key.is_some() { "ib.message" } else { "ib.session" };
     let interim = Interim { name: name.into(), attributes, key, all: key.is_none() };
-    ParseEvent::Whole(Message::Interim(interim), MessageEnd::default())
+    ParseEvent::Whole(Message::from(interim), MessageEnd::default())
 }

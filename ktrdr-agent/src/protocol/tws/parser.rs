@@ -63,7 +63,7 @@ impl TwsParser {
         self.open.add(tables::HANDSHAKE, None);
         let key = Some(open::key(tables::HANDSHAKE, None));
         let request = Request { key, name: "IB handshake".to_owned(), attributes, ..Request::default() };
-        let event = ParseEvent::Whole(Message::Request(request), MessageEnd::default());
+        let event = ParseEvent::Whole(Message::from(request), MessageEnd::default());
         let consumed = HELLO.len() + HEADER + len;
         Step::Advance { consumed, event: Some(event), skip: 0, then: None }
     }
@@ -76,23 +76,11 @@ impl TwsParser {
     fn request(&mut self, frame: &Frame<'_>, bytes: &[u8]) -> Step {
         let Some(asked) = tables::request(frame.id) else {
             let request = self.unread(&format!("message {}", frame.id), frame);
-            return self.message(
-                Side::Request,
-                frame,
-                bytes,
-                Message::Request(request),
-                MessageEnd::default(),
-            );
+            return self.message(Side::Request, frame, bytes, Message::from(request), MessageEnd::default());
         };
         if frame.encoding == Encoding::Protobuf {
             let request = self.unread(asked.name, frame);
-            return self.message(
-                Side::Request,
-                frame,
-                bytes,
-                Message::Request(request),
-                MessageEnd::default(),
-            );
+            return self.message(Side::Request, frame, bytes, Message::from(request), MessageEnd::default());
         }
         let Some(fields) = self.fields(frame, bytes, describe::last_field(asked)) else {
             return Step::NeedMore;
@@ -115,7 +103,7 @@ impl TwsParser {
             cancels: open::cancelled(asked, req_id),
             ..Request::default()
         };
-        self.message(Side::Request, frame, bytes, Message::Request(request), MessageEnd::default())
+        self.message(Side::Request, frame, bytes, Message::from(request), MessageEnd::default())
     }
 
     /// A request of which only the kind is known: its answer cannot be told.
@@ -176,7 +164,7 @@ impl TwsParser {
         let mut attributes = Attributes::new();
         attributes.push("ib.server_version", version);
         let response = Response { key: Some(open.key()), attributes, ..Response::default() };
-        self.message(Side::Response, frame, bytes, Message::Response(response), MessageEnd::default())
+        self.message(Side::Response, frame, bytes, Message::from(response), MessageEnd::default())
     }
 
     fn answer(
@@ -203,7 +191,7 @@ impl TwsParser {
         let Some(open) = self.open.take(at) else { return pass(frame, bytes, None) };
         let end = MessageEnd { attributes: received(&open, frame.id, fields), incomplete: None };
         let response = Response { key: Some(open.key()), ..Response::default() };
-        self.message(Side::Response, frame, bytes, Message::Response(response), end)
+        self.message(Side::Response, frame, bytes, Message::from(response), end)
     }
 
     /// Reports a message; what of its frame is not at hand is skipped.

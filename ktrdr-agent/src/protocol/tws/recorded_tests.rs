@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value as Json;
 
 use super::Tws;
-use crate::engine::half::{Half, Report};
+use crate::engine::half::{Half, Report, Reports};
 use crate::engine::pairing::{Exchange, Paired, Pairing};
 use crate::engine::sequence::Piece;
 use crate::event::Task;
@@ -56,7 +56,7 @@ impl Line {
     }
 
     fn piece(&mut self, side: Side, piece: Piece<'_>) {
-        let (mut reports, mut out) = (Vec::new(), Vec::new());
+        let (mut reports, mut out) = (Reports::new(), Vec::new());
         self.halves[side as usize].piece(self.parser.as_mut(), side, piece, &mut reports);
         for report in reports {
             match report {
@@ -66,7 +66,7 @@ impl Line {
                         *spans += 1;
                         SpanRef(*spans)
                     };
-                    self.pairing.boundary(side, *b, &mut next, &mut out);
+                    self.pairing.boundary(side, b, &mut next, &mut out);
                 }
                 Report::Lost => self.pairing.lost(side, &mut out),
                 Report::Opaque => panic!("opaque"),

@@ -60,8 +60,11 @@ impl About {
         }
         symbols.for_each(|s| about.add(s));
         for url in [text("url.path"), text("url.full"), text("url.query")].into_iter().flatten() {
-            let words = url.split(['/', '?', '&', '=', '#', ',']);
-            words.filter(|w| looks_like_symbol(w)).for_each(|w| about.add(w));
+            // Without capitals there is no symbol, and every URL comes here.
+            if url.as_bytes().iter().any(u8::is_ascii_uppercase) {
+                let words = url.split(['/', '?', '&', '=', '#', ',']);
+                words.filter(|w| looks_like_symbol(w)).for_each(|w| about.add(w));
+            }
         }
         about
     }

@@ -5,17 +5,18 @@
 
 mod commands;
 mod created;
+mod due;
 mod flags;
 mod handoff;
 mod node;
 pub mod said;
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 pub use commands::NewCommand;
 use commands::Origins;
 use created::Created;
+use due::Due;
 pub use handoff::About;
 use handoff::Handoff;
 use node::Nodes;
@@ -23,7 +24,7 @@ pub use node::{Node, Place};
 
 use super::causality::{CallRef, Causality, Method, Origin, Settlement, SpanRef};
 use super::ids::{self, ExchangeId, Positions};
-use super::model::{Link, Span, SpanId, TraceId};
+use super::model::{BoxedSpan, Link, Span, SpanId, TraceId};
 use super::operations;
 use super::relays::{Relays, Seen};
 use crate::event::{MS, Ns};
@@ -51,7 +52,7 @@ pub struct AssemblyCounts {
 pub struct Assembler {
     seed: u64,
     nodes: Nodes,
-    due: BTreeSet<(Ns, SpanRef)>,
+    due: Due,
     created: Created,
     handoff: Handoff,
     /// Connections that go through a process.
@@ -98,7 +99,7 @@ impl Assembler {
         Self {
             seed: 0,
             nodes: Nodes::new(),
-            due: BTreeSet::new(),
+            due: Due::default(),
             created: Created::default(),
             handoff: Handoff::default(),
             relays: Relays::default(),
@@ -189,6 +190,11 @@ impl Assembler {
         self.created.ended(id, at);
     }
 
+    /// The exchange that a span is one end of.
+    pub fn exchange(&self, span: SpanRef) -> Option<ExchangeId> {
+        self.nodes.get(span).map(|n| n.exchange)
+    }
+
     /// Trace and id of a span, once it has its place.
     pub fn placed(&self, span: SpanRef) -> Option<(TraceId, SpanId)> {
         let node = self.nodes.get(span)?;
@@ -215,7 +221,7 @@ impl Assembler {
     }
 
     /// A span ended; `draft` lacks only its place in a trace.
-    pub fn finish(&mut self, span: SpanRef, mut draft: Span, out: &mut Vec<Span>) {
+    pub fn finish(&mut self, span: SpanRef, mut draft: BoxedSpan, out: &mut Vec<BoxedSpan>) {
         let Some(node) = self.nodes.get_mut(span) else {
             // Forgotten while it was open: a root of its own, under ids that its number gives.
             let ids = ExchangeId((u128::from(span.0) << 64) | u128::from(draft.start));
@@ -229,27 +235,23 @@ impl Assembler {
         };
         let (end, under) = (draft.end, node.under);
         node.end = Some(end);
-        self.due.insert((end + GRACE_NS, span));
-        node.finished = Some(Box::new(draft));
+        self.due.insert(end.saturating_add(GRACE_NS), span);
+        node.finished = Some(draft);
         self.within_command(under, end);
     }
 
     /// Emits what is due at `now`.
-    pub fn advance(&mut self, now: Ns, causality: &mut Causality, out: &mut Vec<Span>) {
-        while let Some(&(at, span)) = self.due.first() {
-            if at > now {
-                return;
-            }
-            self.due.pop_first();
+    pub fn advance(&mut self, now: Ns, causality: &mut Causality, out: &mut Vec<BoxedSpan>) {
+        while let Some(span) = self.due.pop(now) {
             if self.command_waits(span, now) {
-                self.due.insert((now + RETRY_NS, span));
+                self.due.insert(now + RETRY_NS, span);
                 continue;
             }
             let place = match self.place(span, now, causality, 0) {
                 Placing::At(place) => Some(place),
                 Placing::Wait | Placing::In(_) if now == Ns::MAX => None,
                 Placing::Wait | Placing::In(_) => {
-                    self.due.insert((now + RETRY_NS, span));
+                    self.due.insert(now + RETRY_NS, span);
                     continue;
                 }
             };
@@ -274,7 +276,7 @@ impl Assembler {
         true
     }
 
-    fn emit(&mut self, span: SpanRef, place: Option<Place>, out: &mut Vec<Span>) {
+    fn emit(&mut self, span: SpanRef, place: Option<Place>, out: &mut Vec<BoxedSpan>) {
         let operation = self.operation_of(span);
         let created = operation.as_ref().and_then(|id| self.placed(self.created.by(id)?));
         if self.dismissed(span) {
@@ -326,7 +328,7 @@ impl Assembler {
         }
         self.flags.tell(&mut s);
         self.counts.emitted += 1;
-        out.push(*s);
+        out.push(s);
     }
 
     /// Decides where a span hangs, and remembers it.

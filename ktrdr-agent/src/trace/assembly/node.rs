@@ -13,7 +13,7 @@ use crate::event::Ns;
 use crate::protocol::{Role, TraceContext};
 use crate::trace::causality::{CallRef, Method, SpanRef};
 use crate::trace::ids::{ExchangeId, Positions};
-use crate::trace::model::{Span, SpanId, TraceId};
+use crate::trace::model::{BoxedSpan, SpanId, TraceId};
 
 /// Spans remembered, about 250 bytes each with their index (32 MB at worst): half a second at 150,000 requests/s,
 /// and hours at KTRDR's rates, in which work that outlives its request finds its origin.
@@ -74,7 +74,7 @@ pub struct Node {
     /// What log records say of it.
     pub said: Option<Box<Said>>,
     /// The finished span, until it is emitted.
-    pub finished: Option<Box<Span>>,
+    pub finished: Option<BoxedSpan>,
 }
 
 impl Node {

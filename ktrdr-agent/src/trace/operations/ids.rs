@@ -16,6 +16,10 @@ const MAYBE_KEYS: &[&str] = &["task_id", "session_id", "current_operation", "id"
 
 /// Whether a text looks like an operation id: `op_…`, `op-…`, `worker_training_…`, `worker_backtest_…`.
 pub fn looks_like(text: &str) -> bool {
+    // Every part of every URL comes here.
+    if !matches!(text.as_bytes().first(), Some(b'o' | b'w')) {
+        return false;
+    }
     if let Some(rest) = text.strip_prefix("op_").or_else(|| text.strip_prefix("op-")) {
         return is_tail(rest);
     }

@@ -13,7 +13,7 @@ use hashlink::LruCache;
 
 use super::causality::SpanRef;
 use super::ids::ExchangeId;
-use super::model::{Attributes, Span, SpanKind, Status};
+use super::model::{Attributes, Span, SpanKind, Status, Value};
 use crate::event::{MS, Ns};
 use crate::protocol::Role;
 use body::{Fields, failure};
@@ -43,8 +43,6 @@ pub struct Call<'a> {
     pub request: &'a [u8],
     /// Response body, as far as it was kept.
     pub response: &'a [u8],
-    /// Name of the service at the other end of a client's call.
-    pub peer: Option<&'a str>,
 }
 
 /// All operations under way.
@@ -119,7 +117,9 @@ impl Operations {
         if let Some(object) = about {
             let reporter = match call.role {
                 Role::Server => Some(span.resource.service.clone()),
-                Role::Client => call.peer.map(str::to_owned),
+                Role::Client => {
+                    span.attributes.get("peer.service").and_then(Value::as_str).map(str::to_owned)
+                }
             };
             // Each reply is seen at both ends; the client's word is taken only where the server is not observed.
             if poll && (call.role == Role::Server || op.polls == 0) {

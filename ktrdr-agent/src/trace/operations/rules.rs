@@ -3,6 +3,7 @@
 use super::body::FailureRule;
 use super::ids;
 use crate::event::Ns;
+use crate::protocol::Side;
 use crate::trace::model::{Attributes, Value};
 
 /// The rules.
@@ -55,17 +56,24 @@ impl Rules {
 
     /// The id in a URL path or query, if there is one.
     pub fn in_path<'a>(&self, path: &'a str) -> Option<&'a str> {
-        path.split(['/', '?', '&', '=', '#']).find(|s| self.looks_like(s))
+        segments(path).find(|s| self.looks_like(s))
     }
 
     /// The id in a header of the request or the response, if there is one.
     pub fn in_headers<'a>(&self, a: &'a Attributes) -> Option<&'a str> {
+        // Most calls carry none of these headers, and every call comes here.
+        if !a.iter().any(|a| in_header(&a.key).is_some()) {
+            return None;
+        }
         self.headers.iter().find_map(|name| {
-            let value = |side: &str| match a.get(&format!("http.{side}.header.{name}"))? {
-                Value::List(values) => values.first().map(String::as_str),
-                _ => None,
+            let value = |side: Side| {
+                let of = |key: &str| in_header(key).is_some_and(|(s, n)| s == side && n == name);
+                match &a.iter().find(|a| of(&a.key))?.value {
+                    Value::List(values) => values.first().map(String::as_str),
+                    _ => None,
+                }
             };
-            let value = value("request").or_else(|| value("response"))?;
+            let value = value(Side::Request).or_else(|| value(Side::Response))?;
             match name.as_str() {
                 "baggage" => member(value, "operation.id").filter(|id| ids::plausible(id)),
                 // Every gateway and framework writes one of its own.
@@ -74,6 +82,26 @@ impl Rules {
             }
         })
     }
+}
+
+/// Side and name of the header that an attribute holds.
+fn in_header(key: &str) -> Option<(Side, &str)> {
+    // By length first: most keys are shorter than what these begin with.
+    let rest = if key.len() > 20 { key.strip_prefix("http.re")? } else { return None };
+    let request = rest.strip_prefix("quest.header.").map(|name| (Side::Request, name));
+    request.or_else(|| rest.strip_prefix("sponse.header.").map(|name| (Side::Response, name)))
+}
+
+/// The parts of a URL's path and query in which an id can stand.
+fn segments(path: &str) -> impl Iterator<Item = &str> {
+    let mut rest = Some(path);
+    std::iter::from_fn(move || {
+        let text = rest?;
+        // All separators are ASCII, so they split no character. Searched by bytes, because every call comes here.
+        let end = text.as_bytes().iter().position(|b| matches!(b, b'/' | b'?' | b'&' | b'=' | b'#'));
+        rest = end.and_then(|end| text.get(end + 1..));
+        text.get(..end.unwrap_or(text.len()))
+    })
 }
 
 /// A member of W3C baggage: `operation.id=op_x;property, other=…`.

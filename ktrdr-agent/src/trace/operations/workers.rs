@@ -106,17 +106,18 @@ impl Workers {
         response: &Fields,
         operation: Option<&str>,
     ) -> Option<Arc<str>> {
-        let path = path(span)?.to_owned();
+        let path = path(span)?;
         if path.ends_with("/workers/register") {
             self.registered(request, span);
             return None;
         }
-        let at = endpoint(span)?;
-        if let Some(kind) = dispatches(&path) {
+        if let Some(kind) = dispatches(path) {
+            let at = endpoint(span)?;
             return self.dispatched(span, &at, kind, operation);
         }
         if path.ends_with("/health")
-            && let (Some(status), Some(w)) = (response.get("/worker_status"), self.map.get_mut(&at))
+            && let Some(status) = response.get("/worker_status")
+            && let Some(w) = self.map.get_mut(&endpoint(span)?)
         {
             w.last = span.end;
             w.lost = false;
