@@ -62,9 +62,14 @@ impl Deaths {
             self.ends.insert(service.into(), VecDeque::new());
         }
         let Some(ends) = self.ends.get_mut(service) else { return };
-        ends.push_back(ts);
-        while ends.len() > MAX_ENDS || ends.front().is_some_and(|first| ts.saturating_sub(*first) > WINDOW_NS)
-        {
+        // A supervisor and its child (a reloader's) go down together: that is one end.
+        let other = |(at, t, p): &End| ts.abs_diff(*at) <= TOGETHER_NS && (*t == parent || *p == tgid);
+        if ends.iter().any(other) {
+            return;
+        }
+        ends.push_back((ts, tgid, parent));
+        let old = |(first, ..): &End| ts.saturating_sub(*first) > WINDOW_NS;
+        while ends.len() > MAX_ENDS || ends.front().is_some_and(old) {
             ends.pop_front();
         }
     }

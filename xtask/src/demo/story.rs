@@ -184,12 +184,12 @@ mod tests {
     #[test]
     fn a_trace_that_does_not_begin_with_its_command_does_not_count() {
         let mut spans = download(&[refused(Some("2"))]);
-        assert!(of(&spans, &scenario::ALL[0]).is_some());
+        assert!(of(&spans, &scenario::ALL[0], None).is_some());
         let command = spans.remove(0);
-        assert!(of(&spans, &scenario::ALL[0]).is_none());
+        assert!(of(&spans, &scenario::ALL[0], None).is_none());
         spans[0].parent_span_id = None;
         spans.push(command);
-        assert!(of(&spans, &scenario::ALL[0]).is_none(), "the request hangs elsewhere");
+        assert!(of(&spans, &scenario::ALL[0], None).is_none(), "the request hangs elsewhere");
     }
 
     #[test]
