@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use ktrdr_agent::core::{Core, CoreConfig, Output};
 use ktrdr_agent::event::shell::{ListenerMeta, ProcessMeta, ShellEvent, Start, tick};
+use ktrdr_agent::store::{Limits, Store};
 use ktrdr_agent::trace::model::SpanKind;
 use ktrdr_ebpf_common::{ConnTuple, DataBody, EventHeader, RECV, SEND, flags, kind};
 use zerocopy::IntoBytes;
@@ -25,6 +26,9 @@ const PACE: u64 = 3_125;
 /// Records between two ticks: the reader's timer.
 const TICK: u32 = 12_800;
 
+/// Room of the store: the default of `explain.memory`.
+const STORE: usize = 24 << 20;
+
 const CLIENT: u32 = 4_000;
 const SERVER: u32 = 5_000;
 
@@ -34,6 +38,8 @@ struct Load {
     request: &'static str,
     response: &'static str,
     metrics: bool,
+    /// Spans are kept for `explain`, as in a running agent.
+    store: bool,
 }
 
 const NGINX: (&str, &str) = (
@@ -50,10 +56,11 @@ const API: (&str, &str) = (
 );
 
 const LOADS: &[Load] = &[
-    Load { name: "nginx", request: NGINX.0, response: NGINX.1, metrics: false },
-    Load { name: "nginx with metrics", request: NGINX.0, response: NGINX.1, metrics: true },
-    Load { name: "api", request: API.0, response: API.1, metrics: false },
-    Load { name: "api with metrics", request: API.0, response: API.1, metrics: true },
+    Load { name: "nginx", request: NGINX.0, response: NGINX.1, metrics: false, store: false },
+    Load { name: "nginx, metrics", request: NGINX.0, response: NGINX.1, metrics: true, store: false },
+    Load { name: "nginx, store", request: NGINX.0, response: NGINX.1, metrics: false, store: true },
+    Load { name: "api", request: API.0, response: API.1, metrics: false, store: false },
+    Load { name: "api, metrics, store", request: API.0, response: API.1, metrics: true, store: true },
 ];
 
 fn process(tgid: u32, service: &str) -> ShellEvent {
@@ -161,6 +168,7 @@ fn records(load: &Load) -> Vec<Vec<u8>> {
 /// Feeds all records; spans and, of those, servers' that found their client.
 fn play(load: &Load, records: &[Vec<u8>]) -> (u32, u32) {
     let mut core = Core::new(CoreConfig { metrics: load.metrics, ..CoreConfig::default() });
+    let store = load.store.then(|| Store::new(Limits::live(STORE)));
     let (mut spans, mut joined) = (0, 0);
     for record in records {
         core.feed(black_box(record));
@@ -168,6 +176,9 @@ fn play(load: &Load, records: &[Vec<u8>]) -> (u32, u32) {
             if let Output::Span(span) = black_box(output) {
                 spans += 1;
                 joined += u32::from(span.kind == SpanKind::Server && span.parent_span_id.is_some());
+                if let Some(store) = &store {
+                    store.add(&span.into());
+                }
             }
         }
     }

@@ -403,8 +403,10 @@ fn page_size() -> u32 {
     rustix::param::page_size() as u32
 }
 
-/// Gives back what reading the kernel's types took for a moment: some 30 MB in small pieces, which glibc keeps.
+/// Gives back what reading the kernel's types took for a moment: some 80 MB in small pieces, which allocators keep: the
+/// binary's own, and in tests glibc's.
 fn release_memory() {
+    crate::allocator::release();
     // SAFETY: always allowed; concerns memory that nobody holds.
     #[cfg(target_env = "gnu")]
     unsafe {

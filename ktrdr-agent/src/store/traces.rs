@@ -60,21 +60,33 @@ impl Traces {
             (None, true) => Class::Operation,
             (None, false) => Class::Healthy,
         };
-        let mut trace =
-            self.take(id).unwrap_or(Trace { spans: Vec::new(), class: Class::Healthy, dropped: 0, bytes: 0 });
-        trace.class = trace.class.max(class);
+        let known = (0..CLASSES.len()).find(|c| self.maps[*c].contains_key(&id));
+        // A trace stays where it is unless it is worth more now.
+        let at = match known {
+            Some(at) if at >= class as usize => at,
+            _ => {
+                let new = Trace { spans: Vec::new(), class, dropped: 0, bytes: 0 };
+                let trace = known.and_then(|_| self.take(id)).unwrap_or(new);
+                let at = class as usize;
+                self.spans[at] += trace.spans.len();
+                self.bytes[at] += trace.bytes;
+                self.maps[at].insert(id, Trace { class, ..trace });
+                at
+            }
+        };
         // Failures get as much room again.
         let room = self.limits.spans_per_trace * if class == Class::Error { 2 } else { 1 };
-        if trace.spans.len() < room {
-            trace.bytes += weight(span);
-            trace.spans.push(span.clone());
-        } else {
-            trace.dropped += 1;
+        if let Some(trace) = self.maps[at].to_back(&id) {
+            if trace.spans.len() < room {
+                let bytes = weight(span);
+                trace.bytes += bytes;
+                trace.spans.push(span.clone());
+                self.spans[at] += 1;
+                self.bytes[at] += bytes;
+            } else {
+                trace.dropped += 1;
+            }
         }
-        let at = trace.class as usize;
-        self.spans[at] += trace.spans.len();
-        self.bytes[at] += trace.bytes;
-        self.maps[at].insert(id, trace);
         while self.over() && self.len() > 1 {
             self.evict();
         }

@@ -407,6 +407,9 @@ impl Assembler {
             self.placed_under(under, place.method == Some(Method::Process));
         }
         self.relays.placed(span);
+        if let Some(call) = call {
+            causality.placed(call);
+        }
         Placing::At(place)
     }
 

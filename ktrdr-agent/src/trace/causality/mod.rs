@@ -183,6 +183,14 @@ impl Causality {
         self.ask(call)
     }
 
+    /// The call has its place in a trace, so it will not be asked for again: what waits for evidence, and for those that
+    /// wait in turn, needs the room.
+    pub fn placed(&mut self, call: CallRef) {
+        if matches!(self.calls.peek(&call), Some(state::Call::Settled(_))) {
+            self.calls.remove(&call);
+        }
+    }
+
     /// A Python context was copied by this thread.
     pub fn py_copy(&mut self, tgid: u32, tid: u32, copy: PyCopy, ts: Ns) {
         self.copied(tgid, tid, copy, ts);
