@@ -120,7 +120,10 @@ fn observed(
     without: Option<Flood>,
 ) -> Result<Round> {
     let books = bench.directory.join("logs-stats.json");
-    let mut agent = bench.agent_with(&["--no-socket", "--stats-out", &books.to_string_lossy()])?;
+    // Of this service alone: its bytes are compared with the counters.
+    let port = PORT.to_string();
+    let options = ["--no-socket", "--port", &port, "--stats-out", &books.to_string_lossy()];
+    let mut agent = bench.agent_with(&options)?;
     let first = service.flood(WARM_UP_SECONDS, characters)?;
     let begin = usage::cpu_seconds(agent.id())?;
     let with = service.flood(seconds, characters)?;
