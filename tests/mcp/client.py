@@ -1,6 +1,6 @@
 """An MCP client: `client.py stdio|sse|http TARGET N`, where TARGET is a URL, or for stdio the server's command line.
 
-Uses everything once, then N tools at a time. Says on standard output what it saw, as JSON."""
+Uses a tool ten times and everything once, then N tools at a time. Says on standard output what it saw, as JSON."""
 
 import asyncio
 import json
@@ -31,6 +31,9 @@ async def use(session):
 
     seen["protocolVersion"] = (await session.initialize()).protocolVersion
     seen["tools"] = [t.name for t in (await session.list_tools()).tools]
+    # How a young process works is learnt from its first requests.
+    for i in range(10):
+        await call("fetch", {"path": f"/warm/{i}"})
     seen["fetch"] = await call("fetch", {"path": "/alone", "api_key": "hunter2-alone"})
     seen["fetch_sync"] = await call("fetch_sync", {"path": "/alone"})
     seen["broken"] = await call("broken", {})

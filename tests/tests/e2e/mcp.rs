@@ -65,7 +65,7 @@ fn observe(transport: &str, hook: &str) -> Option<Seen> {
     agent.wait_for("the last call's end", |spans| {
         let paths = || spans.iter().filter(|s| s.is_server()).filter_map(Span::path);
         (0..AT_ONCE).all(|i| paths().any(|p| p == format!("/many/{i}/second")))
-            && spans.iter().filter(|s| s.is_server() && s.name == "tools/call fetch").count() > AT_ONCE
+            && spans.iter().filter(|s| s.is_server() && s.name == "tools/call fetch").count() > 10 + AT_ONCE
     });
     let truth = serde_json::from_str(&std::fs::read_to_string(told).unwrap()).unwrap();
     Some(Seen { finished: agent.stop(), truth })
@@ -151,7 +151,8 @@ fn a_tool_call_over_stdio_is_one_trace_to_the_http_calls_it_makes() {
         for path in ["/alone/first", "/alone/second", "/alone/sync"] {
             assert!(calls[path], "{hook}: {path} is linked to nothing");
         }
-        assert_eq!(calls.len(), 3 + 2 * AT_ONCE, "{calls:?}");
+        let known = calls.keys().filter(|path| !path.starts_with("/warm"));
+        assert_eq!(known.count(), 3 + 2 * AT_ONCE, "{calls:?}");
         let (_, server) = seen.both("tools/call fetch", "\"/alone\"");
         assert_eq!(server.text("network.transport"), Some("pipe"));
     }
