@@ -96,9 +96,13 @@ fn near(tree: &Tree<'_>, analysis: &Analysis<'_>) -> BTreeMap<SpanId, Relation> 
     let mut near = BTreeMap::new();
     let Some(finding) = analysis.first() else { return near };
     let id = |i: usize| tree.spans[i].span_id;
-    for i in finding.spans.iter().flat_map(|i| tree.path(*i)) {
-        near.insert(id(i), Relation::Caller);
-        near.extend(tree.server_end(i).map(|s| (id(s), Relation::Caller)));
+    for first in &finding.spans {
+        let mut at = Some(*first);
+        // Thousands of attempts have one caller: what was passed once is not passed again.
+        while let Some(i) = at.filter(|i| near.insert(id(*i), Relation::Caller).is_none()) {
+            near.extend(tree.server_end(i).map(|s| (id(s), Relation::Caller)));
+            at = tree.parent[i];
+        }
     }
     for i in finding.spans.iter().copied().chain(finding.meanwhile) {
         near.insert(id(i), Relation::Cause);

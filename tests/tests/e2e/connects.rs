@@ -147,10 +147,11 @@ fn attempts_are_numbered_and_evidence_is_given() {
     let tried = of(gone);
     let numbers: Vec<_> = tried.iter().map(|s| s.int("ktrdr.connect.attempt").unwrap()).collect();
     assert_eq!(numbers, [1, 2, 3]);
-    let python = python();
+    // The program without its directory.
+    let python = python().file_name().unwrap().to_string_lossy().into_owned();
     for span in &tried {
         let message = &span.status_message;
-        let listened = format!("(pid {service_pid} `{}", python.display());
+        let listened = format!("(pid {service_pid} `{python} ");
         assert!(message.contains(&listened), "{message}");
         assert!(
             message.contains(" listened until ") && message.contains("exited with status 3)"),
