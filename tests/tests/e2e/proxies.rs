@@ -116,16 +116,27 @@ fn a_proxy_whose_service_is_down_says_which() {
     let (port, upstream) = (free_port(), free_port());
     let _nginx = nginx(port, dir.path(), Some(upstream), dir.path());
     let agent = Options::ports(&[port, upstream]).start();
+    const ASKED: usize = 10;
     let url = format!("http://127.0.0.1:{port}/c/down");
-    let said = output(Command::new("curl").args(["-s", "-o", "/dev/null", "-w", "%{http_code}", &url]));
-    assert_eq!(said.stdout, b"502");
-    agent.wait_for_spans(3);
+    for _ in 0..ASKED {
+        let said = output(Command::new("curl").args(["-s", "-o", "/dev/null", "-w", "%{http_code}", &url]));
+        assert_eq!(said.stdout, b"502");
+    }
+    agent.wait_for_spans(3 * ASKED);
     let finished = agent.stop();
-    assert_eq!(finished.spans.len(), 3, "{}", brief(&finished.spans));
-    let server = finished.spans.iter().find(|s| s.is_server()).unwrap();
-    assert_eq!((server.status_code(), server.text("error.type")), (Some(502), Some("502")));
-    let refused = finished.spans.iter().find(|s| s.name.starts_with("connect")).unwrap();
-    assert_eq!(refused.text("error.type"), Some("connection_refused"));
-    // nginx serves many at once on one thread: with one request under way there is no doubt whose it is.
-    assert_eq!(refused.parent_span_id.as_ref(), Some(&server.span_id), "{}", brief(&finished.spans));
+    assert_eq!(finished.spans.len(), 3 * ASKED, "{}", brief(&finished.spans));
+    let mut linked = 0;
+    for refused in finished.spans.iter().filter(|s| s.name.starts_with("connect")) {
+        assert_eq!(refused.text("error.type"), Some("connection_refused"));
+        let within = |s: &&Span| s.start_time <= refused.start_time && refused.end_time <= s.end_time;
+        let server = finished.spans.iter().filter(|s| s.is_server()).find(within).unwrap();
+        assert_eq!((server.status_code(), server.text("error.type")), (Some(502), Some("502")));
+        // nginx serves many at once on one thread: with one request under way, and only after it was seen to make no
+        // call by itself for a while, there is no doubt whose it is.
+        if let Some(parent) = &refused.parent_span_id {
+            assert_eq!(parent, &server.span_id, "{}", brief(&finished.spans));
+            linked += 1;
+        }
+    }
+    assert!(linked >= ASKED / 2, "{linked} of {ASKED}: {}", brief(&finished.spans));
 }
