@@ -22,6 +22,8 @@ fn replay(recording: &Path, ports: &[u16]) -> String {
     // A replay takes no scope: it is given by configuration.
     let list: Vec<String> = ports.iter().map(u16::to_string).collect();
     command.env("KTRDR_AGENT_INCLUDE__PORTS", format!("[{}]", list.join(", ")));
+    // As live: see `Options::ports`.
+    command.env("KTRDR_AGENT_COMMANDS__ENABLED", "false");
     run(&mut command);
     std::fs::read_to_string(spans).unwrap()
 }
