@@ -106,6 +106,23 @@ fn a_program_that_goes_on_leaves_its_calls_as_they_were() {
 }
 
 #[test]
+fn a_load_generator_does_not_wait_for_its_end() {
+    let mut h = host();
+    h.exec(CLI, SHELL, "wrk", "wrk http://127.0.0.1:8000/a", false);
+    let mut p = h.connect(CLI, API, "127.0.0.1:8000");
+    for _ in 0..1_000 {
+        request(&mut h, &mut p);
+        response(&mut h, &mut p);
+    }
+    // Well before what a command's calls may wait.
+    let spans = h.spans();
+    assert_eq!(spans.len(), 2_000, "both ends of all calls");
+    assert!(spans.iter().filter(|s| s.kind == SpanKind::Client).all(|s| s.parent_span_id.is_none()));
+    h.exit(CLI, 0);
+    assert!(h.spans().is_empty(), "it was none");
+}
+
+#[test]
 fn services_and_what_is_older_than_the_agent_are_no_commands() {
     let mut h = host();
     h.process(CLI, "older");

@@ -15,6 +15,10 @@ use crate::trace::model::{SpanId, TraceId};
 /// that does nothing but ask, and not too long for the calls of a program that goes on.
 const HOLD_NS: Ns = 2_000 * MS;
 
+/// Calls that wait for that, of one program. What people run makes tens; a load generator's calls are worth neither the
+/// memory (about 3 kB each) nor looking at each of them again and again.
+const MAX_WAITING: u32 = 256;
+
 /// Whether there is a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Standing {
@@ -114,6 +118,9 @@ impl Assembler {
         let Some(c) = self.nodes.get_mut(command).and_then(|n| n.command.as_deref_mut()) else { return };
         c.calls = c.calls.saturating_add(1);
         c.leads.get_or_insert(call);
+        if c.calls > MAX_WAITING && matches!(c.standing, Standing::Open(_)) {
+            c.standing = Standing::No;
+        }
     }
 
     /// The process of what may be a command serves, so it is none. Whether it has to be shown all the same, as things
