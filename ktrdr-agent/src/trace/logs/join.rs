@@ -65,8 +65,9 @@ pub struct JoinCounts {
 
 /// What one thread writes to one file.
 struct Writer<O> {
-    /// Of a write in several parts: what came so far.
+    /// Of a write in several parts: what came so far, and the origin, which comes with the first.
     write: Vec<u8>,
+    write_origin: Option<O>,
     /// Half a line, when it was begun, and its origin.
     half: Vec<u8>,
     half_at: Option<(Ns, Task, Option<O>)>,
@@ -108,7 +109,7 @@ impl<O: Clone> Joiner<O> {
         }
     }
 
-    /// Takes a write, or a part of one.
+    /// Takes a write, or a part of one; the origin of the first part is that of all.
     pub fn write(&mut self, ts: Ns, task: Task, w: &Write<'_>, origin: O) {
         self.note_lost(task.tgid, w.lost);
         self.counts.bytes += w.payload.len() as u64;
@@ -122,11 +123,21 @@ impl<O: Clone> Joiner<O> {
                     self.counts.evicted += u64::from(old.record.is_some() || !old.half.is_empty());
                     self.close_all(old);
                 }
-                Writer { write: Vec::new(), half: Vec::new(), half_at: None, record: None }
+                Writer {
+                    write: Vec::new(),
+                    write_origin: None,
+                    half: Vec::new(),
+                    half_at: None,
+                    record: None,
+                }
             }
         };
         if w.offset == 0 {
             writer.write.clear();
+            writer.write_origin = Some(origin);
+        } else if w.offset as usize != writer.write.len() {
+            // A part was lost: these may be two writes.
+            writer.write_origin = None;
         }
         writer.write.extend_from_slice(w.payload);
         let end = w.offset as usize + w.payload.len();
@@ -137,6 +148,7 @@ impl<O: Clone> Joiner<O> {
                     * ktrdr_ebpf_common::limits::MAX_WRITE_RECORDS as usize;
         if !part {
             let bytes = std::mem::take(&mut writer.write);
+            let origin = writer.write_origin.take();
             let missing = w.len as usize - end;
             self.counts.uncaptured_bytes += missing as u64;
             let about = Raw {
@@ -146,7 +158,7 @@ impl<O: Clone> Joiner<O> {
                 kind: w.kind,
                 fd: w.fd,
                 text: String::new(),
-                origin: Some(origin),
+                origin,
                 cut: missing,
                 lost: 0,
             };

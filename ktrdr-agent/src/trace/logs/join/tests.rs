@@ -9,6 +9,9 @@ struct Bench {
     now: Ns,
 }
 
+/// What comes as the origin of later parts of a write.
+const NOT_ASKED: u32 = u32::MAX;
+
 /// Text and origin.
 type Got = (String, Option<u32>);
 
@@ -39,7 +42,8 @@ impl Bench {
                 payload: part,
                 lost,
             };
-            self.joiner.write(self.now, task, &w, context);
+            // Only at the first part is it asked who writes.
+            self.joiner.write(self.now, task, &w, if offset == 0 { context } else { NOT_ASKED });
             offset += part.len() as u32;
         }
         self
@@ -90,6 +94,15 @@ fn a_traceback_stays_whole_in_one_write_and_in_many() {
     assert_eq!(seen.iter().filter(|g| g.0 == "INFO:     other" && g.1 == Some(20)).count(), 5);
     let lines: Vec<&str> = trace.lines().take(5).collect();
     assert!(seen.contains(&(lines.join("\n"), Some(10))), "{seen:?}");
+}
+
+#[test]
+fn a_write_in_many_parts_is_the_writer_s_of_the_first() {
+    let mut b = Bench::new();
+    let long = format!("2026-11-22 09:26:24,275 | ERROR | app | {}\n", "x".repeat(40_000));
+    b.write(1, 5, long.as_bytes()).wait(SECOND);
+    let origins: Vec<_> = b.got().iter().map(|(_, origin)| *origin).collect();
+    assert_eq!(origins, [Some(5)]);
 }
 
 #[test]
