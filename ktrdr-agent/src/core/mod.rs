@@ -255,7 +255,7 @@ impl Core {
             ShellEvent::File(f) => self.logs.file(f.id(), &f.path, f.log),
             ShellEvent::Listener(l) => {
                 self.serves(l.tgid);
-                self.listeners.up(l.netns, SocketAddr::new(canonical(l.addr), l.port), l.tgid);
+                self.listeners.up(l.netns, SocketAddr::new(canonical(l.addr), l.port), l.tgid, None);
                 self.measure_listener(l.tgid);
                 if self.wanted_ports(l.port, 0) {
                     self.watch_user(l.tgid);

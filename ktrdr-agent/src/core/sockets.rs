@@ -63,7 +63,7 @@ impl Core {
             }
             (_, tcp::LISTEN) => {
                 self.serves(task.tgid);
-                self.listeners.up(s.tuple.netns, s.tuple.local, task.tgid);
+                self.listeners.up(s.tuple.netns, s.tuple.local, task.tgid, Some(ts));
                 self.measure_listener(task.tgid);
                 if self.wanted(&s.tuple) {
                     self.watch_user(task.tgid);

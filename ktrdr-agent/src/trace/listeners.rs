@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use super::processes::{End, Processes};
-use crate::event::Ns;
+use crate::event::{MS, Ns};
 
 /// Ports remembered per agent, over all network namespaces; hosts with more listening ports than this are rare and
 /// lose only the evidence of the lowest-numbered ones.
@@ -19,6 +19,8 @@ pub struct Listener {
     pub addr: IpAddr,
     /// A process that holds it, 0 = unknown.
     pub tgid: u32,
+    /// When it began to listen; `None` = before it was looked at.
+    pub since: Option<Ns>,
     /// When it stopped listening.
     pub until: Option<Ns>,
 }
@@ -28,6 +30,8 @@ pub struct Listener {
 pub enum Evidence {
     /// Something listens there: it refuses for another reason (a full backlog, a firewall).
     Listening(Listener),
+    /// Something listens there that did not when it was tried.
+    NotYet(Listener),
     /// The port is open on other addresses only.
     OtherAddress(Vec<Listener>),
     /// Nobody listens; this one did last.
@@ -45,17 +49,20 @@ pub struct Listeners {
 }
 
 impl Listeners {
-    /// A socket listens.
-    pub fn up(&mut self, netns: u32, addr: SocketAddr, tgid: u32) {
+    /// A socket listens: since then, if its beginning was seen.
+    pub fn up(&mut self, netns: u32, addr: SocketAddr, tgid: u32, since: Option<Ns>) {
         if self.ports.len() >= MAX_PORTS && !self.ports.contains_key(&(netns, addr.port())) {
             self.ports.pop_first();
         }
         let list = self.ports.entry((netns, addr.port())).or_default();
+        // Found again by who looks at all sockets.
+        let known = list.iter().find(|l| l.addr == addr.ip() && l.tgid == tgid && l.until.is_none());
+        let since = since.or_else(|| known.and_then(|l| l.since));
         list.retain(|l| l.addr != addr.ip() || (l.until.is_none() && l.tgid != tgid && l.tgid != 0));
         if list.len() >= MAX_PER_PORT {
             list.remove(0);
         }
-        list.push(Listener { addr: addr.ip(), tgid, until: None });
+        list.push(Listener { addr: addr.ip(), tgid, since, until: None });
     }
 
     /// A socket stopped listening. Closed by a process, or by its end (then `tgid` may be anyone's).
@@ -100,12 +107,19 @@ impl Listeners {
         tgid != 0 && list.iter().any(|l| l.tgid == tgid && l.until.is_none() && covers(l.addr, target.ip()))
     }
 
-    /// What is known about a target that refused.
-    pub fn evidence(&self, netns: u32, target: SocketAddr) -> Evidence {
+    /// What is known about a target that refused when it was tried at `asked`.
+    pub fn evidence(&self, netns: u32, target: SocketAddr, asked: Ns) -> Evidence {
         let list = self.ports.get(&(netns, target.port())).map_or(&[][..], Vec::as_slice);
         let open: Vec<_> = list.iter().filter(|l| l.until.is_none()).cloned().collect();
-        if let Some(l) = open.iter().find(|l| covers(l.addr, target.ip())) {
-            return Evidence::Listening(l.clone());
+        let (before, after): (Vec<_>, Vec<_>) = open
+            .iter()
+            .filter(|l| covers(l.addr, target.ip()))
+            .partition(|l| l.since.is_none_or(|since| since <= asked));
+        if let Some(l) = before.first() {
+            return Evidence::Listening((*l).clone());
+        }
+        if let Some(l) = after.first() {
+            return Evidence::NotYet((*l).clone());
         }
         if !open.is_empty() {
             return Evidence::OtherAddress(open);
@@ -127,8 +141,8 @@ fn covers(bound: IpAddr, target: IpAddr) -> bool {
         }
 }
 
-/// The second half of the sentence about a refused connect.
-pub fn explain(evidence: &Evidence, target: SocketAddr, now: Ns, processes: &Processes) -> String {
+/// The second half of the sentence about a connect that was tried at `asked` and refused by `now`.
+pub fn explain(evidence: &Evidence, target: SocketAddr, asked: Ns, now: Ns, processes: &Processes) -> String {
     let who = |tgid: u32| match processes.get(tgid) {
         Some(p) => format!("pid {tgid} `{}`", processes.command(p)),
         None => format!("pid {tgid}"),
@@ -144,6 +158,14 @@ pub fn explain(evidence: &Evidence, target: SocketAddr, now: Ns, processes: &Pro
             who(l.tgid),
             SocketAddr::new(l.addr, port)
         ),
+        Evidence::NotYet(l) => {
+            let later = l.since.unwrap_or(asked).saturating_sub(asked);
+            let later = if later < MS { "right after".to_owned() } else { format!("{} after", ago(later)) };
+            format!(
+                "nothing was listening on port {port} yet ({} began to listen {later} the attempt)",
+                who(l.tgid)
+            )
+        }
         Evidence::OtherAddress(list) => {
             let all: Vec<String> =
                 list.iter().map(|l| format!("{} ({})", SocketAddr::new(l.addr, port), who(l.tgid))).collect();
@@ -195,7 +217,8 @@ mod tests {
         let mut listeners = Listeners::default();
         let mut processes = Processes::new();
         let target = at("127.0.0.1:5001");
-        let say = |l: &Listeners, p: &Processes, now| explain(&l.evidence(1, target), target, now, p);
+        let say =
+            |l: &Listeners, p: &Processes, now| explain(&l.evidence(1, target, now), target, now, now, p);
         assert_eq!(say(&listeners, &processes, 0), "nothing is listening on port 5001");
 
         processes.learn(ProcessMeta {
@@ -203,7 +226,7 @@ mod tests {
             command: vec!["python".into(), "main.py".into()],
             ..ProcessMeta::default()
         });
-        listeners.up(1, target, 4711);
+        listeners.up(1, target, 4711, None);
         assert!(say(&listeners, &processes, 0).starts_with("although pid 4711 `python main.py` listens"));
 
         listeners.down(1, target, 4711, 5 * S);
@@ -213,20 +236,36 @@ mod tests {
             "nothing is listening on port 5001 (pid 4711 `python main.py` listened until 12 s ago and exited with status 1)"
         );
 
-        listeners.up(1, at("[::1]:5001"), 4711);
+        listeners.up(1, at("[::1]:5001"), 4711, None);
         assert!(say(&listeners, &processes, 17 * S).contains("other addresses only: [::1]:5001"));
         // Another namespace's listener is no evidence here.
-        assert_eq!(listeners.evidence(2, target), Evidence::Nothing);
+        assert_eq!(listeners.evidence(2, target, 0), Evidence::Nothing);
+    }
+
+    #[test]
+    fn who_came_too_late_is_no_reason_to_look_for_a_firewall() {
+        let mut listeners = Listeners::default();
+        let mut processes = Processes::new();
+        processes.learn(ProcessMeta { tgid: 4711, command: vec!["serve".into()], ..ProcessMeta::default() });
+        let target = at("127.0.0.1:5001");
+        listeners.up(1, target, 4711, Some(5 * S));
+        // Looked at again later, which does not say since when.
+        listeners.up(1, target, 4711, None);
+        let say = |asked| explain(&listeners.evidence(1, target, asked), target, asked, 9 * S, &processes);
+        let yet = "nothing was listening on port 5001 yet (pid 4711 `serve` began to listen ";
+        assert_eq!(say(2 * S), format!("{yet}3 s after the attempt)"));
+        assert_eq!(say(5 * S - 1), format!("{yet}right after the attempt)"));
+        assert!(say(5 * S).starts_with("although "));
     }
 
     #[test]
     fn a_wildcard_listener_covers_the_target() {
         let mut listeners = Listeners::default();
-        listeners.up(1, at("[::]:80"), 1);
-        assert!(matches!(listeners.evidence(1, at("127.0.0.1:80")), Evidence::Listening(_)));
+        listeners.up(1, at("[::]:80"), 1, None);
+        assert!(matches!(listeners.evidence(1, at("127.0.0.1:80"), 0), Evidence::Listening(_)));
         assert_eq!(listeners.owner(1, 80), Some(1));
         assert!(listeners.accepts(1, at("127.0.0.1:80"), 1) && !listeners.accepts(1, at("127.0.0.1:80"), 2));
-        listeners.up(1, at("127.0.0.1:81"), 1);
+        listeners.up(1, at("127.0.0.1:81"), 1, None);
         assert!(!listeners.accepts(1, at("10.0.0.1:81"), 1), "another host's");
     }
 }

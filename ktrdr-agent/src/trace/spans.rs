@@ -204,7 +204,7 @@ fn no_response(s: &mut Span, why: &'static str, on: &OnConn, facts: &Facts<'_>) 
 pub fn failed_connect(f: &Failed, facts: &mut Facts<'_>) -> BoxedSpan {
     let c = &f.connect;
     let (kind, words) = connects::describe(f.failure);
-    let evidence = facts.listeners.evidence(c.netns, c.remote);
+    let evidence = facts.listeners.evidence(c.netns, c.remote, c.start);
     let peer = facts.peer(c.netns, c.remote);
     let shown = peer.clone().unwrap_or_else(|| c.remote.to_string());
     let mut s = facts.draft(c.task.tgid, SpanKind::Client, format!("connect {shown}"), c.start, f.end);
@@ -216,7 +216,7 @@ pub fn failed_connect(f: &Failed, facts: &mut Facts<'_>) -> BoxedSpan {
     let mut text = format!("{me} could not connect to {target}: {words}");
     if f.failure == Failure::Errno(111) {
         text.push_str(", ");
-        text.push_str(&listeners::explain(&evidence, c.remote, f.end, facts.processes));
+        text.push_str(&listeners::explain(&evidence, c.remote, c.start, f.end, facts.processes));
     } else if kind == "connection_timeout" {
         text.push_str(&format!(" after {}", listeners::ago(f.end.saturating_sub(c.start))));
     }
@@ -258,6 +258,7 @@ fn evidence_attributes(a: &mut Attributes, evidence: &Evidence, processes: &Proc
         Evidence::Nothing => ("nothing_listening", None),
         Evidence::Remote => ("remote_host", None),
         Evidence::Listening(l) => ("listening", Some(l)),
+        Evidence::NotYet(l) => ("not_yet_listening", Some(l)),
         Evidence::OtherAddress(list) => ("other_address_only", list.first()),
         Evidence::Gone(l) => ("listener_gone", Some(l)),
     };
