@@ -81,7 +81,8 @@ def observe(args, kind, loop, cases, directory):
     spans = directory / f"{kind}-{loop}.jsonl"
     log = directory / f"{kind}-{loop}.log"
     ports = ["--port", str(app_port), "--port", str(backend_port)]
-    command = [args.agent, "run", "--console", "off", "--spans-out", str(spans), *ports]
+    books = directory / f"{kind}-{loop}-books.json"
+    command = [args.agent, "run", "--console", "off", "--spans-out", str(spans), "--stats-out", str(books), *ports]
     if args.record:
         command = [args.agent, "record", "--out", f"{args.record}-{kind}-{loop}.rec", *ports]
         spans = None
@@ -91,7 +92,9 @@ def observe(args, kind, loop, cases, directory):
         app_command = ("node", HERE / "node_app.js", app_port, backend_port)
 
     def app():
-        started.append(subprocess.Popen([str(a) for a in app_command]))
+        # Its thousands of log lines are the agent's to read, not ours.
+        said = (directory / f"{kind}-{loop}-app.log").open("wb")
+        started.append(subprocess.Popen([str(a) for a in app_command], stderr=said))
         wait_until(lambda: listening(app_port), "the server")
 
     def agent():
@@ -118,7 +121,11 @@ def observe(args, kind, loop, cases, directory):
         for process in reversed(started):
             stop(process, signal.SIGINT if "ktrdr-agent" in str(process.args[0]) else signal.SIGTERM)
     print("\n".join("  " + l for l in log.read_text().splitlines() if "python causality" in l), file=sys.stderr)
-    return [] if spans is None else [json.loads(line) for line in spans.open()]
+    if spans is None:
+        return []
+    # Beside the table: where records without a trace come from.
+    print(f"  {kind}/{loop} {json.loads(books.read_text())['logs']}", file=sys.stderr)
+    return [json.loads(line) for line in spans.open()]
 
 
 def uvloop_version(python):

@@ -4,7 +4,7 @@ use super::{Core, Output};
 use crate::event::{Ns, Task, Write};
 use crate::trace::assembly::said::exception_attributes;
 use crate::trace::causality::{Method, Origin, Written};
-use crate::trace::logs::{Draft, LogRecord, PLACE_NS, Settled, Severity};
+use crate::trace::logs::{Draft, LogRecord, PLACE_NS, Settled, Severity, Unlinked};
 use crate::trace::model::{Attributes, SpanEvent, SpanId, TraceId};
 use crate::trace::operations::ids;
 
@@ -19,11 +19,7 @@ impl Core {
             return;
         }
         // A long write is one, whatever it is divided into.
-        let origin = if w.offset == 0 && self.logs.may_ask(task.tgid, ts) {
-            self.causality.written(task, ts)
-        } else {
-            Written::Known(None)
-        };
+        let origin = if w.offset == 0 { self.causality.written(task, ts) } else { Written::Known(None) };
         let origin = match origin {
             // Nobody else's: a command's own words.
             Written::Known(None) => Written::Known(self.command_writes(task, ts)),
@@ -49,8 +45,7 @@ impl Core {
     fn settle_drafts(&mut self, drafts: Vec<Draft>, now: Ns) {
         for draft in drafts {
             if let Some(oldest) = self.logs.pending.add(draft) {
-                self.logs.counts.hurried += 1;
-                self.log(oldest, None);
+                self.log(oldest, Err(Unlinked::Hurried));
             }
         }
         for mut settled in self.logs.pending.take() {
@@ -58,21 +53,24 @@ impl Core {
             self.connection(&mut settled);
             let Some(origin) = settled.known() else {
                 if now == Ns::MAX {
-                    self.log(settled, None);
+                    self.log(settled, Err(Unlinked::Ended));
                 } else {
                     self.logs.pending.back(settled);
                 }
                 continue;
             };
             let Some(origin) = origin else {
-                self.log(settled, None);
+                let why = settled.why();
+                self.log(settled, Err(why));
                 continue;
             };
             self.tell(&mut settled, origin);
             let since = *settled.since.get_or_insert(now);
             match self.assembler.locate(origin.span, now, &mut self.causality) {
-                None if now < since.saturating_add(PLACE_NS) => self.logs.pending.back(settled),
-                place => self.log(settled, place),
+                None if self.assembler.remembers(origin.span) && now < since.saturating_add(PLACE_NS) => {
+                    self.logs.pending.back(settled);
+                }
+                place => self.log(settled, place.ok_or(Unlinked::NoPlace)),
             }
         }
     }
@@ -111,7 +109,9 @@ impl Core {
         self.assembler.happened(origin.span, event, exception.as_ref().filter(|_| bad));
     }
 
-    fn log(&mut self, settled: Settled, place: Option<(TraceId, SpanId)>) {
+    fn log(&mut self, settled: Settled, place: Result<(TraceId, SpanId), Unlinked>) {
+        let why = place.err();
+        let place = place.ok();
         let origin = settled.known().flatten().filter(|_| place.is_some());
         let named = settled.named;
         let Draft { raw, parsed, exception, operation, path } = settled.draft;
@@ -156,7 +156,13 @@ impl Core {
         if raw.lost > 0 {
             a.set("ktrdr.log.lost_before", raw.lost);
         }
-        self.logs.counts.linked += u64::from(place.is_some());
+        match why {
+            None => self.logs.counts.linked += 1,
+            Some(why) => self.logs.counts.unlinked[why as usize] += 1,
+        }
+        if let Some(why) = why.filter(|why| *why != Unlinked::NoEvidence) {
+            a.set("ktrdr.log.unlinked", why.name());
+        }
         let mut record = LogRecord {
             ts: raw.ts,
             wall_offset_ns: self.wall_offset_ns,

@@ -17,6 +17,8 @@ mod hostile_tests;
 mod lingering;
 #[cfg(test)]
 mod log_laws;
+#[cfg(test)]
+mod log_tests;
 mod logs;
 mod measure;
 #[cfg(test)]

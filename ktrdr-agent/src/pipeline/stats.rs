@@ -12,6 +12,7 @@ use serde::Serialize;
 use crate::core::CoreCounts;
 use crate::export::Books;
 use crate::kernel::CounterValues;
+use crate::trace::logs::Unlinked;
 
 /// The books of a run that ended. `submitted = read + unread`, `read + shell_records = decoded + undecoded`, and what
 /// the kernel produced is `submitted` plus its counted losses.
@@ -78,10 +79,8 @@ pub struct Logs {
     pub cut_bytes: u64,
     /// Bytes of long writes that were not captured.
     pub uncaptured_bytes: u64,
-    /// Lines whose origin was not asked for, because there were too many.
-    pub not_asked: u64,
-    /// Records that did not wait for their place, because too many waited.
-    pub hurried: u64,
+    /// Records without a trace, by reason.
+    pub unlinked: BTreeMap<&'static str, u64>,
 }
 
 /// What became of JSON-RPC on pipes.
@@ -192,8 +191,7 @@ impl Stats {
                 binary_lines: core.logs.join.binary_lines,
                 cut_bytes: core.logs.join.cut_bytes,
                 uncaptured_bytes: core.logs.join.uncaptured_bytes,
-                not_asked: core.logs.not_asked,
-                hurried: core.logs.hurried,
+                unlinked: Unlinked::ALL.iter().map(|w| (w.name(), core.logs.unlinked[*w as usize])).collect(),
             },
             stdio: Stdio {
                 requests: core.stdio.requests,

@@ -76,6 +76,11 @@ impl Assembler {
         }
     }
 
+    /// Whether a span that has no place yet may still get one.
+    pub fn remembers(&self, span: SpanRef) -> bool {
+        self.nodes.get(span).is_some()
+    }
+
     /// The operation a span belongs to, as far as it is known by now.
     pub fn operation_at(&self, span: SpanRef) -> Option<Arc<str>> {
         self.operation_of(span)

@@ -1,6 +1,6 @@
 //! From evidence to origin: when a call settles, and on what.
 
-use super::state::{Call, Causality, MAX_HORIZON, MAX_OPEN, MAX_WAITING, OpenCall, SETTLE_NS};
+use super::state::{About, Call, Causality, MAX_HORIZON, MAX_OPEN, MAX_WAITING, OpenCall, SETTLE_NS};
 use super::tree::{Evidence, Found, NodeId};
 use super::{CallRef, Method, Origin, Settlement, SpanRef};
 use crate::event::{Ns, Task};
@@ -31,14 +31,30 @@ fn origin(span: SpanRef, method: Method) -> Verdict {
 
 impl Causality {
     pub(super) fn open_call(&mut self, task: Task, node: Option<NodeId>, ts: Ns) -> CallRef {
-        self.open(task, node, ts, false)
+        self.open(task, node, ts, About::Call)
     }
 
     pub(super) fn open_creation(&mut self, task: Task, node: Option<NodeId>, ts: Ns) -> CallRef {
-        self.open(task, node, ts, true)
+        self.open(task, node, ts, About::Creation)
     }
 
-    fn open(&mut self, task: Task, node: Option<NodeId>, ts: Ns, creation: bool) -> CallRef {
+    fn open(&mut self, task: Task, node: Option<NodeId>, ts: Ns, about: About) -> CallRef {
+        let (call, newest) = self.ask_about(task, node, ts, about);
+        if matches!(self.calls.peek(&call), Some(Call::Open(_))) {
+            self.wait(call, newest, ts);
+        }
+        call
+    }
+
+    /// Looks at the evidence there is now. The newest request in flight goes with an answer that is still open: it has to
+    /// [`wait`](Self::wait).
+    pub(super) fn ask_about(
+        &mut self,
+        task: Task,
+        node: Option<NodeId>,
+        ts: Ns,
+        about: About,
+    ) -> (CallRef, Option<u64>) {
         self.next_call += 1;
         let call = CallRef(self.next_call);
         let clone = self.valid_clone(task);
@@ -53,20 +69,35 @@ impl Causality {
         let vouched = |read| self.processes.peek(&task.tgid).is_some_and(|p| p.idle.vouches(read, ts));
         let single = single.filter(|s| self.requests.peek(s).is_some_and(|r| r.alone && vouched(r.read)));
         let idle = newest.is_none();
-        let state = OpenCall { task, epoch, contexts, ts, node, serving, single, idle, clone, creation };
-        if self.calls.len() == self.calls.capacity() {
-            self.stats.evicted += u64::from(matches!(self.calls.remove_lru(), Some((_, Call::Open(_)))));
+        let state = OpenCall { task, epoch, contexts, ts, node, serving, single, idle, clone, about };
+        if self.calls.len() == self.calls.capacity()
+            && let Some((_, Call::Open(c))) = self.calls.remove_lru()
+        {
+            self.stats.evicted += 1;
+            self.waits_no_more(&c);
+        }
+        if about == About::Line
+            && let Some(p) = self.processes.get_mut(&task.tgid)
+        {
+            p.lines += 1;
         }
         self.calls.insert(call, Call::Open(state));
         let phase = if newest.is_none() { Phase::Horizon } else { Phase::Now };
-        if !self.resolve(call, phase) {
-            self.wait(call, newest.map(|(n, _)| n), ts);
+        self.resolve(call, phase);
+        (call, newest.map(|(n, _)| n))
+    }
+
+    /// An open call is settled, or given up.
+    pub(super) fn waits_no_more(&mut self, c: &OpenCall) {
+        if c.about == About::Line
+            && let Some(p) = self.processes.get_mut(&c.task.tgid).filter(|p| p.epoch == c.epoch)
+        {
+            p.lines = p.lines.saturating_sub(1);
         }
-        call
     }
 
     /// Registers an open call with everything that may settle it.
-    fn wait(&mut self, call: CallRef, newest: Option<u64>, ts: Ns) {
+    pub(super) fn wait(&mut self, call: CallRef, newest: Option<u64>, ts: Ns) {
         let Some(Call::Open(c)) = self.calls.peek(&call) else { return };
         let (node, serving, single, tgid) = (c.node, c.serving, c.single, c.task.tgid);
         let candidate = match node.map(|n| self.tree.find(n, ts, &self.requests).found) {
@@ -137,7 +168,8 @@ impl Causality {
             Wait => return false,
             Final(origin) => origin,
         };
-        if !c.creation {
+        self.waits_no_more(&c);
+        if c.about == About::Call {
             if origin.is_none() && c.idle && self.nothing_else_tells(&c) {
                 // 0: nothing was known of the process until now.
                 let p = self.process(c.task.tgid);

@@ -33,6 +33,9 @@ pub(super) const SETTLE_NS: Ns = 30_000_000_000;
 pub(super) const MAX_WAITING: usize = 1_024;
 /// Requests in flight in one process that are followed; beyond, the oldest is given up (its calls: by deadline).
 pub(super) const MAX_IN_FLIGHT: usize = 8_192;
+/// Lines of one process that may wait for evidence: a quarter of what may wait there, so that calls always have room. What
+/// is known of a line's writer when it writes costs none of it.
+pub(super) const MAX_LINES: usize = MAX_HORIZON / 4;
 /// Calls of one process that may wait for the requests in flight with them; beyond, the oldest settles as it is.
 pub(super) const MAX_HORIZON: usize = 16_384;
 /// Open calls host-wide that wait for a deadline; beyond, the oldest settles as it is.
@@ -113,6 +116,8 @@ pub(super) struct Process {
     pub loops: bool,
     /// Requests served from read to response by one thread while another thread served another.
     pub sync_proofs: u32,
+    /// Lines it wrote that wait for evidence.
+    pub lines: usize,
     /// Messages of sessions, and who takes them.
     pub deliveries: Option<Box<Deliveries>>,
     /// Open calls that wait until all requests in flight at their time are over, with the last of those.
@@ -221,8 +226,18 @@ pub(super) struct OpenCall {
     /// No request was in flight.
     pub idle: bool,
     pub clone: Option<Clone>,
-    /// Stands for the creation of a task: not counted.
-    pub creation: bool,
+    /// What was asked about.
+    pub about: About,
+}
+
+/// What an origin is asked for. Only calls are counted as such, and say that a process works by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum About {
+    Call,
+    /// A task.
+    Creation,
+    /// Something written.
+    Line,
 }
 
 impl Causality {
@@ -247,6 +262,7 @@ impl Causality {
                 migrates: false,
                 loops: false,
                 sync_proofs: 0,
+                lines: 0,
                 deliveries: None,
                 horizon: VecDeque::new(),
             }

@@ -1,6 +1,6 @@
 //! What a log line says of its origin: that of a call made by its writer at that moment.
 
-use super::state::{Call, Causality};
+use super::state::{About, Call, Causality, MAX_LINES};
 use super::{CallRef, Method, Origin, Settlement};
 use crate::event::{Ns, Task};
 
@@ -11,6 +11,8 @@ pub enum Written {
     Known(Option<Origin>),
     /// Evidence may still come: ask again.
     Open(CallRef),
+    /// Evidence might have come, but too many lines of the process wait for theirs already.
+    TooMany,
 }
 
 /// That a request is the only one in flight proves nothing of a line: services write on their own account, too.
@@ -23,10 +25,19 @@ impl Causality {
     pub fn written(&mut self, task: Task, ts: Ns) -> Written {
         self.expire(ts);
         let node = self.node_of(task, ts);
-        // Like the creation of a task, it is no call and not counted as one.
-        let call = self.open_creation(task, node, ts);
+        let room = self.processes.peek(&task.tgid).is_none_or(|p| p.lines < MAX_LINES);
+        let (call, newest) = self.ask_about(task, node, ts, About::Line);
         match self.calls.peek(&call) {
-            Some(Call::Open(_)) => Written::Open(call),
+            Some(Call::Open(_)) if room => {
+                self.wait(call, newest, ts);
+                Written::Open(call)
+            }
+            Some(Call::Open(c)) => {
+                let c = c.clone();
+                self.waits_no_more(&c);
+                self.calls.remove(&call);
+                Written::TooMany
+            }
             Some(Call::Settled(origin)) => {
                 let origin = *origin;
                 // Lines are many, and calls that wait for evidence need the room.

@@ -16,6 +16,7 @@ mod pending;
 mod record;
 pub mod stack;
 mod text;
+mod unlinked;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -32,15 +33,12 @@ use parse::{Format, Parsed};
 pub use pending::{PLACE_NS, Pending, Settled};
 pub use record::{LogRecord, Severity};
 use stack::Exception;
+pub use unlinked::Unlinked;
 
 /// Files, connections and processes remembered: as many as the kernel programs know of files.
 const MAX_KNOWN: usize = 16_384;
-/// Lines of one process in a second of which it is asked whose work they are. What a service logs for its requests is
-/// far below; beyond, evidence for calls would be pushed out.
-const MAX_ASKED: u32 = 2_000;
 /// Longest path remembered, in bytes.
 const MAX_PATH: usize = 128;
-const SECOND: Ns = 1_000_000_000;
 const STDERR: u32 = 2;
 
 /// A record taken apart, on its way to its place.
@@ -71,10 +69,8 @@ pub struct LogCounts {
     pub linked: u64,
     /// Lines of output that are no log: a command's result, a protocol's message.
     pub output: u64,
-    /// Records whose origin was not asked for, because there were too many.
-    pub not_asked: u64,
-    /// Records sent without waiting longer for their place, because too many waited.
-    pub hurried: u64,
+    /// Records that have none, by reason: in the order of [`Unlinked::ALL`].
+    pub unlinked: [u64; Unlinked::ALL.len()],
 }
 
 /// State of all logs.
@@ -91,7 +87,6 @@ pub struct Logs {
     requests: LruCache<(u32, SocketAddr), (SpanRef, Box<str>), FixedState>,
     /// Processes that serve.
     servers: LruCache<u32, (), FixedState>,
-    asked: LruCache<u32, (Ns, u32), FixedState>,
     /// What was counted.
     pub counts: LogCounts,
 }
@@ -111,7 +106,6 @@ impl Logs {
             files: lru(),
             requests: lru(),
             servers: lru(),
-            asked: lru(),
             counts: LogCounts::default(),
         }
     }
@@ -152,16 +146,6 @@ impl Logs {
         }
     }
 
-    /// Whether a line's origin may be asked for.
-    pub fn may_ask(&mut self, tgid: u32, ts: Ns) -> bool {
-        let (second, n) = self.asked.get(&tgid).copied().unwrap_or_default();
-        let (second, n) = if ts / SECOND == second { (second, n + 1) } else { (ts / SECOND, 1) };
-        self.asked.insert(tgid, (second, n));
-        let may = n <= MAX_ASKED;
-        self.counts.not_asked += u64::from(!may);
-        may
-    }
-
     /// Takes a write.
     pub fn write(&mut self, ts: Ns, task: Task, w: &Write<'_>, origin: Written) {
         self.hints.written(ts, task, w.payload);
@@ -178,7 +162,6 @@ impl Logs {
     pub fn ended(&mut self, tgid: u32) {
         // That it served is kept until its number is another's and long unused: its last lines are still to come.
         self.joiner.ended(tgid);
-        self.asked.remove(&tgid);
     }
 
     /// The stream ends.

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::Draft;
+use super::{Draft, Unlinked};
 use crate::event::{MS, Ns};
 use crate::trace::causality::{Origin, Written};
 
@@ -11,8 +11,10 @@ const MAX_PENDING: usize = 16 * 1024;
 /// Records waiting are looked at again so often: often enough for what they say of a span to reach it before it is sent
 /// (60 ms after its end).
 const PASS_NS: Ns = 10 * MS;
-/// How long a record waits for its origin's place: the other end of a connection is known within 60 ms.
-pub const PLACE_NS: Ns = 500 * MS;
+/// How long a record waits for its span's place: as long as a span does. Evidence of its caller's origin comes within 30 s
+/// (at the end of the request that called), and whether its caller is a command is known after 2 s; a trace has a few
+/// such calls above it. What limits the memory is [`MAX_PENDING`].
+pub const PLACE_NS: Ns = 120_000 * MS;
 
 /// The waiting records, oldest first.
 #[derive(Default)]
@@ -37,10 +39,20 @@ pub struct Settled {
 }
 
 impl Settled {
+    /// Why it has no trace, where its origin is known to be none.
+    pub fn why(&self) -> Unlinked {
+        match self.origin {
+            _ if self.draft.raw.origin.is_none() => Unlinked::Buffered,
+            Written::TooMany => Unlinked::TooMany,
+            _ => Unlinked::NoEvidence,
+        }
+    }
+
     /// The origin, if it is known by now.
     pub fn known(&self) -> Option<Option<Origin>> {
         match self.origin {
             Written::Known(origin) => Some(origin),
+            Written::TooMany => Some(None),
             Written::Open(_) => None,
         }
     }
