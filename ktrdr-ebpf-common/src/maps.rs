@@ -163,6 +163,8 @@ pub mod constants {
     pub const HAS_GROUP_DEAD: &str = "HAS_GROUP_DEAD";
     /// Offset in `task_struct` of the `u32` that tells a 32-bit system call from a 64-bit one.
     pub const TASK_COMPAT: &str = "TASK_COMPAT";
+    /// Offset in `task_struct` of the thread pointer of user code; 0 = not known.
+    pub const TASK_THREAD_POINTER: &str = "TASK_THREAD_POINTER";
     /// 1 = writes of watched processes are captured.
     pub const HAS_LOGS: &str = "HAS_LOGS";
 }

@@ -56,7 +56,6 @@ macro_rules! for_each_offset {
             SIGNAL_LIVE = "signal_struct", "live", required;
             SIGNAL_FLAGS = "signal_struct", "flags", required;
             SIGNAL_EXIT_CODE = "signal_struct", "group_exit_code", required;
-            TASK_FSBASE = "task_struct", "thread.fsbase", optional;
             TASK_NSPROXY = "task_struct", "nsproxy", required;
             NSPROXY_NET = "nsproxy", "net_ns", required;
         }

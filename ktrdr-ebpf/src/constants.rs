@@ -34,5 +34,6 @@ define_values! {
     HAS_SOCKET_COOKIE: u32;
     HAS_GROUP_DEAD: u32;
     TASK_COMPAT: u32;
+    TASK_THREAD_POINTER: u32;
     HAS_LOGS: u32;
 }

@@ -8,7 +8,7 @@ use ktrdr_ebpf_common::{
 };
 
 use crate::{
-    constants::TASK_FSBASE,
+    constants::TASK_THREAD_POINTER,
     memory::{Object, Probed},
     task::Task,
 };
@@ -41,7 +41,7 @@ pub fn current_context(tgid: u32, tid: u32) -> u64 {
 #[inline(always)]
 fn own_context(process: PyProcess, first: bool) -> u64 {
     let task = Task::<Probed>::current().0;
-    let thread_pointer: u64 = task.load(&TASK_FSBASE).unwrap_or(0);
+    let thread_pointer: u64 = task.load(&TASK_THREAD_POINTER).unwrap_or(0);
     let tstate = user(thread_pointer.wrapping_add_signed(process.tls_offset.into()));
     if tstate == 0 {
         // Not a Python thread, or not yet.

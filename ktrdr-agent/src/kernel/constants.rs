@@ -24,6 +24,10 @@ impl Constants {
 
         let compat = if cfg!(target_arch = "aarch64") { "thread_info.flags" } else { "thread_info.status" };
         words.push((names::TASK_COMPAT, offset(types, "task_struct", compat, "required")?));
+        // arm64 saves the register when it switches to another task, and sets what a new thread begins with; the C
+        // library changes it once, when a program starts.
+        let pointer = if cfg!(target_arch = "aarch64") { "thread.uw.tp_value" } else { "thread.fsbase" };
+        words.push((names::TASK_THREAD_POINTER, offset(types, "task_struct", pointer, "optional")?));
         words.push((names::HAS_SOCKET_COOKIE, types.has_function("bpf_get_socket_ptr_cookie").into()));
         let tells_group =
             types.tracepoint_arguments("sched_process_exit").is_some_and(|arguments| arguments > 1);

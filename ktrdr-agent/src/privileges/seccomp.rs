@@ -58,12 +58,13 @@ pub(super) fn restrict_this_thread() -> Result<(), seccompiler::Error> {
 }
 
 fn program() -> Result<BpfProgram, seccompiler::Error> {
-    let mut rules: BTreeMap<c_long, Vec<_>> = REFUSED.iter().map(|call| (*call, Vec::new())).collect();
+    let calls = REFUSED.iter().copied();
     #[cfg(target_arch = "x86_64")]
-    {
+    let calls = {
         let (bit, own) = X32;
-        rules.extend(REFUSED.iter().chain(&own).map(|call| (call | bit, Vec::new())));
-    }
+        calls.chain(REFUSED.iter().copied().chain(own).map(move |call| call | bit))
+    };
+    let rules: BTreeMap<c_long, Vec<_>> = calls.map(|call| (call, Vec::new())).collect();
     let architecture = TargetArch::try_from(std::env::consts::ARCH)?;
     let refuse = SeccompAction::Errno(libc::EPERM as u32);
     Ok(SeccompFilter::new(rules, SeccompAction::Allow, refuse, architecture)?.try_into()?)

@@ -6,6 +6,7 @@
 //! - [`image`]: the interpreter's file: symbols, version, the cheapest place for the probe.
 //! - [`offsets`]: where the fields are, by version.
 //! - [`memory`], [`walk`]: bounded reading of a process's threads.
+//! - `tls`: where the C library keeps what belongs to a thread.
 //! - [`process`]: all of that for one process.
 //! - [`watcher`]: when to look, and what to tell the kernel programs.
 
@@ -14,6 +15,7 @@ pub mod maps;
 pub mod memory;
 pub mod offsets;
 pub mod process;
+mod tls;
 pub mod walk;
 pub mod watcher;
 

@@ -13,6 +13,7 @@ use super::image::{Image, ImageError};
 use super::maps::{self, Mapping};
 use super::memory::{Memory, ProcessMemory};
 use super::offsets::{self, Offsets, Version};
+use super::tls;
 use super::walk::{self, ThreadState};
 
 /// Why a process's contexts cannot be followed.
@@ -47,7 +48,7 @@ impl PythonError {
 
 /// Where every thread of a process finds its own thread state: the interpreter's thread-specific value
 /// (`autoTSSkey`, up to 3.14), or its thread-local variable (`_Py_tss_gilstate`), at this offset from the thread pointer
-/// (x86_64: `fs` base, glibc).
+/// (x86_64: `fs` base, aarch64: `tpidr_el0`; glibc).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tls {
     /// Bytes from the thread pointer.
@@ -87,9 +88,9 @@ const OB_TYPE_FREE_THREADED: u64 = 24;
 const PTHREAD_TID: u64 = 0x2d0;
 /// Bytes of a pthread structure searched for the thread id and the thread-specific values: glibc 2.36 has 0x900.
 const PTHREAD_SIZE: usize = 0x900;
-/// Bytes below the thread pointer that are searched for the interpreter's thread-local variables: the executable's and
+/// Bytes beside the thread pointer that are searched for the interpreter's thread-local variables: the executable's and
 /// its libraries' lie there side by side, a few hundred bytes in all.
-const STATIC_TLS: usize = 0x1000;
+pub(super) const STATIC_TLS: usize = 0x1000;
 
 impl PythonProcess {
     /// Looks at a process. `image` gives the parsed file of a mapping (cached by the caller).
@@ -179,23 +180,21 @@ impl PythonProcess {
     /// Where each thread, also one that does not exist yet, finds its thread state; `None` where that is not known
     /// (other C libraries, other machines, no agreement between the threads, or too much of it).
     pub fn tls(&self, threads: &[(u32, ThreadState)]) -> Option<Tls> {
-        if !cfg!(target_arch = "x86_64") {
-            return None;
-        }
         let (mut specific, mut local): (Option<Vec<i32>>, Option<Vec<i32>>) = (None, None);
         // A few threads tell as much as ten thousand.
         for (_, state) in threads.iter().take(16) {
-            // The first word of the structure the thread pointer points to is its own address.
-            if self.memory.u64(state.pthread).ok()? != state.pthread {
-                return None;
-            }
+            let (pointer, locals) = tls::layout(&self.memory, state.pthread)?;
             let mut raw = [0; PTHREAD_SIZE];
-            let behind = readable_prefix(&self.memory, state.pthread, &mut raw);
-            common(&mut specific, behind, 0, state.addr);
+            let values = readable_prefix(&self.memory, state.pthread, &mut raw);
+            // Behind the structure other variables begin, where it lies before the thread pointer.
+            let structure = usize::try_from(pointer - state.pthread).ok().filter(|size| *size > 0);
+            let values = values.get(..structure.unwrap_or(values.len())).unwrap_or(values);
+            let begin = state.pthread.wrapping_sub(pointer) as i32;
+            common(&mut specific, values, begin, state.addr);
             let mut raw = [0; STATIC_TLS];
-            let begin = state.pthread.wrapping_sub(STATIC_TLS as u64);
-            let before = if self.memory.read(begin, &mut raw).is_ok() { &raw[..] } else { &[] };
-            common(&mut local, before, -(STATIC_TLS as i32), state.addr);
+            let variables =
+                readable_prefix(&self.memory, pointer.wrapping_add_signed(locals.into()), &mut raw);
+            common(&mut local, variables, locals, state.addr);
         }
         let offset = match (specific?.first(), local?.as_slice()) {
             (Some(offset), _) => *offset,
