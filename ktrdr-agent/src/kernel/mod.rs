@@ -18,7 +18,7 @@ use aya::{
     Btf, Ebpf, EbpfError, EbpfLoader,
     maps::MapError,
     programs::{
-        UProbe,
+        ProgramError, UProbe,
         uprobe::{UProbeAttachLocation, UProbeScope},
     },
 };
@@ -371,22 +371,26 @@ impl Kernel {
         if program.fd().is_err() {
             program.load().map_err(failed)?;
         }
-        let scope = UProbeScope::AllProcesses;
-        let attached = program.attach(UProbeAttachLocation::AbsoluteOffset(offset), path, scope).map(drop);
-        match (attached, &mut self.multi) {
-            // Not root: there is another way from 6.6 on.
-            (Err(error), Some(multi)) if as_return => {
-                multi.attach(path, offset).map_err(|second| KernelError::Probe {
-                    name,
-                    reason: format!("{}; and as a multi link: {second}", probes::reason(error)),
-                })?;
-            }
-            (attached, _) => attached.map_err(failed)?,
+        // From 6.6 on the other way: it needs no root, and the kernel makes no event of perf on the way to the program.
+        let multi = self.multi.as_mut().filter(|_| as_return).map(|multi| multi.attach(path, offset));
+        if !matches!(multi, Some(Ok(()))) {
+            let scope = UProbeScope::AllProcesses;
+            program
+                .attach(UProbeAttachLocation::AbsoluteOffset(offset), path, scope)
+                .map_err(|error| KernelError::Probe { name, reason: both(multi, error) })?;
         }
         if let Some(report) = self.probes.iter_mut().find(|report| report.name == name) {
             report.status = ProbeStatus::Attached;
         }
         Ok(())
+    }
+}
+
+/// Why neither way worked, or the only one that was tried.
+fn both(multi: Option<io::Result<()>>, error: ProgramError) -> String {
+    match multi {
+        Some(Err(first)) => format!("as a multi link: {first}; and {}", probes::reason(error)),
+        _ => probes::reason(error),
     }
 }
 
