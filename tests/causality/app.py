@@ -1,6 +1,6 @@
 """The server under observation. Each outgoing call carries the id of the request that caused it, so the truth is known.
 
-usage: app.py KIND LOOP PORT BACKEND_PORT    KIND: fastapi | aiohttp | threads
+usage: app.py KIND LOOP PORT BACKEND_PORT [alone]    KIND: fastapi | aiohttp | threads; alone: without the poller
 """
 
 import asyncio
@@ -9,6 +9,7 @@ import logging
 import sys
 
 KIND, LOOP, PORT, BACKEND = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+ALONE = sys.argv[5:] == ["alone"]
 BASE = f"http://127.0.0.1:{BACKEND}/x"
 
 
@@ -27,9 +28,10 @@ def fastapi_app():
         shared["httpx"] = httpx.AsyncClient(limits=limits, timeout=60)
         shared["aiohttp"] = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
         # Work that no request caused: its calls must not be given to one.
-        poller = asyncio.create_task(poll())
+        pollers = [] if ALONE else [asyncio.create_task(poll())]
         yield
-        poller.cancel()
+        for poller in pollers:
+            poller.cancel()
 
     async def poll():
         n = 0

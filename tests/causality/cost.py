@@ -1,35 +1,46 @@
-"""What following Python contexts costs: requests/s of the FastAPI server without the agent, with the agent and causality
-off, and with all of it, in turns.
+"""What following Python contexts costs a FastAPI service: without the agent, with the agent and causality off, and with
+all of it.
 
-usage: cost.py --agent PATH [--rounds 5] [--seconds 3]
+usage: cost.py --agent PATH [--rounds 12] [--seconds 1.5]
 
-Machines are noisy, so each round measures the three one right after the other and the losses are compared within rounds;
-the median of them is printed with the spread. Exits with 1 only if something could not be measured.
+The figure to trust is the CPU time of the *service's own process* per 10,000 requests: probes and hooks run in its
+context, so all they cost is in it, and another program that takes a core away is not. Requests/s stand beside it. The
+three take turns in many short slices, each first as often as the others, and are compared within a round; printed are
+the median of the rounds' ratios and, behind ±, half the range that the middle half of them covers. What other programs
+do to the caches only ever adds, so the cheapest quarter of each mode's slices is compared as well. Below stands what a
+single copy costs and how many there are per request, which gives the same by multiplication. Exits with 1 only if
+something could not be measured.
 """
 
 import argparse
+import json
 import os
 import pathlib
+import re
 import signal
 import statistics
 import subprocess
-import sys
 import tempfile
-import time
 
 from run import HERE, free_port, listening, spawn, stop, wait_until
 
 # Requests without calls, where the agent has most to do per unit of the server's own work, and with two httpx calls.
-CASES = {"plain": 3_000, "async": 500}
+CASES = {"plain": "without calls", "async": "with two calls"}
 WITHOUT, OFF, ON = "no agent", "causality off", "causality on"
-IN_FLIGHT = 32
+MODES = (WITHOUT, OFF, ON)
+CONNECTIONS = 16
 
 
 class Agent:
-    def __init__(self, args, ports, causality, directory):
-        log = directory / f"agent-{causality}.log"
-        env = dict(os.environ, KTRDR_AGENT_PYTHON__CAUSALITY=str(causality).lower())
-        command = [args.agent, "run", "--console", "off"]
+    """With causality, without it, or none at all."""
+
+    def __init__(self, args, mode, ports, directory):
+        self.process, self.stats = None, directory / "stats.json"
+        if mode == WITHOUT:
+            return
+        log = directory / "agent.log"
+        env = dict(os.environ, KTRDR_AGENT_PYTHON__CAUSALITY=str(mode == ON).lower())
+        command = [args.agent, "run", "--console", "off", "--stats-out", str(self.stats)]
         for port in ports:
             command += ["--port", str(port)]
         self.process = subprocess.Popen(command, stderr=log.open("wb"), env=env)
@@ -39,63 +50,150 @@ class Agent:
         return self
 
     def __exit__(self, *_):
-        stop(self.process, signal.SIGINT)
+        if self.process:
+            stop(self.process, signal.SIGINT)
+
+    def copies(self):
+        """Context copies that its probe saw, once it has ended."""
+        return json.loads(self.stats.read_text())["kernel"]["python_context_copies"]
 
 
-def rate(port, case, total):
-    begin = time.monotonic()
-    subprocess.run([sys.executable, HERE / "load.py", str(port), case, str(IN_FLIGHT), str(total)], check=True)
-    return total / (time.monotonic() - begin)
+def cpu_seconds(pid):
+    """Time on a processor, in user and kernel mode, of all threads; in nanoseconds where the kernel counts them."""
+    tasks = pathlib.Path(f"/proc/{pid}/task").glob("*/schedstat")
+    try:
+        return sum(int(task.read_text().split()[0]) for task in tasks) / 1e9
+    except OSError:
+        fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(") ", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def load(port, case, seconds):
+    """Requests answered, and how many of them per second."""
+    url = f"http://127.0.0.1:{port}/{case}/cost-0"
+    command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{max(1, round(seconds))}s", url]
+    said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    if "Non-2xx" in said or "Socket errors" in said:
+        raise SystemExit(f"cost: not every request was answered:\n{said}")
+    answered = int(re.search(r"(\d+) requests in", said).group(1))
+    return answered, float(re.search(r"Requests/sec:\s+([\d.]+)", said).group(1))
+
+
+class Slice:
+    def __init__(self, port, case, seconds, service, agent):
+        pids = [service.pid] + ([agent.process.pid] if agent.process else [])
+        before = [cpu_seconds(pid) for pid in pids]
+        self.requests, self.rate = load(port, case, seconds)
+        used = [cpu_seconds(pid) - b for pid, b in zip(pids, before)]
+        self.service = used[0] / self.requests * 10_000
+        self.agent = used[1] / self.requests * 10_000 if agent.process else 0.0
+
+
+def change(slices, before, after, of):
+    """The median over the rounds of `after` against `before` (%), and half the width of the middle half."""
+    values = sorted(100 * (of(a) / of(b) - 1) for b, a in zip(slices[before], slices[after]))
+    low, middle, high = statistics.quantiles(values, n=4)
+    return f"{middle:+.1f} % ±{(high - low) / 2:.1f}"
+
+
+def cheapest(slices, before, after):
+    """The same of the cheapest quarter of the slices."""
+    quarter = lambda mode: statistics.mean(sorted(s.service for s in slices[mode])[: max(1, len(slices[mode]) // 4)])
+    return f"{100 * (quarter(after) / quarter(before) - 1):+.1f} %"
+
+
+def measure(args, service, port, backend, directory):
+    slices = {case: {mode: [] for mode in MODES} for case in CASES}
+    for case in CASES:
+        load(port, case, 1)
+    for round_ in range(args.rounds):
+        for mode in MODES[round_ % 3 :] + MODES[: round_ % 3]:
+            with Agent(args, mode, (port, backend), directory) as agent:
+                # What is new about the agent's being there (its first look at the processes) is no cost per request.
+                load(port, "plain", 1)
+                for case in CASES:
+                    slices[case][mode].append(Slice(port, case, args.seconds, service, agent))
+    for case, by_mode in slices.items():
+        print(f"FastAPI, requests {CASES[case]}")
+        print(f"  {'':15}{'CPU of the service':>24}{'requests/s':>12}{'CPU of the agent':>22}")
+        for mode, of_mode in by_mode.items():
+            middle = lambda of: statistics.median(map(of, of_mode))
+            print(
+                f"  {mode:15}{middle(lambda s: s.service):>15.3f} s/10,000{middle(lambda s: s.rate):>12.0f}"
+                f"{middle(lambda s: s.agent):>13.3f} s/10,000"
+            )
+        for what, before in (("causality alone", OFF), ("all of the agent", WITHOUT)):
+            cpu = change(by_mode, before, ON, lambda s: s.service)
+            rate = change(by_mode, before, ON, lambda s: s.rate)
+            least = cheapest(by_mode, before, ON)
+            print(f"  {what}: CPU of the service {cpu} (cheapest slices {least}), requests/s {rate}")
+
+
+# A process that the agent knows by its socket; copies contexts on demand and tells the least time of one (ns).
+COPIER = """
+import contextvars, socket, sys, time
+s = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+for line in sys.stdin:
+    least = 10**9
+    for _ in range(40):
+        begin = time.process_time_ns()
+        for _ in range(5000):
+            contextvars.copy_context()
+        least = min(least, time.process_time_ns() - begin)
+    print(least / 5000, flush=True)
+"""
+
+
+def single_copy(args, service_port, directory):
+    """Copies per request without calls, and time of one without the agent and with it (ns)."""
+    port = free_port()
+    pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    copier = spawn("-c", COPIER, port, **pipes)
+
+    def time_of_one():
+        print(file=copier.stdin, flush=True)
+        return float(copier.stdout.readline())
+
+    try:
+        wait_until(lambda: listening(port), "the copier")
+        with Agent(args, ON, (port,), directory):
+            probed = time_of_one()
+        bare = time_of_one()
+    finally:
+        copier.stdin.close()
+        stop(copier)
+    # Of all processes with this interpreter: the service's, if no other is busy.
+    with Agent(args, ON, (service_port,), directory) as agent:
+        answered = load(service_port, "plain", args.seconds)[0]
+    return agent.copies() / answered, bare, probed
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--agent", required=True)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=3)
+    parser.add_argument("--rounds", type=int, default=12)
+    parser.add_argument("--seconds", type=float, default=1.5)
     args = parser.parse_args()
     started = []
     try:
         with tempfile.TemporaryDirectory() as scratch:
             port, backend = free_port(), free_port()
+            directory = pathlib.Path(scratch)
+            quiet = (directory / "service.log").open("wb")
             started.append(spawn(HERE / "backend.py", backend))
-            started.append(spawn(HERE / "app.py", "fastapi", "asyncio", port, backend))
+            started.append(spawn(HERE / "app.py", "fastapi", "asyncio", port, backend, "alone", stderr=quiet))
             for p in (backend, port):
                 wait_until(lambda: listening(p), "a server")
-            measure(args, port, backend, pathlib.Path(scratch))
+            measure(args, started[1], port, backend, directory)
+            copies, bare, probed = single_copy(args, port, directory)
+            print(
+                f"one copy of a context: {bare:.0f} ns, with the probe {probed:.0f} ns; {copies:.1f} copies per request "
+                f"without calls, which makes {copies * (probed - bare) / 1000:.1f} µs"
+            )
     finally:
         for process in reversed(started):
             stop(process)
 
 
-def measure(args, port, backend, directory):
-    totals = {}
-    for case, guess in CASES.items():
-        rate(port, case, guess)
-        totals[case] = max(IN_FLIGHT, int(rate(port, case, guess) * args.seconds))
-    rates = {case: {mode: [] for mode in (WITHOUT, OFF, ON)} for case in CASES}
-    for _ in range(args.rounds):
-        for mode in (WITHOUT, OFF, ON):
-            if mode == WITHOUT:
-                for case, total in totals.items():
-                    rates[case][mode].append(rate(port, case, total))
-            else:
-                with Agent(args, (port, backend), mode == ON, directory):
-                    for case, total in totals.items():
-                        rates[case][mode].append(rate(port, case, total))
-    print(f"{'FastAPI, requests':20}{WITHOUT:>14}{OFF:>16}{ON:>16}{'own loss':>18}{'all of the agent':>20}")
-    for case, by_mode in rates.items():
-        median = {mode: statistics.median(values) for mode, values in by_mode.items()}
-
-        def loss(before, after):
-            losses = [100 * (1 - a / b) for b, a in zip(by_mode[before], by_mode[after])]
-            return f"{statistics.median(losses):.1f} % ±{statistics.stdev(losses) / len(losses) ** 0.5:.1f}"
-
-        name = {"plain": "without calls", "async": "with two calls"}[case]
-        print(
-            f"{name:20}{median[WITHOUT]:>12.0f}/s{median[OFF]:>14.0f}/s{median[ON]:>14.0f}/s"
-            f"{loss(OFF, ON):>18}{loss(WITHOUT, ON):>20}"
-        )
-
-
-main()
+if __name__ == "__main__":
+    main()

@@ -141,12 +141,14 @@ def free_port():
 
 def score_logs(lines):
     """Log records of requests against their trace: the message names the request it was written for."""
-    spans = [s for s in lines if "log" not in s]
-    path_of = {s["span_id"]: s["attributes"].get("url.path") for s in spans if s["kind"] == "server"}
+    servers = [s for s in lines if "log" not in s and s["kind"] == "server"]
+    path_of = {s["span_id"]: s["attributes"].get("url.path") for s in servers}
+    # Of the server that was observed: logs are read of every process, also of another such server on this machine.
+    pids = {s["resource"]["process.pid"] for s in servers}
     results = collections.defaultdict(collections.Counter)
     for record in (s for s in lines if "log" in s):
         found = re.fullmatch(r"request (/[a-z-]+/([a-z0-9-]+))", record["log"]["body"])
-        if not found:
+        if not found or record["resource"].get("process.pid") not in pids:
             continue
         path, request = found.groups()
         result = results[(path.split("/")[1], request.split("-")[0])]
@@ -223,6 +225,9 @@ def main():
             spans = [json.loads(l) for l in old.open()] if args.again else observe(args, kind, loop, cases, directory)
             logs = score_logs(spans)
             results = score([s for s in spans if "log" not in s])
+            if not results and not args.record:
+                failed = True
+                print(f"{kind + '/' + loop:18}not one call was seen  ✗")
             for (case, n), r in results.items():
                 calls = r["calls"]
                 right = r["right"] / calls
