@@ -57,9 +57,9 @@ enum Task {
     },
     /// Check the architecture's invariants in the sources
     Tidy,
-    /// Boot other kernels in an emulator and see whether the agent works there (x86_64, Debian's archive)
+    /// Boot other kernels in an emulator and see whether the agent works there (Debian's archive)
     Vm {
-        /// Only kernels whose name contains one of these: 5.10, 6.1, 6.12, newest
+        /// Only kernels whose name contains one of these: 5.10, 6.1, 6.12, newest; aarch64, with a Python server, if named
         only: Vec<String>,
     },
     /// Measure what the agent costs (as root)

@@ -8,16 +8,15 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
+use crate::build::GLIBC;
 use crate::{build, cmd, host, setup};
-
-/// Oldest glibc that the binary runs with: that of RHEL 7 (2014), older than any kernel the agent runs on.
-const GLIBC: (u32, u32) = (2, 17);
 
 /// Makes the binary and the package; of the development build if that is asked for, which tests packaging in less time
 /// and runs on this host's glibc only. Gives the package.
 pub fn run(development: bool) -> Result<PathBuf> {
     setup::package(development)?;
-    let built = if development { build::development()? } else { portable()? };
+    let built =
+        if development { build::development()? } else { build::with_zig(std::env::consts::ARCH, true)? };
     let directory = host::root().join("target/package");
     std::fs::create_dir_all(&directory).with_context(|| format!("cannot make {}", directory.display()))?;
     let binary = directory.join("ktrdr-agent");
@@ -35,18 +34,6 @@ pub fn run(development: bool) -> Result<PathBuf> {
     let package = package.context("cargo-deb does not say where the package is")?;
     println!("{}\n{}", binary.display(), package.display());
     Ok(package)
-}
-
-/// Builds it with zig as compiler of the C parts and as linker.
-fn portable() -> Result<PathBuf> {
-    let target = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
-    let (major, minor) = GLIBC;
-    let mut zig = Command::new(setup::packaging::zigbuild());
-    zig.current_dir(host::root()).args(["zigbuild", "--release", "--package", "ktrdr-agent"]);
-    zig.arg("--target").arg(format!("{target}.{major}.{minor}"));
-    zig.env("CARGO_ZIGBUILD_ZIG_PATH", setup::packaging::zig());
-    cmd::run(&mut zig)?;
-    Ok(host::target().join(target).join("release/ktrdr-agent"))
 }
 
 /// No symbol of a glibc newer than promised.

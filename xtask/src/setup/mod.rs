@@ -73,10 +73,16 @@ pub fn package(development: bool) -> Result<()> {
     if development { Ok(()) } else { packaging::zig_linker() }
 }
 
-/// Makes it ready to boot other kernels (`cargo xtask vm`).
-pub fn vm() -> Result<()> {
+/// Makes it ready to boot other kernels (`cargo xtask vm`), also those of another machine.
+pub fn vm(aarch64: bool) -> Result<()> {
     run(For::Build)?;
-    let tools = [("qemu-system-x86_64", "qemu-system-x86"), ("busybox", "busybox-static"), ("cpio", "cpio")];
+    let mut tools =
+        vec![("qemu-system-x86_64", "qemu-system-x86"), ("busybox", "busybox-static"), ("cpio", "cpio")];
+    if aarch64 {
+        tools.push(("qemu-system-aarch64", "qemu-system-arm"));
+        rust::target("aarch64-unknown-linux-gnu")?;
+        packaging::zig_linker()?;
+    }
     let missing = tools.into_iter().filter(|(program, _)| !apt::has_program(program));
     apt::install(&missing.map(|(_, package)| package).collect::<Vec<_>>())
 }

@@ -1,4 +1,4 @@
-//! The sources of `core`, which the kernel programs are built from.
+//! Parts of the Rust toolchain: the sources of `core`, which the kernel programs are built from, and other machines.
 
 use std::path::Path;
 use std::process::Command;
@@ -19,6 +19,16 @@ pub fn sources() -> Result<()> {
     }
     say("adding rust-src to the pinned toolchain with rustup");
     cmd::run_quietly(Command::new("rustup").args(["component", "add", "rust-src"]).current_dir(host::root()))
+}
+
+/// Adds the standard library of another machine to the pinned toolchain if it is not there.
+pub fn target(name: &str) -> Result<()> {
+    let sysroot = cmd::output(rustc().args(["--print", "sysroot"]))?;
+    if Path::new(sysroot.trim()).join("lib/rustlib").join(name).join("lib").exists() {
+        return Ok(());
+    }
+    say(&format!("adding the standard library of {name} to the pinned toolchain with rustup"));
+    cmd::run_quietly(Command::new("rustup").args(["target", "add", name]).current_dir(host::root()))
 }
 
 /// The major version of the LLVM that the pinned rustc was built with.

@@ -11,23 +11,54 @@ use crate::cmd;
 pub struct Kernel {
     /// What it is called here.
     pub name: &'static str,
+    pub machine: Machine,
     /// Debian's name of the release, and of its security updates.
     suites: &'static [(&'static str, &'static str)],
+}
+
+/// A kind of machine.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Machine {
+    X86_64,
+    /// With a userland of its own, as this host's does not run there: Debian's, with Python and FastAPI.
+    Aarch64,
+}
+
+impl Machine {
+    /// Debian's name of it.
+    fn debian(self) -> &'static str {
+        match self {
+            Machine::X86_64 => "amd64",
+            Machine::Aarch64 => "arm64",
+        }
+    }
 }
 
 const DEBIAN: &str = "http://deb.debian.org/debian";
 const SECURITY: &str = "http://deb.debian.org/debian-security";
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 /// The newest kernel of a release for virtual machines: small, and needs no modules to boot.
-const NEWEST: &str = "linux-image-cloud-amd64";
+const NEWEST: &str = "linux-image-cloud-";
+/// What tests/causality/app.py imports, and the rest of a userland.
+const USERLAND: [&str; 8] = [
+    "busybox-static",
+    "ca-certificates",
+    "libc6",
+    "python3-fastapi",
+    "python3-uvicorn",
+    "python3-httpx",
+    "python3-aiohttp",
+    "python3-requests",
+];
 
 /// From the oldest to the newest that can be had.
 #[rustfmt::skip]
-pub const ALL: [Kernel; 4] = [
-    Kernel { name: "5.10",   suites: &[(DEBIAN, "bullseye"), (SECURITY, "bullseye-security")] },
-    Kernel { name: "6.1",    suites: &[(DEBIAN, "bookworm"), (SECURITY, "bookworm-security")] },
-    Kernel { name: "6.12",   suites: &[(DEBIAN, "trixie"), (SECURITY, "trixie-security")] },
-    Kernel { name: "newest", suites: &[(DEBIAN, "sid")] },
+pub const ALL: [Kernel; 5] = [
+    Kernel { name: "5.10",    machine: Machine::X86_64,  suites: &[(DEBIAN, "bullseye"), (SECURITY, "bullseye-security")] },
+    Kernel { name: "6.1",     machine: Machine::X86_64,  suites: &[(DEBIAN, "bookworm"), (SECURITY, "bookworm-security")] },
+    Kernel { name: "6.12",    machine: Machine::X86_64,  suites: &[(DEBIAN, "trixie"), (SECURITY, "trixie-security")] },
+    Kernel { name: "newest",  machine: Machine::X86_64,  suites: &[(DEBIAN, "sid")] },
+    Kernel { name: "aarch64", machine: Machine::Aarch64, suites: &[(DEBIAN, "trixie"), (SECURITY, "trixie-security")] },
 ];
 
 /// What of a kernel is needed.
@@ -47,15 +78,33 @@ impl Kernel {
             return Ok(files);
         }
         eprintln!("vm: fetching kernel {} from Debian's archive", self.name);
-        let apt = Apt::new(&directory, self.suites)?;
-        let image = apt.depends(NEWEST, &["linux-image-"])?;
-        let [image] = image.as_slice() else { bail!("{NEWEST} names no kernel") };
+        let apt = Apt::new(&directory, self.suites, self.machine)?;
+        let newest = format!("{NEWEST}{}", self.machine.debian());
+        let image = apt.depends(&newest, &["linux-image-"])?;
+        let [image] = image.as_slice() else { bail!("{newest} names no kernel") };
         // Newer ones come in parts.
         let parts = apt.depends(image, &["linux-binary-", "linux-modules-"])?;
         for package in [vec![image.clone()], parts].concat() {
             apt.unpack(&package)?;
         }
         files(&directory)
+    }
+
+    /// Downloads and unpacks what a guest needs besides its kernel, unless that was done before. `None`: nothing, this
+    /// host's programs run there.
+    pub fn userland(&self, directory: &Path) -> Result<Option<PathBuf>> {
+        if self.machine == Machine::X86_64 {
+            return Ok(None);
+        }
+        let directory = directory.join(format!("{}-userland", self.name));
+        let root = directory.join("files");
+        // The last thing that is made.
+        let mark = root.join("etc/ssl/certs/ca-certificates.crt");
+        if !mark.exists() {
+            eprintln!("vm: fetching a userland for {} from Debian's archive", self.name);
+            Apt::new(&directory, self.suites, self.machine)?.unpack_all(&USERLAND)?;
+        }
+        Ok(Some(root))
     }
 }
 
@@ -83,10 +132,11 @@ fn named(path: &Path, what: &str) -> bool {
 /// apt with directories of its own.
 struct Apt {
     directory: PathBuf,
+    machine: Machine,
 }
 
 impl Apt {
-    fn new(directory: &Path, suites: &[(&str, &str)]) -> Result<Self> {
+    fn new(directory: &Path, suites: &[(&str, &str)], machine: Machine) -> Result<Self> {
         for part in ["lists/partial", "cache/archives/partial", "files"] {
             std::fs::create_dir_all(directory.join(part))
                 .with_context(|| format!("cannot make {}", directory.display()))?;
@@ -95,7 +145,7 @@ impl Apt {
             suites.iter().map(|(site, suite)| format!("deb [signed-by={KEYRING}] {site} {suite} main\n"));
         std::fs::write(directory.join("sources.list"), lines.collect::<String>())?;
         std::fs::write(directory.join("status"), "")?;
-        let apt = Self { directory: directory.to_path_buf() };
+        let apt = Self { directory: directory.to_path_buf(), machine };
         cmd::run_quietly(apt.command("apt-get").args(["-qq", "update"]))?;
         Ok(apt)
     }
@@ -111,7 +161,8 @@ impl Apt {
             ("Dir::State::Lists", path("lists")),
             ("Dir::State::Status", path("status")),
             ("Dir::Cache", path("cache")),
-            ("APT::Architecture", "amd64".into()),
+            ("APT::Architecture", self.machine.debian().into()),
+            ("APT::Architectures", self.machine.debian().into()),
             ("APT::Sandbox::User", "root".into()),
         ] {
             command.args(["-o", &format!("{key}={value}")]);
@@ -139,5 +190,22 @@ impl Apt {
         let mut shell = Command::new("sh");
         shell.current_dir(&self.directory).args(["-c", script, "sh", package]);
         cmd::run_quietly(&mut shell)
+    }
+
+    /// Takes all files out of packages and of what they depend on, except what is only read by people. No script of a
+    /// package is run.
+    fn unpack_all(&self, packages: &[&str]) -> Result<()> {
+        let mut fetch = self.command("apt-get");
+        fetch.args(["-qq", "--yes", "--no-install-recommends", "--download-only", "install"]);
+        cmd::run_quietly(fetch.args(packages))?;
+        let script = r#"for package in cache/archives/*.deb; do
+                dpkg-deb --fsys-tarfile "$package" | tar --extract --directory files --exclude './usr/share/doc' \
+                    --exclude './usr/share/man' --exclude './usr/share/locale' --keep-directory-symlink || exit 1
+            done
+            rm cache/archives/*.deb
+            cd files && ln -sfn usr/bin bin && ln -sfn usr/lib lib && mkdir -p etc/ssl/certs &&
+            cat usr/share/ca-certificates/mozilla/*.crt >etc/ssl/certs/ca-certificates.crt"#;
+        let mut shell = Command::new("sh");
+        cmd::run_quietly(shell.current_dir(&self.directory).args(["-c", script]))
     }
 }

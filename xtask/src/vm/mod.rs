@@ -8,10 +8,11 @@ mod verdict;
 
 use std::path::PathBuf;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 use crate::{build, host, setup};
-use kernels::Kernel;
+use guest::Guest;
+use kernels::{Kernel, Machine};
 
 /// Where kernels and images are kept between runs.
 fn directory() -> PathBuf {
@@ -21,21 +22,41 @@ fn directory() -> PathBuf {
 /// Boots every kernel of the table whose name contains one of `only` (all, if there is none).
 pub fn run(only: &[String]) -> Result<()> {
     if !cfg!(target_arch = "x86_64") {
-        bail!("only kernels for x86_64 can be tried so far");
+        bail!("kernels can be tried on x86_64 only");
     }
-    setup::vm()?;
-    let agent = build::development()?;
-    let wanted = |kernel: &&Kernel| only.is_empty() || only.iter().any(|word| kernel.name.contains(&**word));
+    let wanted = |kernel: &&Kernel| match only {
+        // Another machine takes a build of its own and minutes of emulated Python: only when it is named.
+        [] => kernel.machine == Machine::X86_64,
+        words => words.iter().any(|word| kernel.name.contains(&**word)),
+    };
     let kernels: Vec<&Kernel> = kernels::ALL.iter().filter(wanted).collect();
     if kernels.is_empty() {
         let names: Vec<&str> = kernels::ALL.iter().map(|kernel| kernel.name).collect();
         bail!("no kernel is called like that; there are {}", names.join(", "));
     }
+    let of = |machine| kernels.iter().any(|kernel| kernel.machine == machine);
+    setup::vm(of(Machine::Aarch64))?;
+    let x86_64 = of(Machine::X86_64).then(build::development).transpose()?;
+    let aarch64 = of(Machine::Aarch64).then(|| build::with_zig("aarch64", false)).transpose()?;
     let mut failed = Vec::new();
     for kernel in kernels {
         let files = kernel.fetch(&directory())?;
         eprintln!("vm: booting {} ({})", kernel.name, files.release);
-        let outcome = guest::boot(&files, &agent, &directory()).and_then(|said| verdict::of(&said));
+        let userland = kernel.userland(&directory())?;
+        let agent = if kernel.machine == Machine::X86_64 { &x86_64 } else { &aarch64 };
+        let guest = Guest {
+            kernel: &files,
+            machine: kernel.machine,
+            agent: agent.as_deref().context("no agent was built for it")?,
+            userland: userland.as_deref(),
+        };
+        let outcome = guest::boot(&guest, &directory()).and_then(|said| {
+            let mut seen = verdict::of(&said)?;
+            if userland.is_some() {
+                seen.push(verdict::python(&said, &directory())?);
+            }
+            Ok(seen)
+        });
         match outcome {
             Ok(hooks) => println!("{:<9} {:<30} passed: {}", kernel.name, files.release, hooks.join(", ")),
             Err(why) => {

@@ -1,9 +1,13 @@
 //! What a guest must have said. Nothing is a failure.
 
+use std::path::Path;
+use std::process::Command;
+
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
 use super::console::sections;
+use crate::{cmd, host};
 
 /// Which hooks were seen to work.
 pub fn of(said: &str) -> Result<Vec<String>> {
@@ -39,6 +43,24 @@ pub fn of(said: &str) -> Result<Vec<String>> {
         }
     }
     Ok(seen)
+}
+
+/// Whether calls of a Python server have the parents that they name, as `cargo xtask bench causality` asks.
+pub fn python(said: &str, directory: &Path) -> Result<String> {
+    let spans = sections(said, "python");
+    let spans = spans.first().context("the guest told no calls of the Python server")?;
+    let kept = directory.join("python");
+    std::fs::create_dir_all(&kept)?;
+    let packed = kept.join("calls.base64");
+    std::fs::write(&packed, spans.join("\n"))?;
+    let script = r#"base64 -d "$1" | gunzip >"$2""#;
+    let mut unpack = Command::new("sh");
+    unpack.args(["-c", script, "sh"]).arg(&packed).arg(kept.join("fastapi-asyncio.jsonl"));
+    cmd::run_quietly(&mut unpack)?;
+    let mut judge = Command::new("python3");
+    judge.arg(host::root().join("tests/causality/run.py")).args(["--agent", "none", "--again", "--keep"]);
+    cmd::run(judge.arg(&kept).args(["--only", "fastapi/asyncio"])).context("its calls have other parents")?;
+    Ok("Python contexts".to_owned())
 }
 
 fn bad_rows(check: &[&str]) -> String {
