@@ -109,7 +109,7 @@ impl Core {
         self.assembler.happened(origin.span, event, exception.as_ref().filter(|_| bad));
     }
 
-    fn log(&mut self, settled: Settled, place: Result<(TraceId, SpanId), Unlinked>) {
+    fn log(&mut self, settled: Box<Settled>, place: Result<(TraceId, SpanId), Unlinked>) {
         let why = place.err();
         let place = place.ok();
         let origin = settled.known().flatten().filter(|_| place.is_some());

@@ -1,5 +1,7 @@
 //! Facts about others: how operation ids look, how HTTP statuses are called.
 
+use crate::trace::operations::ids;
+
 /// Longest id: KTRDR's have at most 60 characters.
 const MAX_ID: usize = 84;
 
@@ -8,8 +10,8 @@ const MAX_ID: usize = 84;
 pub fn operation_ids(text: &str) -> Vec<&str> {
     let word = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-';
     let mut found = Vec::new();
-    // Each has one, most URLs have none, and every span's comes here.
-    if memchr::memchr(b'o', text.as_bytes()).is_none() {
+    // Most URLs hold none, and every span's comes here.
+    if !ids::may_stand_in(text.as_bytes()) {
         return found;
     }
     for part in text.split(|c: char| !c.is_ascii() || !word(c as u8)) {

@@ -15,7 +15,8 @@ pub(super) fn named(mask: &Mask, text: &str, found: &mut Found) {
             continue;
         }
         let name = name_before(bytes, at);
-        if name.is_empty() {
+        // Hardly any name can be a secret's, and the value need not be looked for then.
+        if name.is_empty() || !mask.may_know(name) {
             continue;
         }
         let Some((start, end)) = value_after(bytes, at, name) else { continue };

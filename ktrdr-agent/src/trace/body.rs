@@ -1,6 +1,8 @@
 //! A streaming look into JSON bodies of which only a prefix may be at hand: reports scalars with their JSON pointers
 //! as far as the bytes go. Not a validator: what is not JSON yields nothing, or little, and never an error.
 
+use std::fmt::Write as _;
+
 /// Nesting that is followed; KTRDR's bodies are 4 deep. What lies deeper is passed over.
 const MAX_DEPTH: usize = 16;
 /// Longest pointer and longest text that are reported; longer ones are cut.
@@ -79,7 +81,8 @@ impl Scan<'_, '_> {
                 }
                 self.at += 1;
             } else {
-                self.path.push_str(&index.to_string());
+                // Writing to a string cannot fail.
+                let _ = write!(self.path, "{index}");
                 index += 1;
             }
             self.value(depth + 1)?;
@@ -130,6 +133,22 @@ impl Scan<'_, '_> {
     fn string(&mut self) -> Option<()> {
         self.at += 1;
         self.text.clear();
+        let rest = self.bytes.get(self.at..)?;
+        let n = memchr::memchr2(b'"', b'\\', rest)?;
+        // Nearly all of them: short and without escapes.
+        if rest[n] == b'"'
+            && n <= MAX_TEXT
+            && let Ok(text) = std::str::from_utf8(&rest[..n])
+        {
+            self.text.push_str(text);
+            self.at += n + 1;
+            return Some(());
+        }
+        self.escaped()
+    }
+
+    /// The rest of [`string`](Self::string), for texts with escapes and for what is too long or no text.
+    fn escaped(&mut self) -> Option<()> {
         let mut raw = Vec::new();
         loop {
             let rest = self.bytes.get(self.at..)?;

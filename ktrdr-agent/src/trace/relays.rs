@@ -9,7 +9,8 @@
 //! A relay that reads and writes has spans of its own on both connections. One that splices (docker-proxy does) is not
 //! seen to move anything; then the client's span and the server's, each at its own end, are joined across it.
 
-use std::net::SocketAddr;
+use std::hash::{Hash, Hasher};
+use std::net::{IpAddr, SocketAddr};
 
 use hashlink::LruCache;
 use smallvec::SmallVec;
@@ -34,12 +35,27 @@ const CLOSED_NS: Ns = 1_000 * MS;
 const MAX_WAITING: usize = 4 * 1024;
 
 /// A connection, the same from both its ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ends {
     client: SocketAddr,
     server: SocketAddr,
     /// Network namespace, where each has the same addresses (loopback); else 0.
     netns: u32,
+}
+
+/// In three numbers: the one derived of socket addresses takes them field by field, and each request on a connection
+/// opened under our eyes is looked up by several of these.
+impl Hash for Ends {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let ip = |a: &SocketAddr| match a.ip() {
+            IpAddr::V4(v4) => u128::from(v4.to_bits()),
+            IpAddr::V6(v6) => v6.to_bits(),
+        };
+        let (client, server) = (u64::from(self.client.port()), u64::from(self.server.port()));
+        state.write_u128(ip(&self.client));
+        state.write_u128(ip(&self.server));
+        state.write_u64(client << 48 | server << 32 | u64::from(self.netns));
+    }
 }
 
 impl Ends {
@@ -97,7 +113,8 @@ struct Inbound {
     ends: Ends,
     /// The relay's own span, or else the client's.
     span: SpanRef,
-    own: bool,
+    /// The process that read it, where it is the relay's own.
+    own: Option<u32>,
 }
 
 /// All of them.
@@ -154,13 +171,13 @@ impl Relays {
         }
         let Some(a) = self.accepted.get_mut(&seen.ends) else { return };
         a.tgid = tgid;
-        self.arrived(seen, true);
+        self.arrived(seen, Some(tgid));
     }
 
     /// The connecting end sent a request. Returns the one of the same process that it passes on.
     pub fn sent(&mut self, seen: Seen) -> Option<SpanRef> {
         if self.accepted.peek(&seen.ends).is_some() {
-            self.arrived(seen, false);
+            self.arrived(seen, None);
         }
         self.source(&seen, true)
     }
@@ -179,15 +196,20 @@ impl Relays {
         self.waiting.remove(&server);
     }
 
-    fn arrived(&mut self, seen: Seen, own: bool) {
+    fn arrived(&mut self, seen: Seen, own: Option<u32>) {
         let Seen { ends, at, span, ts } = seen;
         let alike = self.inbound.entry(at).or_insert_with(SmallVec::new);
-        let over = |a: &Accepted| a.closed.is_some_and(|c| c.saturating_add(CLOSED_NS) < ts);
-        alike.retain(|i| self.accepted.peek(&i.ends).is_some_and(|a| !over(a)));
-        match alike.iter_mut().find(|i| i.ends == ends) {
-            Some(known) if own || !known.own => *known = Inbound { ends, span, own },
+        // The newest first: the other end of the same request was mostly seen just before.
+        match alike.iter_mut().rev().find(|i| i.ends == ends) {
+            Some(known) if own.is_some() || known.own.is_none() => *known = Inbound { ends, span, own },
             Some(_) => {}
             None => {
+                if alike.len() >= MAX_ALIKE {
+                    // Looked for only now that the room is needed: connections in step with each other, as a load
+                    // test's are, bring as many requests that are alike as there are of them.
+                    let over = |a: &Accepted| a.closed.is_some_and(|c| c.saturating_add(CLOSED_NS) < ts);
+                    alike.retain(|i| self.accepted.peek(&i.ends).is_some_and(|a| !over(a)));
+                }
                 if alike.len() > MAX_ALIKE {
                     alike.remove(0);
                 }
@@ -204,12 +226,13 @@ impl Relays {
             return None;
         }
         let alike = self.inbound.get(&seen.at)?;
-        let mut fitting = alike.iter().filter(|i| {
+        // Most that are alike are another process's, which needs no look at its connection.
+        let may = |i: &Inbound| if own { i.own == Some(made.tgid) } else { i.own.is_none() };
+        let mut fitting = alike.iter().filter(|i| may(i)).filter(|i| {
             self.accepted.peek(&i.ends).is_some_and(|a| {
                 let paired = made.from == Some(i.ends) && a.onward == Some(seen.ends);
                 let unpaired = made.from.is_none() && a.onward.is_none();
-                i.own == own
-                    && a.tgid == made.tgid
+                a.tgid == made.tgid
                     && a.tgid != 0
                     && self.lost < a.at
                     && a.at <= made.at

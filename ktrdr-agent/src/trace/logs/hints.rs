@@ -33,11 +33,12 @@ impl Default for Hints {
 impl Hints {
     /// A task wrote something. A line with several ids is about none of them.
     pub fn written(&mut self, ts: Ns, task: Task, payload: &[u8]) {
+        let payload = &payload[..payload.len().min(LOOKED_AT)];
         // Only a Python thread's context tells its tasks apart.
-        if task.py_context == 0 {
+        if task.py_context == 0 || !ids::may_stand_in(payload) {
             return;
         }
-        let text = String::from_utf8_lossy(&payload[..payload.len().min(LOOKED_AT)]);
+        let text = String::from_utf8_lossy(payload);
         if let Some(id) = only_id(&text) {
             self.named.insert(task, (ts, id.into()));
         }
@@ -52,6 +53,9 @@ impl Hints {
 
 /// The operation id in a text, if all ids in it are the same.
 pub fn only_id(text: &str) -> Option<&str> {
+    if !ids::may_stand_in(text.as_bytes()) {
+        return None;
+    }
     let mut all = words(text).filter(|w| ids::looks_like(w));
     let first = all.next()?;
     all.all(|id| id == first).then_some(first)
@@ -72,6 +76,15 @@ mod tests {
         assert_eq!(only_id(&format!("Selected worker w-1 for operation {ID}: {ID}")), Some(ID));
         assert_eq!(only_id(&format!("{ID} and op_other_20251113_101112_1a2b3c4d")), None);
         assert_eq!(only_id("an option_of_the operation"), None);
+    }
+
+    proptest::proptest! {
+        /// What all ids begin with is found before each of them.
+        #[test]
+        fn no_id_is_passed_over(text in "(op|worker_training|worker_backtest|x|[ -~]){1,3}[_-]?[0-9a-f]{6,12}[ -~]{0,9}") {
+            let named = words(&text).any(ids::looks_like);
+            proptest::prop_assert!(!named || ids::may_stand_in(text.as_bytes()), "{}", text);
+        }
     }
 
     #[test]

@@ -19,7 +19,8 @@ pub const PLACE_NS: Ns = 120_000 * MS;
 /// The waiting records, oldest first.
 #[derive(Default)]
 pub struct Pending {
-    queue: VecDeque<Settled>,
+    /// Each in a place of its own: they come by every few milliseconds, and are large.
+    queue: VecDeque<Box<Settled>>,
     passed: Ns,
 }
 
@@ -69,19 +70,20 @@ impl Pending {
     }
 
     /// A record begins to wait. Returns the oldest if there are too many.
-    pub fn add(&mut self, draft: Draft) -> Option<Settled> {
+    pub fn add(&mut self, draft: Draft) -> Option<Box<Settled>> {
         let origin = draft.raw.origin.unwrap_or(Written::Known(None));
-        self.queue.push_back(Settled { draft, origin, named: false, told: false, since: None });
+        let settled = Settled { draft, origin, named: false, told: false, since: None };
+        self.queue.push_back(Box::new(settled));
         if self.queue.len() > MAX_PENDING { self.queue.pop_front() } else { None }
     }
 
     /// All of them, to be looked at; those that go on waiting are to be given back.
-    pub fn take(&mut self) -> VecDeque<Settled> {
+    pub fn take(&mut self) -> VecDeque<Box<Settled>> {
         std::mem::take(&mut self.queue)
     }
 
     /// It goes on waiting.
-    pub fn back(&mut self, settled: Settled) {
+    pub fn back(&mut self, settled: Box<Settled>) {
         self.queue.push_back(settled);
     }
 

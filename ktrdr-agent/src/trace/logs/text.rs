@@ -7,6 +7,12 @@ const MOST_UNPRINTABLE: f64 = 0.2;
 /// A line as text; `None` if it is none.
 pub fn line(bytes: &[u8]) -> Option<String> {
     let bytes = bytes.strip_suffix(b"\r").unwrap_or(bytes);
+    // Nearly all lines are nothing but this.
+    if bytes.iter().all(|b| matches!(b, b' '..=b'~' | b'\t'))
+        && let Ok(text) = std::str::from_utf8(bytes)
+    {
+        return Some(text.trim_end().to_owned());
+    }
     let text = String::from_utf8_lossy(bytes);
     let plain = without_escapes(&text);
     let odd = |c: &char| *c == char::REPLACEMENT_CHARACTER || (c.is_control() && *c != '\t');

@@ -55,14 +55,18 @@ impl Fields {
     pub fn by(body: &[u8], rules: &Rules) -> Self {
         let mut fields = Vec::new();
         scan(body, &mut |pointer, value| {
-            let key = pointer.rsplit('/').next().unwrap_or_default();
+            let known = KEYS.contains(&last_part(pointer)) || is_symbol(pointer);
+            // By its place first: most fields are of no interest whatever they hold, and all bodies come here.
+            if !known && !rules.may_concern(pointer) {
+                return true;
+            }
             let (text, number) = match value {
                 Scalar::Text(t) => (t.to_owned(), None),
                 Scalar::Number(n) => (n.to_string(), Some(n)),
                 Scalar::Bool(b) => (b.to_string(), None),
                 Scalar::Null => return true,
             };
-            if KEYS.contains(&key) || is_symbol(pointer) || rules.concern(pointer, &text) {
+            if known || rules.concern(pointer, &text) {
                 let is_id = rules.in_field(pointer, &text);
                 fields.push(Field { pointer: pointer.to_owned(), text, number, is_id });
             }
@@ -104,12 +108,19 @@ impl Fields {
 
 /// Whether a field holds a symbol.
 fn is_symbol(pointer: &str) -> bool {
-    let mut parts = pointer.rsplit('/');
-    match parts.next() {
-        Some("symbol") => true,
-        Some(index) => index.bytes().all(|b| b.is_ascii_digit()) && parts.next() == Some("symbols"),
-        None => false,
+    match last_part(pointer) {
+        "symbol" => true,
+        index => {
+            let list = &pointer[..pointer.len() - index.len()];
+            index.bytes().all(|b| b.is_ascii_digit())
+                && list.strip_suffix('/').is_some_and(|list| last_part(list) == "symbols")
+        }
     }
+}
+
+/// What stands behind the last slash of a pointer.
+pub(super) fn last_part(pointer: &str) -> &str {
+    pointer.as_bytes().iter().rposition(|b| *b == b'/').map_or(pointer, |at| &pointer[at + 1..])
 }
 
 /// A failure that an HTTP status does not show.
@@ -133,6 +144,11 @@ pub struct FailureRule {
 }
 
 impl FailureRule {
+    /// Whether it needs to know what stands at this pointer.
+    pub fn asks(&self, pointer: &str) -> bool {
+        self.pointer == pointer || self.messages.iter().any(|m| m == pointer)
+    }
+
     /// KTRDR's rule (`success: false`) and JSON-RPC's (`error.message`, JSON-RPC 2.0 §5.1).
     pub fn builtin() -> Vec<Self> {
         let texts = |list: &[&str]| list.iter().map(|s| (*s).to_owned()).collect();

@@ -27,6 +27,15 @@ pub fn looks_like(text: &str) -> bool {
     rest.is_some_and(|r| r.len() == 12 && r.bytes().all(|b| b.is_ascii_hexdigit()))
 }
 
+/// Whether an id that [`looks_like`] one can stand in a text, by what each begins with: much cheaper than to take every
+/// line and every path apart into words.
+pub fn may_stand_in(text: &[u8]) -> bool {
+    memchr::memchr2_iter(b'_', b'-', text).any(|at| {
+        let before = text.get(..at).unwrap_or_default();
+        before.ends_with(b"op") || before.ends_with(b"worker")
+    })
+}
+
 /// Whether a text can be an id at all, where the place says that it is one.
 pub fn plausible(text: &str) -> bool {
     (1..=MAX_ID).contains(&text.len())

@@ -1,6 +1,6 @@
 //! What tells operations and failures: built in for KTRDR, and what the user adds.
 
-use super::body::FailureRule;
+use super::body::{FailureRule, last_part};
 use super::ids;
 use crate::event::Ns;
 use crate::protocol::Side;
@@ -43,15 +43,23 @@ impl Rules {
 
     /// Whether a JSON field holds an operation id.
     pub fn in_field(&self, pointer: &str, value: &str) -> bool {
-        let key = pointer.rsplit('/').next().unwrap_or_default();
+        let key = last_part(pointer);
         let named = ids::is_key(key) || self.keys.iter().any(|k| k == key);
         (named && ids::plausible(value)) || (ids::may_be_key(key) && self.looks_like(value))
     }
 
+    /// Whether a JSON field can say something that these rules ask for, as far as its place tells.
+    pub fn may_concern(&self, pointer: &str) -> bool {
+        let key = last_part(pointer);
+        ids::is_key(key)
+            || ids::may_be_key(key)
+            || self.keys.iter().any(|k| k == key)
+            || self.failures.iter().any(|f| f.asks(pointer))
+    }
+
     /// Whether a JSON field says something that these rules ask for.
     pub fn concern(&self, pointer: &str, value: &str) -> bool {
-        let asked = |f: &FailureRule| f.pointer == pointer || f.messages.iter().any(|m| m == pointer);
-        self.in_field(pointer, value) || self.failures.iter().any(asked)
+        self.in_field(pointer, value) || self.failures.iter().any(|f| f.asks(pointer))
     }
 
     /// The id in a URL path or query, if there is one.

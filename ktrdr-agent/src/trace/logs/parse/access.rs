@@ -2,15 +2,15 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::Value;
+use super::{Value, split_once};
 
 /// Client's address, and the fields of the line.
 pub type Access = (Option<SocketAddr>, Vec<(String, Value)>);
 
 /// Takes the line's message apart.
 pub fn parse(message: &str) -> Option<Access> {
-    let (client, rest) = message.split_once(" - \"")?;
-    let (request, status) = rest.split_once("\" ")?;
+    let (client, rest) = split_once(message, " - \"")?;
+    let (request, status) = split_once(rest, "\" ")?;
     let (method, rest) = request.split_once(' ')?;
     let (target, version) = rest.rsplit_once(" HTTP/")?;
     let code: i64 = status.split(' ').next()?.parse().ok().filter(|n| (100..600).contains(n))?;

@@ -67,7 +67,7 @@ pub struct Parsed {
 
 /// Whether a line begins a record: it has the form of one.
 pub fn begins(line: &str) -> bool {
-    json::looks_like(line) || header::parse(line).is_some() || logfmt::parse(line).is_some()
+    json::looks_like(line) || header::begins(line) || logfmt::parse(line).is_some()
 }
 
 /// Takes a record apart. `None`: it is no log record but a message of a protocol on standard output (JSON-RPC).
@@ -87,6 +87,17 @@ pub fn record(text: &str) -> Option<Parsed> {
         parsed.message.push_str(rest);
     }
     Some(parsed)
+}
+
+/// Where a text stands in another. The searcher of `str` takes longer to set up than most lines take to be searched.
+fn find(text: &str, what: &str) -> Option<usize> {
+    memchr::memmem::find(text.as_bytes(), what.as_bytes())
+}
+
+/// As [`str::split_once`], by [`find`].
+fn split_once<'a>(text: &'a str, what: &str) -> Option<(&'a str, &'a str)> {
+    let at = find(text, what)?;
+    Some((&text[..at], &text[at + what.len()..]))
 }
 
 /// Whether a word can be the name of a logger, a thread or a place in the code.
