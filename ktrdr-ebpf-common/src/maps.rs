@@ -10,6 +10,20 @@ pub const COUNTERS: &str = "COUNTERS";
 pub const POLICIES: &str = "POLICIES";
 /// Hash: tgid (`u32`) → `u32` (any value): processes whose transfers are left alone.
 pub const EXCLUDED: &str = "EXCLUDED";
+/// Array of `u32`, indexed by [`used`]: whether the agent ever put anything into a map. An array costs a program a tenth of
+/// a hash, and on most hosts most of these hashes stay empty.
+pub const USED: &str = "USED";
+/// Places in [`USED`].
+pub mod used {
+    /// Of [`EXCLUDED`](super::EXCLUDED).
+    pub const EXCLUDED: u32 = 0;
+    /// Of [`PY_PROCESSES`](super::PY_PROCESSES).
+    pub const PY_PROCESSES: u32 = 1;
+    /// Of [`PY_THREADS`](super::PY_THREADS).
+    pub const PY_THREADS: u32 = 2;
+    /// How many.
+    pub const PLACES: u32 = 3;
+}
 /// Hash: tid (`u32`) → [`PyThread`].
 pub const PY_THREADS: &str = "PY_THREADS";
 /// Hash: tgid (`u32`) → [`PyProcess`].

@@ -2,11 +2,11 @@
 
 use aya_ebpf::{
     macros::map,
-    maps::{HashMap, LruHashMap},
+    maps::{Array, HashMap, LruHashMap},
 };
 use ktrdr_ebpf_common::{
     limits::{MAX_EXCLUDED, MAX_POLICIES},
-    maps::Policy,
+    maps::{Policy, used},
 };
 
 use crate::constants::AGENT_TGID;
@@ -17,10 +17,20 @@ static EXCLUDED: HashMap<u32, u32> = HashMap::with_max_entries(MAX_EXCLUDED, 0);
 #[map]
 static POLICIES: LruHashMap<u64, Policy> = LruHashMap::with_max_entries(MAX_POLICIES, 0);
 
+#[map]
+static USED: Array<u32> = Array::with_max_entries(used::PLACES, 0);
+
+/// Whether the agent ever put anything into a map (a place of [`used`]).
+#[inline(always)]
+pub fn in_use(place: u32) -> bool {
+    // SAFETY: a valid map value; one aligned `u32`, volatile because the agent writes it.
+    USED.get_ptr(place).is_some_and(|used| unsafe { used.read_volatile() } != 0)
+}
+
 /// Whether this process's transfers are to be left alone.
 #[inline(always)]
 pub fn excluded(tgid: u32) -> bool {
-    tgid == AGENT_TGID.get() || EXCLUDED.get_ptr(tgid).is_some()
+    tgid == AGENT_TGID.get() || (in_use(used::EXCLUDED) && EXCLUDED.get_ptr(tgid).is_some())
 }
 
 /// Payload bytes to copy per transfer on a connection, `None` while the agent has not said.

@@ -3,12 +3,13 @@
 use aya_ebpf::{helpers::bpf_probe_read_user, macros::map, maps::HashMap};
 use ktrdr_ebpf_common::{
     limits::{MAX_PY_PROCESSES, MAX_PY_THREADS},
-    maps::{PyContexts, PyProcess, PyThread},
+    maps::{PyContexts, PyProcess, PyThread, used},
     records::THREADS_OWN_CONTEXT,
 };
 
 use crate::{
     constants::TASK_THREAD_POINTER,
+    filter::in_use,
     memory::{Object, Probed},
     task::Task,
 };
@@ -23,9 +24,14 @@ static PY_THREADS: HashMap<u32, PyThread> = HashMap::with_max_entries(MAX_PY_THR
 /// can be read. Only for the current task: it reads its memory.
 #[inline(always)]
 pub fn current_context(tgid: u32, tid: u32) -> u64 {
-    if let Some(process) = PY_PROCESSES.get_ptr(tgid) {
+    if in_use(used::PY_PROCESSES)
+        && let Some(process) = PY_PROCESSES.get_ptr(tgid)
+    {
         // SAFETY: a valid map value; entries are written once per program image.
         return own_context(unsafe { *process }, tgid == tid);
+    }
+    if !in_use(used::PY_THREADS) {
+        return 0;
     }
     let Some(thread) = PY_THREADS.get_ptr(tid) else { return 0 };
     // SAFETY: a valid map value; a concurrent update of the entry can at worst give an address that reads as 0 or as

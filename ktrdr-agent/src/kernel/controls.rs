@@ -2,11 +2,11 @@
 
 use aya::{
     Ebpf, Pod,
-    maps::{HashMap, Map, MapData, MapError, PerCpuArray},
+    maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray},
 };
 use ktrdr_ebpf_common::{
     counters::COUNTERS,
-    maps::{self, FileId, Policy, PyProcess, PyThread, Watch},
+    maps::{self, FileId, Policy, PyProcess, PyThread, Watch, used},
 };
 
 use super::KernelError;
@@ -48,6 +48,9 @@ unsafe impl Pod for PodFileId {}
 pub(super) struct Controls {
     counters: PerCpuArray<MapData, CounterValues>,
     policies: HashMap<MapData, u64, PodPolicy>,
+    used: Array<MapData, u32>,
+    /// What was said in `used`.
+    said: [bool; used::PLACES as usize],
     excluded: HashMap<MapData, u32, u32>,
     py_threads: HashMap<MapData, u32, PodPyThread>,
     py_processes: HashMap<MapData, u32, PodPyProcess>,
@@ -61,6 +64,8 @@ impl Controls {
         Ok(Controls {
             counters: take(ebpf, maps::COUNTERS)?,
             policies: take(ebpf, maps::POLICIES)?,
+            used: take(ebpf, maps::USED)?,
+            said: Default::default(),
             excluded: take(ebpf, maps::EXCLUDED)?,
             py_threads: take(ebpf, maps::PY_THREADS)?,
             py_processes: take(ebpf, maps::PY_PROCESSES)?,
@@ -88,7 +93,20 @@ impl Controls {
         absent_is_fine(self.policies.remove(&conn))
     }
 
+    /// The programs are to look into a map from now on. Before its first entry: that one must not be passed over.
+    fn uses(&mut self, place: u32) -> Result<(), MapError> {
+        match self.said.get_mut(place as usize) {
+            Some(said) if !*said => {
+                self.used.set(place, 1, 0)?;
+                *said = true;
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
     pub fn exclude(&mut self, tgid: u32) -> Result<(), MapError> {
+        self.uses(used::EXCLUDED)?;
         self.excluded.insert(tgid, 1, 0)
     }
 
@@ -97,10 +115,12 @@ impl Controls {
     }
 
     pub fn set_py_thread(&mut self, tid: u32, thread: PyThread) -> Result<(), MapError> {
+        self.uses(used::PY_THREADS)?;
         self.py_threads.insert(tid, PodPyThread(thread), 0)
     }
 
     pub fn set_py_process(&mut self, tgid: u32, process: PyProcess) -> Result<(), MapError> {
+        self.uses(used::PY_PROCESSES)?;
         self.py_processes.insert(tgid, PodPyProcess(process), 0)
     }
 
