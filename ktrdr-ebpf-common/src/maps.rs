@@ -51,6 +51,8 @@ pub struct Watch {
     pub used: u64,
     /// Writes not captured because of the rate, ever; the programs' own.
     pub lost: u64,
+    /// The kernel's tick in which the window was last seen not to be over; the programs' own.
+    pub tick: u64,
     /// Bytes that may be captured per [`crate::limits::WATCH_WINDOW_NS`].
     pub rate: u32,
     /// [`Watch::PIPES`], [`Watch::FILES`] and [`Watch::JSON`].
@@ -72,7 +74,7 @@ impl Watch {
 
     /// A watch that has seen nothing yet.
     pub const fn new(rate: u32, flags: u32) -> Watch {
-        Watch { window: 0, used: 0, lost: 0, rate, flags, flooding: [0; Watch::FLOODS] }
+        Watch { window: 0, used: 0, lost: 0, tick: 0, rate, flags, flooding: [0; Watch::FLOODS] }
     }
 }
 

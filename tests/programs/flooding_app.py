@@ -1,6 +1,6 @@
 """A service that logs as much as it can for as long as it is asked to, through Python's logging.
 
-usage: flooding_app.py PORT        GET /SECONDS/CHARACTERS_PER_MESSAGE → {"bytes": …, "lines": …, "seconds": …}
+usage: flooding_app.py PORT        GET /SECONDS/CHARACTERS_PER_MESSAGE → {"bytes": …, "lines": …, "seconds": …, "cpu_seconds": …}
 """
 
 import json
@@ -27,7 +27,7 @@ def length_of_a_line(message):
 def flood(seconds, characters):
     message = "x" * characters
     length = length_of_a_line(message)
-    lines, begin = 0, time.monotonic()
+    lines, begin, cpu = 0, time.monotonic(), time.process_time()
     end = begin + seconds
     while time.monotonic() < end:
         for _ in range(100):
@@ -36,7 +36,8 @@ def flood(seconds, characters):
         if lines * length % KEPT < 100 * length:
             os.ftruncate(1, 0)
             os.lseek(1, 0, os.SEEK_SET)
-    return {"bytes": lines * length, "lines": lines, "seconds": time.monotonic() - begin}
+    seconds, cpu = time.monotonic() - begin, time.process_time() - cpu
+    return {"bytes": lines * length, "lines": lines, "seconds": seconds, "cpu_seconds": cpu}
 
 
 class Handler(BaseHTTPRequestHandler):

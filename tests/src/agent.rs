@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -42,9 +43,14 @@ pub fn can_observe() -> bool {
     let root = unsafe { libc::geteuid() } == 0;
     assert!(root || std::env::var_os("CI").is_none(), "the end-to-end tests need root");
     if !root {
-        eprintln!("skipped: observing needs root");
+        skipped("observing needs root");
     }
     root
+}
+
+/// Says that something is not tested. Past the harness, which shows what a test prints only if it fails.
+pub fn skipped(what: &str) {
+    let _ = writeln!(std::io::stderr(), "skipped: {what}");
 }
 
 /// How to start an agent.

@@ -136,10 +136,6 @@ impl Controls {
         absent_is_fine(self.speakers.remove(&tgid))
     }
 
-    pub fn may_speak(&mut self, tgid: u32) -> Result<(), MapError> {
-        self.speakers.insert(tgid, maps::CANDIDATE, 0)
-    }
-
     pub fn set_file(&mut self, file: FileId, log: bool) -> Result<(), MapError> {
         self.files.insert(PodFileId(file), u32::from(log), 0)
     }

@@ -333,14 +333,6 @@ impl Kernel {
         self.controls.speaks_not(tgid).map_err(map_error(maps::SPEAKERS))
     }
 
-    /// A process that runs already may be asked in JSON on standard input.
-    ///
-    /// # Errors
-    /// The map cannot be changed.
-    pub fn may_speak(&mut self, tgid: u32) -> Result<(), KernelError> {
-        self.controls.may_speak(tgid).map_err(map_error(maps::SPEAKERS))
-    }
-
     /// Says whether a regular file is a log.
     ///
     /// # Errors

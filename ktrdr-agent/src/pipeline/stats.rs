@@ -79,8 +79,9 @@ pub struct Logs {
     pub cut_bytes: u64,
     /// Bytes of long writes that were not captured.
     pub uncaptured_bytes: u64,
-    /// Records without a trace, by reason.
-    pub unlinked: BTreeMap<&'static str, u64>,
+    /// Records without a trace, by reason: `unlinked_…`.
+    #[serde(flatten)]
+    pub unlinked: BTreeMap<String, u64>,
 }
 
 /// What became of JSON-RPC on pipes.
@@ -191,7 +192,10 @@ impl Stats {
                 binary_lines: core.logs.join.binary_lines,
                 cut_bytes: core.logs.join.cut_bytes,
                 uncaptured_bytes: core.logs.join.uncaptured_bytes,
-                unlinked: Unlinked::ALL.iter().map(|w| (w.name(), core.logs.unlinked[*w as usize])).collect(),
+                unlinked: Unlinked::ALL
+                    .iter()
+                    .map(|why| (format!("unlinked_{}", why.name()), core.logs.unlinked[*why as usize]))
+                    .collect(),
             },
             stdio: Stdio {
                 requests: core.stdio.requests,

@@ -30,9 +30,15 @@ pub struct Flood {
     pub bytes: u64,
     pub lines: u64,
     pub seconds: f64,
+    pub cpu_seconds: f64,
 }
 
 impl Flood {
+    /// Processor time per line (s). A busy machine takes from the throughput, from this hardly.
+    fn cpu_per_line(&self) -> f64 {
+        self.cpu_seconds / self.lines as f64
+    }
+
     fn rate(&self) -> f64 {
         self.bytes as f64 / self.seconds
     }
@@ -63,6 +69,16 @@ impl Floods {
     /// Throughput that the agent takes from the service, as a fraction.
     pub fn loss(&self) -> f64 {
         median(self.rounds.iter().map(|r| 1.0 - r.with.rate() / r.without.rate()).collect())
+    }
+
+    /// What a line costs the service more, as a fraction of its processor time.
+    pub fn cpu(&self) -> f64 {
+        median(self.rounds.iter().map(|r| r.with.cpu_per_line() / r.without.cpu_per_line() - 1.0).collect())
+    }
+
+    /// The same in nanoseconds.
+    pub fn nanoseconds_per_line(&self) -> f64 {
+        median(self.rounds.iter().map(|r| (r.with.cpu_per_line() - r.without.cpu_per_line()) * 1e9).collect())
     }
 
     pub fn megabytes_per_second(&self) -> f64 {

@@ -68,6 +68,8 @@ impl Report {
             let name =
                 format!("service logging {:.0} MB/s in lines of {}", f.megabytes_per_second(), f.characters);
             self.row(format!("{name}: throughput lost"), percent(f.loss()), "< 3 %");
+            let more = format!("{} ({:.0} ns a line)", percent(f.cpu()), f.nanoseconds_per_line());
+            self.row(format!("{name}: processor time of the service"), more, "< 3 %");
             let resident = f.most_resident() as f64 / MIB;
             self.row(format!("{name}: agent resident memory"), format!("{resident:.0} MiB"), "bounded");
             self.row(format!("{name}: agent CPU"), percent(f.agent_cpu()), "");
