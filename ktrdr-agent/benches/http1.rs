@@ -46,7 +46,7 @@ fn main() {
             client: ([127, 0, 0, 1], 40000).into(),
             semconv_dup: false,
             max_head: 16 * 1024,
-            kept_headers: &[],
+            kept_headers: Default::default(),
             mask: Default::default(),
             shared: Default::default(),
         };

@@ -44,7 +44,7 @@ impl Core {
         let peer = peer.and_then(|tgid| self.processes.get(tgid)).filter(|p| !p.meta.excluded);
         let Some((p, end)) = peer.and_then(|p| Some((p, within(p)?))) else { return };
         let before = span.end.saturating_sub(end.ts);
-        let command = self.processes.command(p);
+        let command = p.command();
         span.attributes.set("ktrdr.peer.pid", p.meta.tgid);
         span.attributes.set("ktrdr.peer.exit", end.to_string());
         if let Status::Error(text) = &mut span.status {

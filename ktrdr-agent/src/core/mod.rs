@@ -117,13 +117,11 @@ impl Core {
         let connections = config.connections;
         let logs = Logs::new(config.max_record);
         let rules = config.operations.clone();
-        // As long-lived as the program: every connection's parser has them at hand.
-        let kept_headers: &'static [String] = rules.headers.clone().leak();
         let metrics = config.metrics.then(Box::default);
         let settings = ConnSettings {
             semconv_dup: config.semconv_dup,
             max_head: config.max_head,
-            kept_headers,
+            kept_headers: rules.headers.clone().into(),
             mask: config.mask.clone(),
             shared: Default::default(),
         };

@@ -33,7 +33,7 @@ pub struct ConnSettings {
     /// See [`ConnContext::max_head`].
     pub max_head: usize,
     /// See [`ConnContext::kept_headers`].
-    pub kept_headers: &'static [String],
+    pub kept_headers: std::sync::Arc<[String]>,
     /// See [`ConnContext::mask`].
     pub mask: std::sync::Arc<crate::mask::Mask>,
     /// See [`ConnContext::shared`].
@@ -406,7 +406,7 @@ impl Conn {
             client,
             semconv_dup: settings.semconv_dup,
             max_head: settings.max_head,
-            kept_headers: settings.kept_headers,
+            kept_headers: settings.kept_headers.clone(),
             mask: settings.mask.clone(),
             shared: settings.shared.clone(),
         };

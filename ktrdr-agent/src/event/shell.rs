@@ -94,6 +94,10 @@ pub struct ProcessMeta {
     pub exe: String,
     /// Arguments (bounded).
     pub command: Vec<String>,
+    /// Arguments of the process whose work it does (a reloader, the owner of a pool), where its own name only
+    /// `multiprocessing`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub origin: Vec<String>,
     /// Working directory.
     pub cwd: String,
     /// Network namespace (inode number), 0 = unknown.

@@ -32,6 +32,7 @@ impl Mask {
     /// Masks the facts about a process: its command line, and what its environment says of it.
     pub fn process(&self, p: &mut ProcessMeta) {
         p.command = self.args(&p.command);
+        p.origin = self.args(&p.origin);
         self.string(&mut p.service);
         for (key, value) in &mut p.attributes {
             if let Cow::Owned(masked) = self.value(key, value) {

@@ -50,6 +50,9 @@ impl Metadata {
         }
         entry.service = Some(service.clone());
         let mut meta = describe(&process, service, &names, excluded);
+        if guess::is_spawned(&process) && !guess::is_spawned(&origin) {
+            meta.origin.clone_from(&origin.args);
+        }
         meta.command_line = self.is_command(&process);
         for (key, value) in &self.attributes {
             if !meta.attributes.iter().any(|(k, _)| k == key) {
@@ -136,6 +139,7 @@ fn describe(p: &Process, service: Service, names: &ContainerNames, excluded: boo
         source: service.source,
         exe: p.exe.clone(),
         command: p.args.clone(),
+        origin: Vec::new(),
         cwd: p.cwd.clone(),
         netns: p.netns,
         container_id: container.map(|c| c.id.clone()),

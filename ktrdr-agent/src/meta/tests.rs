@@ -267,6 +267,12 @@ fn the_start_tells_host_listeners_and_their_owners() {
         )
         .collect();
     assert_eq!(names, [(40, "ktrdr-ib-host-service"), (41, "ktrdr-ib-host-service")]);
+    // A spawned child's own command line says nothing to a person.
+    let origins: Vec<_> = events
+        .iter()
+        .filter_map(|e| if let ShellEvent::Process(p) = e { Some(p.origin.join(" ")) } else { None })
+        .collect();
+    assert_eq!(origins, ["", "python main.py"]);
     let listeners: Vec<_> = events
         .iter()
         .filter_map(|e| if let ShellEvent::Listener(l) = e { Some((l.tgid, l.port)) } else { None })

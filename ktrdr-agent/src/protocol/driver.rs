@@ -43,7 +43,7 @@ pub(crate) fn context(role: Role) -> ConnContext {
         client: ([10, 0, 0, 9], 40000).into(),
         semconv_dup: false,
         max_head: 16 * 1024,
-        kept_headers: &[],
+        kept_headers: Default::default(),
         mask: Default::default(),
         shared: Default::default(),
     }

@@ -83,7 +83,7 @@ pub struct ConnContext {
     /// Longest head that is waited for, in bytes; a longer one is taken as far as it was captured.
     pub max_head: usize,
     /// Names of headers, in lower case, that become attributes (`http.request.header.<name>`).
-    pub kept_headers: &'static [String],
+    pub kept_headers: Arc<[String]>,
     /// What is secret.
     pub mask: Arc<Mask>,
     /// What the connections of one core share.

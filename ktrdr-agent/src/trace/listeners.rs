@@ -144,7 +144,7 @@ fn covers(bound: IpAddr, target: IpAddr) -> bool {
 /// The second half of the sentence about a connect that was tried at `asked` and refused by `now`.
 pub fn explain(evidence: &Evidence, target: SocketAddr, asked: Ns, now: Ns, processes: &Processes) -> String {
     let who = |tgid: u32| match processes.get(tgid) {
-        Some(p) => format!("pid {tgid} `{}`", processes.command(p)),
+        Some(p) => format!("pid {tgid} `{}`", p.command()),
         None => format!("pid {tgid}"),
     };
     let port = target.port();

@@ -117,17 +117,18 @@ pub struct Process {
 }
 
 impl Process {
-    /// Whether it was spawned by Python's `multiprocessing` to do its parent's work (a reloader's or a pool's child):
-    /// its own command line names only that.
-    fn is_helper(&self) -> bool {
-        self.meta.command.iter().any(|word| word.contains("from multiprocessing."))
+    /// Its command line, shortened for a sentence. Of a helper that was spawned to do its parent's work, the parent's:
+    /// its own names only Python's `multiprocessing`.
+    pub fn command(&self) -> String {
+        let candidates = [&self.meta.origin, &self.meta.command];
+        let words = candidates.into_iter().find(|words| !words.is_empty());
+        shown(words.map_or(std::slice::from_ref(&self.meta.exe), Vec::as_slice))
     }
 }
 
 /// A command line for a sentence: the program without its directory, and as many words as fit.
-fn shown(meta: &ProcessMeta) -> String {
+fn shown(words: &[String]) -> String {
     const SHOWN: usize = 60;
-    let words = if meta.command.is_empty() { std::slice::from_ref(&meta.exe) } else { &meta.command };
     let mut text = String::new();
     for (n, word) in words.iter().enumerate() {
         if n > 0 {
@@ -178,13 +179,6 @@ impl Processes {
     /// The process, if it is known.
     pub fn get(&self, tgid: u32) -> Option<&Process> {
         self.by_tgid.peek(&tgid)
-    }
-
-    /// The command line of a process, shortened for a sentence. Of a helper that was spawned to do its parent's work,
-    /// the parent's.
-    pub fn command(&self, p: &Process) -> String {
-        let parent = p.is_helper().then(|| self.get(p.meta.ppid)).flatten();
-        shown(&parent.unwrap_or(p).meta)
     }
 
     /// A process ended.
@@ -263,29 +257,25 @@ impl Default for Processes {
 mod tests {
     use super::*;
 
-    fn process(tgid: u32, ppid: u32, command: &[&str]) -> ProcessMeta {
-        let command = command.iter().map(|word| (*word).to_owned()).collect();
-        ProcessMeta { tgid, ppid, command, ..ProcessMeta::default() }
-    }
-
     #[test]
     fn a_command_line_is_shown_as_a_person_would_type_it() {
+        let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
+        let process =
+            |tgid, command: &[&str]| ProcessMeta { tgid, command: words(command), ..ProcessMeta::default() };
         let mut all = Processes::new();
-        all.learn(process(1, 0, &["/usr/local/bin/uvicorn", "main:app", "--reload"]));
-        all.learn(process(
-            2,
-            1,
-            &["/opt/venv/bin/python", "-c", "from multiprocessing.spawn import spawn_main"],
-        ));
-        all.learn(process(3, 9, &["python", "-c", "from multiprocessing.spawn import spawn_main", "x"]));
+        all.learn(process(1, &["/usr/local/bin/uvicorn", "main:app", "--reload"]));
+        let spawned = ["/opt/venv/bin/python", "-c", "from multiprocessing.spawn import spawn_main"];
+        let origin = words(&["/usr/local/bin/uvicorn", "main:app", "--reload"]);
+        all.learn(ProcessMeta { origin, ..process(2, &spawned) });
+        all.learn(process(3, &spawned));
         all.learn(ProcessMeta { tgid: 4, exe: "/usr/sbin/nginx".into(), ..ProcessMeta::default() });
-        all.learn(process(5, 0, &["sh", "-c", &"ü".repeat(5000)]));
-        let shown = |tgid| all.command(all.get(tgid).unwrap());
+        all.learn(process(5, &["sh", "-c", &"ü".repeat(5000)]));
+        let shown = |tgid| all.get(tgid).unwrap().command();
         assert_eq!(shown(1), "uvicorn main:app --reload");
         assert_eq!(shown(2), "uvicorn main:app --reload", "the helper's own line says nothing");
         assert_eq!(
             shown(3),
-            "python -c from multiprocessing.spawn import spawn_main x",
+            "python -c from multiprocessing.spawn import spawn_main",
             "its parent is unknown"
         );
         assert_eq!(shown(4), "nginx");

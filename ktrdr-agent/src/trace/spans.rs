@@ -269,7 +269,7 @@ fn evidence_attributes(a: &mut Attributes, evidence: &Evidence, processes: &Proc
     }
     a.set("ktrdr.listener.address", l.addr.to_string());
     if let Some(p) = processes.get(l.tgid) {
-        a.set("ktrdr.listener.command", processes.command(p));
+        a.set("ktrdr.listener.command", p.command());
         if let Some(end) = p.end {
             a.set("ktrdr.listener.exit", Value::Str(end.to_string()));
         }

@@ -57,7 +57,9 @@ fuzz_target!(|input: &[u8]| {
             client: ([10, 0, 0, 9], 40000).into(),
             semconv_dup: input.len() % 3 == 0,
             max_head: 4096,
+            kept_headers: Default::default(),
             mask: Default::default(),
+            shared: Default::default(),
         };
         let mut parser = protocol.parser(&context);
         let mut halves = [Half::default(), Half::default()];

@@ -86,7 +86,9 @@ fn causes<'a>(below: &[&'a Span]) -> Vec<&'a Span> {
 fn why(cause: &Span) -> String {
     let known = cause.status_message.as_deref().filter(|message| !message.is_empty());
     if let (None, Some(code)) = (known, cause.status_code()) {
-        let whom = cause.text("peer.service").or(cause.text("server.address")).unwrap_or("the service");
+        let callee = cause.text("peer.service").or(cause.text("server.address")).unwrap_or("the service");
+        // Seen from the server's end, it is the span's own service.
+        let whom = if cause.is_server() { &cause.service } else { callee };
         return format!("{whom} answered {code} to {}", cause.name);
     }
     known.or(cause.text("error.type")).unwrap_or("an error without a message").to_owned()
@@ -162,6 +164,18 @@ mod tests {
         let expected = "`ktrdr data` ended with 1 after 612 ms: ktrdr-cli asked ktrdr-api for POST /d, which answered 200 \
                         after 40 ms; the cause: connection refused, nothing listens";
         assert_eq!(sentence, expected);
+    }
+
+    #[test]
+    fn who_refused_is_named_from_either_end() {
+        let answered = |kind: &str| {
+            let line = serde_json::json!({"trace_id":"t","span_id":"5","name":"POST /training/start","kind":kind,
+                "service":if kind == "SERVER" { "worker" } else { "api" },"status":"ERROR",
+                "attributes":{"peer.service":if kind == "SERVER" { "caller" } else { "worker" },"server.address":"127.0.0.1","http.response.status_code":503}});
+            why(&spans(&[line])[0])
+        };
+        assert_eq!(answered("SERVER"), "worker answered 503 to POST /training/start");
+        assert_eq!(answered("CLIENT"), answered("SERVER"));
     }
 
     #[test]

@@ -33,7 +33,7 @@ pub(super) struct Describe {
     peer_port: u16,
     old_names: bool,
     /// Headers that become attributes.
-    pub(super) kept: &'static [String],
+    pub(super) kept: Arc<[String]>,
     mask: Arc<Mask>,
 }
 
@@ -90,7 +90,7 @@ impl Describe {
             peer: peer.ip(),
             peer_port: peer.port(),
             old_names: context.semconv_dup,
-            kept: context.kept_headers,
+            kept: context.kept_headers.clone(),
             mask: context.mask.clone(),
         }
     }

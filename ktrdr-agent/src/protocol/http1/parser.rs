@@ -145,10 +145,10 @@ impl Http1Parser {
         }
         let read = match side {
             Side::Request => {
-                head::request(bytes, self.describe.kept).map(|head| self.request_head(&head, bytes))
+                head::request(bytes, &self.describe.kept).map(|head| self.request_head(&head, bytes))
             }
             Side::Response => {
-                head::response(bytes, self.describe.kept).map(|head| self.response_head(&head, bytes))
+                head::response(bytes, &self.describe.kept).map(|head| self.response_head(&head, bytes))
             }
         };
         match read {
@@ -352,12 +352,12 @@ impl Http1Parser {
     fn beginning(&mut self, side: Side, bytes: &[u8]) -> Option<ParseEvent> {
         let message = match side {
             Side::Request => {
-                let head = head::request_beginning(bytes, self.describe.kept)?;
+                let head = head::request_beginning(bytes, &self.describe.kept)?;
                 self.open.request(asked(head.method));
                 Message::from(self.describe.request(&head))
             }
             Side::Response => {
-                let head = head::response_beginning(bytes, self.describe.kept)?;
+                let head = head::response_beginning(bytes, &self.describe.kept)?;
                 if matches!(head.code, 100..=199) && head.code != 101 {
                     Message::from(self.describe.interim(head.code))
                 } else {
