@@ -7,9 +7,17 @@ use clap::{Parser, Subcommand};
 use crate::settings::values::Period;
 use crate::settings::{Override, Settings};
 
+const EXAMPLES: &str = "\
+Begin with:
+  ktrdr-agent check                         can this host run it?
+  sudo ktrdr-agent run --console human      watch; leave it running and ask it from elsewhere:
+  sudo ktrdr-agent explain --list           recent operations and failures, a sentence each
+  sudo ktrdr-agent explain last error       why the newest failure failed
+  sudo ktrdr-agent explain op_training_…    the same of an operation; it need not have ended";
+
 /// See which service called which on this host, and why calls fail, without changing the services.
 #[derive(Debug, Parser)]
-#[command(version, about, long_about = None, max_term_width = 110)]
+#[command(version, max_term_width = 110, after_help = EXAMPLES)]
 pub struct Args {
     /// What to do.
     #[command(subcommand)]

@@ -34,6 +34,8 @@ fn logs() {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        // They are reported on standard error, and a reader that has gone (`2>&1 | head`) must not end the agent.
+        .log_internal_errors(false)
         .with_target(false)
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
         .init();

@@ -58,14 +58,16 @@ impl Core {
         waiting.truncate(MAX_OPEN);
         let mut spans: Vec<Span> = waiting.into_iter().filter_map(|w| self.open_call(w)).collect();
         spans.extend(self.open_commands(MAX_OPEN));
-        for op in self.operations.running(MAX_RUNNING) {
-            let mut span = op.span(now, self.wall_offset_ns);
+        for (op, end) in self.operations.untold(MAX_RUNNING) {
+            let mut span = op.span(end.unwrap_or(now), self.wall_offset_ns);
             (span.trace_id, span.span_id) = ids::operation(self.assembler.id_seed(), &op.id);
             if let Some((trace, parent)) = op.created_by.and_then(|(by, ..)| self.assembler.placed(by)) {
                 span.trace_id = trace;
                 span.parent_span_id = Some(parent);
             }
-            span.attributes.set("ktrdr.open", true);
+            if end.is_none() {
+                span.attributes.set("ktrdr.open", true);
+            }
             spans.push(span);
         }
         spans

@@ -57,6 +57,23 @@ fn verdict(spans: &[Span]) -> (Kind, String) {
 }
 
 #[test]
+fn an_end_is_known_at_once_although_others_may_still_speak_of_it() {
+    let mut h = host(Rules::default());
+    let mut p = h.connect(CLI, API, "127.0.0.1:8000");
+    poll(&mut h, &mut p, "running", 10.0);
+    h.pass(300);
+    assert!(h.core.under_way().iter().any(|s| text(s, "operation.status") == "running"));
+    poll(&mut h, &mut p, "completed", 100.0);
+    let open = h.core.under_way();
+    let op = open.iter().find(|s| s.kind == SpanKind::Internal).unwrap();
+    assert_eq!(text(op, "operation.status"), "completed");
+    assert!(op.attributes.get("ktrdr.open").is_none(), "it has ended");
+    // Once it is told it is not told again.
+    h.pass(6_000);
+    assert!(h.core.under_way().iter().all(|s| s.kind != SpanKind::Internal));
+}
+
+#[test]
 fn an_operation_that_stands_still_is_said_to_be_stuck_while_it_runs() {
     let mut h = host(Rules { stuck_after: 2_000_000_000, ..Rules::default() });
     let mut p = h.connect(CLI, API, "127.0.0.1:8000");

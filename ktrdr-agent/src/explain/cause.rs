@@ -108,6 +108,7 @@ impl<'a> Analysis<'a> {
         }
         let mut findings: Vec<Finding<'a>> = groups.into_values().collect();
         findings.sort_by_key(|f| (!f.matters, rank(tree, f), f.inferred, f.spans.first().copied()));
+        put_deepest_wait_first(tree, &mut findings);
         // An operation that failed is what the others explain, if there is any other.
         let is_operation = |f: &Finding<'_>| f.spans.iter().all(|i| view::is_operation(tree.spans[*i]));
         if findings.iter().any(|f| f.matters && !is_operation(f)) {
@@ -171,6 +172,30 @@ fn leaves(tree: &Tree<'_>, symptoms: &[Option<Kind>], recovery: &Recovery) -> (V
     }
     leaves.sort_unstable();
     (leaves, below)
+}
+
+/// Who waited in vain for somebody who waited in vain himself, at that time, is explained by the latter: a service with
+/// one thread that waits for the gateway answers nobody.
+fn put_deepest_wait_first(tree: &Tree<'_>, findings: &mut Vec<Finding<'_>>) {
+    let Some(first) = findings.first().filter(|f| f.kind == Kind::TimedOut && f.beyond.is_empty()) else {
+        return;
+    };
+    let Some(callee) = place::callee(tree, first.last()).filter(|c| *c != first.span(tree).resource.service)
+    else {
+        return;
+    };
+    let waits: Vec<&Span> = first.spans.iter().map(|i| tree.spans[*i]).collect();
+    let at_that_time = |s: &Span| {
+        waits.iter().any(|w| s.start_wall_ns() < w.end_wall_ns() && s.end_wall_ns() > w.start_wall_ns())
+    };
+    let deeper = findings.iter().skip(1).position(|f| {
+        let span = f.span(tree);
+        let waited = f.kind == Kind::TimedOut && f.matters && span.kind == SpanKind::Client;
+        waited && span.resource.service == callee && at_that_time(span)
+    });
+    if let Some(at) = deeper {
+        findings[..=at + 1].rotate_right(1);
+    }
 }
 
 /// The rank of a cause: that somebody was there and ended in the middle comes before all that others waited for.

@@ -120,6 +120,18 @@ fn callee<'a>(tree: &Tree<'a>, finding: &Finding<'a>) -> Option<&'a str> {
     if let Some(span) = finding.beyond.last() {
         return Some(&span.resource.service);
     }
+    // An operation is done by the worker that took it, not by who tells of it.
+    let took = |i: &usize| {
+        let span = tree.spans[*i];
+        view::is_client(span)
+            && view::text(span, "worker.selection_status") == Some("selected")
+            && view::path(span).is_some_and(super::symptom::starts_work)
+    };
+    if view::is_operation(finding.span(tree))
+        && let Some(dispatch) = (0..tree.len()).rev().find(took)
+    {
+        return super::place::callee(tree, dispatch);
+    }
     super::place::callee(tree, finding.last())
 }
 

@@ -51,6 +51,8 @@ mod laws;
 #[cfg(test)]
 mod log_tests;
 #[cfg(test)]
+mod operation_tests;
+#[cfg(test)]
 mod tests;
 
 use std::sync::Arc;

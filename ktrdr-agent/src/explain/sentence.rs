@@ -157,9 +157,18 @@ fn business(tree: &Tree<'_>, finding: &Finding<'_>, span: &Span) -> String {
     let message = in_words(span);
     if view::is_operation(span) {
         let kind = view::text(span, "operation.type").unwrap_or("an");
-        return format!("the {kind} operation failed: {message}; none of the calls seen failed");
+        let on = worker(span);
+        return format!("the {kind} operation failed{on}: {message}; none of the calls seen failed");
     }
-    let code = view::code(span).unwrap_or(200);
+    let Some(code) = view::code(span) else {
+        // On a pipe there is no status around it.
+        let asker = asker(tree, finding.last()).map(|a| format!(" from {a}")).unwrap_or_default();
+        return format!(
+            "{} answered {}{asker} with an error: {message}",
+            whom(tree, finding, span),
+            request(span)
+        );
+    };
     format!(
         "{} reported a failure inside its {code} answer to {}: {message}",
         whom(tree, finding, span),
@@ -177,15 +186,53 @@ fn stuck(span: &Span) -> String {
     let kind = view::text(span, "operation.type").unwrap_or_default();
     let still =
         view::int(span, "ktrdr.operation.last_progress_ms_before_end").unwrap_or_default().unsigned_abs();
-    let at = match span.attributes.get("progress.percentage") {
-        Some(Value::Float(p)) => format!("stands at {p} %"),
-        Some(Value::Int(p)) => format!("stands at {p} %"),
-        _ => "stands still".to_owned(),
-    };
+    let at = percentage(span).map_or_else(|| "stands still".to_owned(), |p| format!("stands at {p}"));
+    let step = step(span).map(|s| format!(" ({s})")).unwrap_or_default();
+    let worker = worker(span);
     let still = duration(still.saturating_mul(1_000_000));
     let disagreement =
         view::text(span, "ktrdr.operation.disagreement").map(|d| format!("; {d}")).unwrap_or_default();
-    format!("the {kind} operation {at}: no progress in the last {still}{disagreement}")
+    format!("the {kind} operation {at}{step}{worker}: no progress in the last {still}{disagreement}")
+}
+
+fn percentage(operation: &Span) -> Option<String> {
+    match operation.attributes.get("progress.percentage")? {
+        Value::Float(p) => Some(format!("{p} %")),
+        Value::Int(p) => Some(format!("{p} %")),
+        _ => None,
+    }
+}
+
+/// What the operation is doing, in its own words.
+fn step(operation: &Span) -> Option<String> {
+    let step = view::text(operation, "progress.current_step").filter(|s| !s.is_empty())?;
+    Some(super::hints::shorten(step, 80))
+}
+
+/// ` on training-worker-1, after training-worker-2 had refused it`.
+fn worker(operation: &Span) -> String {
+    let Some(id) = view::text(operation, "worker.selected_id") else { return String::new() };
+    let refused = match operation.attributes.get("worker.refused_ids") {
+        Some(Value::List(ids)) if !ids.is_empty() => format!(", after {} had refused it", ids.join(", ")),
+        _ => String::new(),
+    };
+    format!(" on {id}{refused}")
+}
+
+/// `, at 12.5 % (loading bars), without progress for 31 s`.
+fn progress(operation: &Span) -> String {
+    /// Polls come three times a second and steps take seconds: less is no standstill.
+    const WORTH_MS: i64 = 5_000;
+    let mut text = percentage(operation).map(|p| format!(", at {p}")).unwrap_or_default();
+    if let Some(step) = step(operation) {
+        text.push_str(&if text.is_empty() { format!(", at \"{step}\"") } else { format!(" ({step})") });
+    }
+    let still = view::int(operation, "ktrdr.operation.last_progress_ms_before_end").unwrap_or_default();
+    if still >= WORTH_MS {
+        let still = duration(still.unsigned_abs().saturating_mul(1_000_000));
+        text.push_str(&format!(", without progress for {still}"));
+    }
+    text
 }
 
 fn gateway(tree: &Tree<'_>, finding: &Finding<'_>, span: &Span) -> String {
@@ -208,8 +255,19 @@ fn busy(tree: &Tree<'_>, finding: &Finding<'_>) -> String {
             names.push(name);
         }
     }
-    let span = finding.span(tree);
-    format!("{} answered 503 (busy) to {}, and no other worker took the job", names.join(", "), request(span))
+    let mut jobs: Vec<String> = Vec::new();
+    for span in finding.spans.iter().map(|i| tree.spans[*i]) {
+        let Some(current) = view::text(span, "worker.current_operation") else { continue };
+        let worker = view::text(span, "worker.selected_id").unwrap_or("it");
+        let job = format!("{worker} is at work on {current}");
+        if !jobs.contains(&job) {
+            jobs.push(job);
+        }
+    }
+    let jobs = if jobs.is_empty() { String::new() } else { format!("; {}", jobs.join(", ")) };
+    let asked = request(finding.span(tree));
+    let names = names.join(", ");
+    format!("{names} answered 503 (busy) to {asked}, and no other worker took the job{jobs}")
 }
 
 /// When nothing failed: the kind and the sentence.
@@ -261,8 +319,15 @@ pub fn of_success(case: &Case, tree: &Tree<'_>, analysis: &Analysis<'_>) -> (Kin
             None => (if slow { Kind::Slow } else { Kind::Ok }, String::new()),
         };
         let status = match view::text(operation, "operation.status") {
-            Some("completed") => format!("completed after {}", duration(view::duration(operation))),
-            Some(status) => format!("was {status} when last heard of"),
+            Some("completed") => {
+                format!("completed after {}{}", duration(view::duration(operation)), worker(operation))
+            }
+            Some(status) if view::is_open(operation) => {
+                format!("is {status}{}{}", worker(operation), progress(operation))
+            }
+            Some(status) => {
+                format!("was {status} when last heard of{}{}", worker(operation), progress(operation))
+            }
             None => "was not seen to end".to_owned(),
         };
         let name = view::text(operation, "operation.type").unwrap_or_default();

@@ -127,8 +127,26 @@ pub fn outcome(span: &Span) -> String {
         None if is_operation(span) => text(span, "operation.status").unwrap_or_default().to_owned(),
         None if span.kind == SpanKind::Internal => String::new(),
         None if is_open(span) => "not answered yet".to_owned(),
-        None => "no answer seen".to_owned(),
+        None => answer(span).unwrap_or_else(|| "no answer seen".to_owned()),
     }
+}
+
+/// The answer of a protocol without status codes, in a word: `28 bars` of the IB gateway, `answered`.
+pub fn answer(span: &Span) -> Option<String> {
+    if let Some(bars) = int(span, "ib.bars_received") {
+        return Some(if bars == 1 { "1 bar".to_owned() } else { format!("{bars} bars") });
+    }
+    let whole = text(span, "ktrdr.incomplete").is_none();
+    let gateway = int(span, "ib.server_version").is_some();
+    let pipe = text(span, "network.transport") == Some("pipe");
+    let word = match span.attributes.get("ktrdr.response.first_byte_ms") {
+        Some(_) if gateway => "answered",
+        _ if pipe && whole => "answered",
+        // What asks for no answer (a subscription taken back).
+        None if gateway && whole => "sent",
+        _ => return None,
+    };
+    Some(word.to_owned())
 }
 
 /// A service's name without the number of its instance: `ktrdr-training-worker-2` → `ktrdr-training-worker`. The

@@ -9,11 +9,9 @@ use rmcp::ErrorData;
 use rmcp::model::{CallToolResult, ContentBlock, JsonObject, Tool, ToolAnnotations};
 use serde_json::{Value, json};
 
+use crate::store::Filter;
 use crate::store::client::{AskError, ask};
 use crate::store::protocol::{Request, VERSION};
-
-/// What the agent is asked.
-type Question = (&'static str, Option<String>, Option<usize>);
 
 struct Entry {
     name: &'static str,
@@ -21,15 +19,18 @@ struct Entry {
     description: &'static str,
     /// Its parameters: name, JSON type, whether it must be there, what it means.
     parameters: &'static [(&'static str, &'static str, bool, &'static str)],
-    question: fn(&JsonObject) -> Result<Question, String>,
+    /// What the agent is asked.
+    question: fn(&JsonObject) -> Result<Request, String>,
 }
 
 const TOOLS: &[Entry] = &[
     Entry {
         name: "explain",
         title: "Why did it fail?",
-        description: "Says why an operation or a call failed, was slow or is stuck: the true cause first, then the \
-            chain of calls, evidence, timeline and gaps (schema ktrdr.explain/1).",
+        description: "Call this first for any question about one operation, trace or failure: why it failed, is slow or \
+            stuck, what it is doing now, which worker has it, what was logged. Answers with the true cause in one \
+            sentence (`verdict.sentence`), then the chain of calls, evidence, log lines, timeline and what is not known \
+            (schema ktrdr.explain/1). Works while the operation still runs.",
         parameters: &[(
             "query",
             "string",
@@ -37,19 +38,44 @@ const TOOLS: &[Entry] = &[
             "An operation id (op_training_…), a trace id or its first 6 digits, an id that occurs in a URL, or \
              \"last error\".",
         )],
-        question: |a| Ok(("explain", Some(text(a, "query")?.ok_or("`query` is missing")?), None)),
+        question: |a| Ok(asking("explain", text(a, "query")?.ok_or("`query` is missing")?)),
     },
     Entry {
         name: "recent",
         title: "What happened lately?",
-        description: "Lists recent operations and failures, newest first, each with its verdict in a sentence.",
-        parameters: &[("limit", "integer", false, "Rows at most, 1 to 50; 20 if not given.")],
-        question: |a| Ok(("list", None, number(a, "limit")?)),
+        description: "Call this first if no id is known: recent operations and failures, newest first, each with its id \
+            for `explain` and its verdict in a sentence. Narrow it to what a worker or service took part in, a symbol, a \
+            type of operation, a time window, or failures only.",
+        parameters: &[
+            ("errors_only", "boolean", false, "Only what failed."),
+            ("type", "string", false, "Type of operation: data_load, training, backtesting, …"),
+            (
+                "service",
+                "string",
+                false,
+                "A service or worker that took part, e.g. ktrdr-training-worker-5005.",
+            ),
+            ("symbol", "string", false, "A symbol it is about, e.g. AAPL."),
+            ("within_seconds", "integer", false, "Only what went on in the last so many seconds."),
+            ("limit", "integer", false, "Rows at most, 1 to 50; 20 if not given."),
+        ],
+        question: |a| {
+            let filter = Filter {
+                errors: flag(a, "errors_only")?,
+                kind: text(a, "type")?,
+                service: text(a, "service")?,
+                symbol: text(a, "symbol")?,
+                since_s: number(a, "within_seconds")?.map(|n| n as u64),
+            };
+            let filter = Some(filter).filter(|f| !f.is_empty());
+            Ok(Request { limit: number(a, "limit")?, filter, ..request("list") })
+        },
     },
     Entry {
         name: "find_traces",
         title: "Which traces fit?",
-        description: "Finds traces that hold a span with these properties, newest first, a line each.",
+        description: "Finds single calls, failed or not, by their properties: did service A call B, with which status, how \
+            often, how long did it take. Traces that hold such a span, newest first, a line each.",
         parameters: &[
             ("service", "string", false, "service.name, e.g. ktrdr-api."),
             ("operation", "string", false, "Span name, e.g. POST /api/v1/operations/{id}."),
@@ -64,14 +90,15 @@ const TOOLS: &[Entry] = &[
             ("min_duration_ms", "integer", false, "Only spans that took at least so long."),
             ("limit", "integer", false, "Traces at most; 20 if not given."),
         ],
-        question: |a| Ok(("find", Some(search(a)?), None)),
+        question: |a| Ok(asking("find", search(a)?)),
     },
     Entry {
         name: "get_trace",
         title: "What is in this trace?",
-        description: "Shows the spans of a trace with all attributes, oldest first. `explain` says more in less.",
+        description: "Shows the spans of a trace with all attributes, oldest first, at most 64 KiB. Only for details that \
+            `explain` leaves out: that says more in less.",
         parameters: &[("trace_id", "string", true, "Trace id, or its first digits.")],
-        question: |a| Ok(("spans", Some(text(a, "trace_id")?.ok_or("`trace_id` is missing")?), None)),
+        question: |a| Ok(asking("spans", text(a, "trace_id")?.ok_or("`trace_id` is missing")?)),
     },
 ];
 
@@ -113,9 +140,7 @@ pub fn call(socket: &Path, name: &str, arguments: &JsonObject) -> Result<CallToo
     if let Some(key) = arguments.keys().find(|k| entry.parameters.iter().all(|p| p.0 != *k)) {
         return Err(ErrorData::invalid_params(format!("`{name}` takes no `{key}`"), None));
     }
-    let (op, query, limit) =
-        (entry.question)(arguments).map_err(|why| ErrorData::invalid_params(why, None))?;
-    let request = Request { v: VERSION, op: op.to_owned(), query, limit, ..Request::default() };
+    let request = (entry.question)(arguments).map_err(|why| ErrorData::invalid_params(why, None))?;
     Ok(match ask::<Value>(socket, &request) {
         Ok(answer) => CallToolResult::success(vec![ContentBlock::text(answer.to_string())]),
         Err(AskError::Refused { message, suggestions, .. }) if !suggestions.is_empty() => {
@@ -124,6 +149,22 @@ pub fn call(socket: &Path, name: &str, arguments: &JsonObject) -> Result<CallToo
         }
         Err(e) => CallToolResult::error(vec![ContentBlock::text(e.to_string())]),
     })
+}
+
+fn request(op: &str) -> Request {
+    Request { v: VERSION, op: op.to_owned(), ..Request::default() }
+}
+
+fn asking(op: &str, query: String) -> Request {
+    Request { query: Some(query), ..request(op) }
+}
+
+fn flag(arguments: &JsonObject, key: &str) -> Result<bool, String> {
+    match arguments.get(key) {
+        None | Some(Value::Null) => Ok(false),
+        Some(Value::Bool(b)) => Ok(*b),
+        Some(other) => Err(format!("`{key}` is true or false, not {other}")),
+    }
 }
 
 fn text(arguments: &JsonObject, key: &str) -> Result<Option<String>, String> {
@@ -155,10 +196,8 @@ fn search(arguments: &JsonObject) -> Result<String, String> {
         let (key, value) = attribute.split_once('=').ok_or("`attribute` is key=value")?;
         add("tag", &format!("{key}:{value}"));
     }
-    match arguments.get("errors_only") {
-        None | Some(Value::Null | Value::Bool(false)) => {}
-        Some(Value::Bool(true)) => add("tag", "error:true"),
-        Some(other) => return Err(format!("`errors_only` is true or false, not {other}")),
+    if flag(arguments, "errors_only")? {
+        add("tag", "error:true");
     }
     if let Some(seconds) = number(arguments, "within_seconds")? {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -171,4 +210,35 @@ fn search(arguments: &JsonObject) -> Result<String, String> {
         add("limit", &limit.to_string());
     }
     Ok(query)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(tool: &str, arguments: Value) -> Result<Request, String> {
+        let entry = TOOLS.iter().find(|t| t.name == tool).unwrap();
+        (entry.question)(arguments.as_object().unwrap())
+    }
+
+    #[test]
+    fn the_listing_is_narrowed_as_the_command_line_narrows_it() {
+        assert_eq!(asked("recent", json!({})), Ok(request("list")));
+        let narrowed = json!({"errors_only": true, "type": "training", "service": "w", "symbol": "AAPL",
+            "within_seconds": 600, "limit": 5});
+        let filter = Filter {
+            errors: true,
+            kind: Some("training".into()),
+            service: Some("w".into()),
+            symbol: Some("AAPL".into()),
+            since_s: Some(600),
+        };
+        let expected = Request { limit: Some(5), filter: Some(filter), ..request("list") };
+        assert_eq!(asked("recent", narrowed), Ok(expected));
+        assert_eq!(
+            asked("recent", json!({"errors_only": "yes"})).unwrap_err(),
+            "`errors_only` is true or false, not \"yes\""
+        );
+        assert!(asked("explain", json!({})).is_err());
+    }
 }

@@ -151,7 +151,7 @@ impl Settings {
             None => None,
             Some(path) => {
                 let read = std::fs::read_to_string(path);
-                let text = read.map_err(|source| SettingsError::Read { path: path.to_owned(), source })?;
+                let text = read.map_err(|why| SettingsError::Read { path: path.to_owned(), why })?;
                 Some((path, text))
             }
         };

@@ -21,7 +21,7 @@ const MAX_LINE: u64 = 4 << 20;
 pub enum FileError {
     /// The file cannot be read.
     #[error("cannot read {0}: {1}")]
-    Io(PathBuf, #[source] io::Error),
+    Io(PathBuf, io::Error),
     /// There is no span in it.
     #[error(
         "{0} holds no spans (line 1: {1}): give a file from `--spans-out`, or a recording from `ktrdr-agent record`"

@@ -36,12 +36,12 @@ pub struct ServerOptions {
 
 /// Why nothing is served.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot serve {what} at {listen}: {source}; choose another address with {setting}")]
+#[error("cannot serve {what} at {listen}: {why}; choose another address with {setting}")]
 pub struct WebError {
     what: &'static str,
     listen: SocketAddr,
     setting: &'static str,
-    source: std::io::Error,
+    why: std::io::Error,
 }
 
 /// A question: always GET or HEAD, so there is no body.
@@ -69,7 +69,7 @@ impl Server {
     /// Listens from now on.
     pub fn start(options: &ServerOptions, site: impl Site) -> Result<Self, WebError> {
         let ServerOptions { listen, what, setting } = *options;
-        let error = |source| WebError { what, listen, setting, source };
+        let error = |why| WebError { what, listen, setting, why };
         let listener = TcpListener::bind(listen).map_err(error)?;
         listener.set_nonblocking(true).map_err(error)?;
         let address = listener.local_addr().map_err(error)?;

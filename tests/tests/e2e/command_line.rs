@@ -167,6 +167,18 @@ fn a_receiver_that_is_not_there_costs_one_line_and_no_span() {
 }
 
 #[test]
+fn a_reason_is_said_once() {
+    for arguments in [
+        &["config", "print", "--config", "/nonexistent"][..],
+        &["explain", "op_1", "--file", "/nonexistent"],
+        &["replay", "/nonexistent"],
+    ] {
+        let said = refused(&agent(arguments));
+        assert_eq!(said.matches("No such file").count(), 1, "{said}");
+    }
+}
+
+#[test]
 fn help_and_version_need_nothing() {
     assert!(run(Command::new(binary()).arg("--version")).starts_with("ktrdr-agent "));
     let help = run(Command::new(binary()).args(["run", "--help"]));

@@ -19,11 +19,9 @@ impl Answers {
         cmd::output(command.arg("explain").args(arguments).arg("--socket").arg(&self.socket))
     }
 
-    /// The verdict in one sentence; without `--json` it is a screen.
+    /// The answer as a user gets it, a screen.
     pub fn explain(&self, operation: &str) -> Result<()> {
-        let answer: serde_json::Value = serde_json::from_str(&self.ask(&["--json", operation])?)?;
-        let word = |key: &str| answer["verdict"][key].as_str().unwrap_or_default();
-        println!("$ ktrdr-agent explain {operation}\n  {}: {}", word("kind"), word("sentence"));
+        print!("$ ktrdr-agent explain {operation}\n{}", self.ask(&[operation])?);
         Ok(())
     }
 
@@ -36,15 +34,21 @@ impl Answers {
 
 /// Gives a worker a job that stays until it is taken back; gives the operation.
 pub fn hold_a_worker(api: u16) -> Result<String> {
-    // The command line ends with 1: the operation has not completed.
-    let said = stack::ktrdr(api, &["train", "STALL", "--wait", "--detach"]).output()?;
-    let said = String::from_utf8_lossy(&said.stdout).into_owned();
+    let said = command(api, &["train", "STALL", "--wait", "--detach"])?;
     let operation = said.split(':').next().filter(|id| id.starts_with("op_"));
     operation.map(str::to_owned).with_context(|| format!("no worker took a job: {said}"))
 }
 
 /// Takes the job back.
 pub fn release(api: u16, operation: &str) -> Result<()> {
-    stack::ktrdr(api, &["operations", "cancel", operation]).output()?;
-    Ok(())
+    command(api, &["operations", "cancel", operation]).map(drop)
+}
+
+/// Runs a command of a user to its end; shows it with what it said.
+pub fn command(api: u16, arguments: &[&str]) -> Result<String> {
+    // A scenario that is meant to fail ends with 1; the spans are what is judged.
+    let said = stack::ktrdr(api, arguments).output().context("cannot run the demo's command line")?;
+    let said = String::from_utf8_lossy(&said.stdout).into_owned();
+    println!("$ ktrdr {}\n{}", arguments.join(" "), said.trim_end());
+    Ok(said)
 }

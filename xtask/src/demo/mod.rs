@@ -83,6 +83,7 @@ pub fn run(keep: bool) -> Result<()> {
             screen.wait_for(&story.trace_id);
             if let Some(operation) = story.operation.as_deref().filter(|_| scenario.fails) {
                 answers.explain(operation)?;
+                println!();
             }
         }
         held.iter().try_for_each(|operation| answers::release(api, operation))?;
@@ -134,15 +135,7 @@ fn workers_registered(spans: &mut SpanFile, agent: &mut Agent) -> Result<()> {
 fn play(scenario: &Scenario, stack: &Stack, spans: &mut SpanFile, agent: &mut Agent) -> Result<Story> {
     spans.refresh();
     let begin = spans.len();
-    let mut ktrdr = stack::ktrdr(stack.port(API)?, scenario.arguments);
-    // A scenario that is meant to fail ends with 1; the spans are what is judged.
-    let said = ktrdr.output().context("cannot run the demo's command line")?;
-    println!(
-        "$ ktrdr {}\n{}",
-        scenario.arguments.join(" "),
-        String::from_utf8_lossy(&said.stdout).trim_end()
-    );
-    let said = String::from_utf8_lossy(&said.stdout).into_owned();
+    let said = answers::command(stack.port(API)?, scenario.arguments)?;
     let operation = said.split(':').next().filter(|id| id.starts_with("op_"));
     let story = wait::until(SPANS_DEADLINE, || {
         spans.refresh();

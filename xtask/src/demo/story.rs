@@ -31,8 +31,7 @@ pub fn of(spans: &[Span], scenario: &Scenario, operation: Option<&str>) -> Optio
     let calls: Vec<&Span> = below.iter().copied().filter(|span| span.is_client()).collect();
     // What a call that failed on the way was, the list of calls shows.
     let outcome = if causes.is_empty() || !scenario.fails {
-        let told: Vec<String> = calls.iter().map(|call| told(call, &below)).collect();
-        format!("it called {}", told.join(", then "))
+        format!("it called {}", told(&calls, &below))
     } else {
         let whys: Vec<String> = causes.iter().map(|cause| why(cause)).collect();
         format!("the cause: {}", whys.join("; "))
@@ -121,12 +120,43 @@ fn answered(request: &Span) -> String {
     format!("which answered {status} after {:.0} ms", request.duration_ms)
 }
 
-fn told(call: &Span, below: &[&Span]) -> String {
-    let server = below.iter().find(|span| span.parent_span_id.as_deref() == Some(call.span_id.as_str()));
-    let port = call.port().map(|port| format!(" on port {port}")).unwrap_or_default();
-    let whom = server.map_or_else(|| format!("a service{port}"), |span| format!("{}{port}", span.service));
-    let status = call.status_code().map_or_else(|| "no answer".to_owned(), |code| code.to_string());
-    format!("{whom} with {} ({status}, {:.0} ms)", call.name, call.duration_ms)
+/// Calls that are told of a run to one service; of the others, how many.
+const TOLD: usize = 3;
+
+/// The calls in order; those in a row to one service together, the last one always.
+fn told(calls: &[&Span], below: &[&Span]) -> String {
+    let to = |call: &Span| {
+        let is_server = |span: &&&Span| span.parent_span_id.as_deref() == Some(call.span_id.as_str());
+        let port = call.port().map(|port| format!(" on port {port}")).unwrap_or_default();
+        let server = below.iter().find(is_server);
+        server.map_or_else(|| format!("a service{port}"), |span| format!("{}{port}", span.service))
+    };
+    let mut runs: Vec<(String, Vec<String>)> = Vec::new();
+    for call in calls {
+        let (whom, how) = (to(call), how(call));
+        match runs.last_mut().filter(|(last, _)| *last == whom) {
+            Some((_, run)) => run.push(how),
+            None => runs.push((whom, vec![how])),
+        }
+    }
+    let told = runs.into_iter().map(|(whom, mut run)| {
+        if run.len() > TOLD {
+            let left = run.len() - TOLD;
+            run.splice(TOLD - 1..run.len() - 1, [format!("{left} more")]);
+        }
+        format!("{whom} with {}", run.join(", "))
+    });
+    told.collect::<Vec<_>>().join(", then ")
+}
+
+/// A call with its outcome. The gateway's answers have no status.
+fn how(call: &Span) -> String {
+    let status = match (call.status_code(), call.attributes.contains_key("ktrdr.response.first_byte_ms")) {
+        (Some(code), _) => code.to_string(),
+        (None, true) => "answered".to_owned(),
+        (None, false) => "no answer".to_owned(),
+    };
+    format!("{} ({status}, {:.0} ms)", call.name, call.duration_ms)
 }
 
 #[cfg(test)]
@@ -221,6 +251,21 @@ mod tests {
             .sentence;
         let told = "ktrdr-ib-host-service on port 5001 with POST /a (200, 3 ms), then a service on port 5001 with POST /b";
         assert!(sentence.contains(told), "{sentence}");
+    }
+
+    #[test]
+    fn many_calls_to_one_service_are_told_shortly() {
+        let calls: Vec<serde_json::Value> = (0..9)
+            .map(|n| {
+                serde_json::json!({"trace_id":"t","span_id":format!("c{n}"),"name":format!("IB {n}"),"kind":"CLIENT",
+                    "service":"h","attributes":{"server.port":4002,"ktrdr.response.first_byte_ms":0.1}})
+            })
+            .collect();
+        let calls = spans(&calls);
+        let calls: Vec<&Span> = calls.iter().collect();
+        let expected = "a service on port 4002 with IB 0 (answered, 0 ms), IB 1 (answered, 0 ms), 6 more, IB 8 (answered, 0 ms)";
+        assert_eq!(told(&calls, &[]), expected);
+        assert!(!told(&calls[..3], &[]).contains("more"));
     }
 
     #[test]

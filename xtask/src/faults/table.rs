@@ -173,6 +173,24 @@ pub const FAULTS: &[Fault] = &[
         expected: cause(&["gateway_error"], GATEWAY, "", &["error 326", "client id"]),
     },
     Fault {
+        name: "gateway: no data (162), which is no pacing",
+        acts: &[Cli(&["data", "load", "NODATA"])],
+        asked: Operation,
+        expected: cause(&["gateway_error"], GATEWAY, "", &["error 162", "returned no data"]),
+    },
+    Fault {
+        name: "gateway: link to IB lost and restored on the way",
+        acts: &[Cli(&["data", "load", "LOST"])],
+        asked: Operation,
+        expected: fine(&["completed"]),
+    },
+    Fault {
+        name: "gateway: at another port than the IB host asks (paper and live mixed up)",
+        acts: &[Restart(IB_HOST, &[("IB_GATEWAY_PORT", "4001")]), LOAD],
+        asked: Operation,
+        expected: cause(&["refused"], IB_HOST, "ib-gateway:4001", &["nothing is listening on port 4001"]),
+    },
+    Fault {
         name: "gateway: silent",
         acts: &[Cli(&["data", "load", "SILENT"])],
         asked: Operation,
@@ -206,7 +224,24 @@ pub const FAULTS: &[Fault] = &[
         asked: LastError,
         expected: cause(&["timed_out"], CLI, "ktrdr-api:8001", &["waiting for ib-gateway:4002"]),
     },
+    Fault {
+        name: "gateway: slow, and everybody waits",
+        acts: &[PATIENT_IB_HOST, AnotherApi(&[("KTRDR_IB_TIMEOUT", "30")]), Cli(&["data", "load", "SLOW"])],
+        asked: Operation,
+        expected: cause(&["slow"], "ib-gateway", "", &["completed", "in ib-gateway itself"]),
+    },
     // What the IB host does.
+    Fault {
+        name: "IB host held up by a request that the gateway does not answer",
+        acts: &[
+            PATIENT_IB_HOST,
+            Begin(&["data", "load", "SILENT"]),
+            Logged(IB_HOST, "Fetching SILENT"),
+            LOAD,
+        ],
+        asked: Operation,
+        expected: cause(&["timed_out"], API, AT_IB_HOST, &[]),
+    },
     Fault {
         name: "IB host hangs",
         acts: &[Halt(IB_HOST), LOAD],
@@ -243,6 +278,17 @@ pub const FAULTS: &[Fault] = &[
         asked: LastError,
         expected: cause(&["http_error"], "", "", &["ktrdr-api answered 422"]),
     },
+    Fault {
+        name: "API asked for an operation it does not know (404)",
+        acts: &[Cli(&["operations", "follow", "op_training_20260101_000000_00000000"])],
+        asked: LastError,
+        expected: cause(
+            &["http_error"],
+            "",
+            "",
+            &["ktrdr-api answered 404", "op_training_20260101_000000_00000000"],
+        ),
+    },
     // Workers.
     Fault {
         name: "no worker registered",
@@ -260,7 +306,7 @@ pub const FAULTS: &[Fault] = &[
         name: "all workers busy",
         acts: &[HOLD_A_WORKER, HOLD_A_WORKER, TRAIN],
         asked: Operation,
-        expected: cause(&["worker_busy"], "", "", &[SEEN_1, SEEN_2, "503"]),
+        expected: cause(&["worker_busy"], "", "", &[SEEN_1, SEEN_2, "503", "is at work on op_training_"]),
     },
     Fault {
         name: "the only backtest worker down",
@@ -290,7 +336,7 @@ pub const FAULTS: &[Fault] = &[
         name: "job fails in the worker",
         acts: &[Cli(&["train", "BROKEN"])],
         asked: Operation,
-        expected: cause(&["business_error"], "", "", &["ZeroDivisionError"]),
+        expected: cause(&["business_error"], "", "", &["failed on training-worker-", "ZeroDivisionError"]),
     },
     // Asked before anything has ended.
     Fault {

@@ -21,6 +21,8 @@ mod sgr {
 const MIN_WIDTH: usize = 72;
 /// Timeline lines on a screen of 24 to 50 lines, with the rest around them.
 const MAX_ROWS: usize = 22;
+/// Lines of a sentence in a list: 20 rows stay on a screen or two.
+const MAX_LINES: usize = 2;
 /// Columns of a log record's text, at least.
 const MIN_LOG: usize = 30;
 /// Blanks before the text of a section.
@@ -59,7 +61,15 @@ pub fn listing(l: &Listing, style: &Style) -> String {
         let times = if row.count > 1 { format!(", the last of {}", row.count) } else { String::new() };
         let _ = writeln!(p.out, "  {}{times}", ms(row.duration_ms));
         let room = p.width() - 10;
-        for line in wrap(&clean(&row.sentence), room).into_iter().take(2) {
+        let mut lines = wrap(&clean(&row.sentence), room);
+        if lines.len() > MAX_LINES {
+            lines.truncate(MAX_LINES);
+            // The rest is asked for with the id.
+            if let Some(last) = lines.last_mut() {
+                *last = fit(&format!("{last} …"), room);
+            }
+        }
+        for line in lines {
             let _ = writeln!(p.out, "{:10}{line}", "");
         }
     }

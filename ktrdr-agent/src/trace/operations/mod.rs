@@ -204,10 +204,13 @@ impl Operations {
         &mut self.workers
     }
 
-    /// Operations that have not ended, the one heard of last first; at most so many.
-    pub fn running(&self, most: usize) -> Vec<Operation> {
-        let open = self.open.iter().rev().map(|(_, op)| op).filter(|op| op.ended.is_none());
-        open.take(most).cloned().collect()
+    /// Operations that have not ended, or whose end has not been told yet; the one heard of last first, at most so
+    /// many. With the time of the end.
+    pub fn untold(&self, most: usize) -> Vec<(Operation, Option<Ns>)> {
+        let end_of = |id: &str| self.ending.iter().find(|(_, ending)| **ending == *id).map(|(end, _)| *end);
+        let all = self.open.iter().rev().map(|(id, op)| (op, op.ended.and_then(|_| end_of(id))));
+        let untold = all.filter(|(op, end)| op.ended.is_none() || end.is_some());
+        untold.take(most).map(|(op, end)| (op.clone(), end)).collect()
     }
 
     /// Notes operations whose progress has not moved for too long.
@@ -289,6 +292,7 @@ impl Operations {
             polls: 0,
             ended: None,
             progress: None,
+            step: None,
             progress_at: span.end,
             reporters: Vec::new(),
             worker: None,

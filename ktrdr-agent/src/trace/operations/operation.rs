@@ -50,6 +50,8 @@ pub struct Operation {
     pub polls: u64,
     pub(super) ended: Option<Ns>,
     pub(super) progress: Option<f64>,
+    /// What it is doing, in its own words.
+    pub(super) step: Option<String>,
     pub(super) progress_at: Ns,
     pub(super) reporters: Vec<(String, String, Ns)>,
     /// Worker that took it, with its type.
@@ -123,6 +125,10 @@ impl Operation {
                 self.event(ts, "operation.status", a);
             }
         }
+        let step = reply.below(object, "current_step");
+        if let Some(step) = step.filter(|s| !s.text.is_empty()) {
+            self.step = Some(step.text.clone());
+        }
         let percent =
             reply.below(object, "percentage").or_else(|| reply.below(object, "progress_percentage"));
         if let Some(p) = percent.and_then(|f| f.number) {
@@ -135,7 +141,7 @@ impl Operation {
                 self.progress = Some(p);
                 let mut a = Attributes::new();
                 a.set("progress.percentage", p);
-                if let Some(step) = reply.below(object, "current_step") {
+                if let Some(step) = step {
                     a.set("progress.current_step", step.text.clone());
                 }
                 self.event(ts, "operation.progress", a);
@@ -221,6 +227,9 @@ impl Operation {
                 "ktrdr.operation.last_progress_ms_before_end",
                 (end - self.progress_at.min(end)) / 1_000_000,
             );
+        }
+        if let Some(step) = &self.step {
+            attributes.set("progress.current_step", step.clone());
         }
         if self.stuck {
             attributes.set("ktrdr.operation.stuck", true);

@@ -211,6 +211,7 @@ impl Workers {
             (None, _) => "no_answer",
         };
         w.lost = said == "no_answer";
+        let busy_with = w.busy.as_ref().map(|(op, _)| op.clone()).filter(|_| said == "busy");
         match said {
             "busy" if w.busy.is_none() => w.busy = Some(("".into(), span.start)),
             "selected" => w.busy = Some((operation.unwrap_or_default().into(), span.start)),
@@ -224,6 +225,9 @@ impl Workers {
         a.set("worker.total_workers", total);
         a.set("worker.available_workers", free);
         a.set("worker.busy_workers", total - free);
+        if let Some(current) = busy_with.filter(|op| !op.is_empty() && operation != Some(op)) {
+            a.set("worker.current_operation", current.to_string());
+        }
         (said == "selected").then_some(id)
     }
 

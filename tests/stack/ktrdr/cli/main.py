@@ -76,7 +76,7 @@ def start(client, options):
     started = client.post(path, json=body).raise_for_status().json()
     operation = {**started["data"], "error_message": started.get("error")}
     if options.detach or operation["status"] in FINAL:
-        return told(operation)
+        return told(operation, fine=operation["status"] != "failed")
     # Said before it is waited for: whoever is cut off can ask after it.
     print(f"{operation['operation_id']}: started", flush=True)
     return follow(client, operation["operation_id"])
@@ -87,14 +87,15 @@ def follow(client, operation_id):
     while True:
         operation = client.get(f"/operations/{operation_id}").raise_for_status().json()["data"]
         if operation["status"] in FINAL:
-            return told(operation)
+            return told(operation, fine=operation["status"] == "completed")
         time.sleep(POLL_INTERVAL)
 
 
 def cancel(client, operation_id):
-    return told(client.delete(f"/operations/{operation_id}").raise_for_status().json()["data"])
+    operation = client.delete(f"/operations/{operation_id}").raise_for_status().json()["data"]
+    return told(operation, fine=operation["status"] == "cancelled")
 
 
-def told(operation):
+def told(operation, fine):
     print(f"{operation['operation_id']}: {operation['status']} {operation['error_message'] or ''}".rstrip())
-    return 0 if operation["status"] == "completed" else 1
+    return 0 if fine else 1

@@ -85,7 +85,7 @@ pub fn outcome(span: &Span) -> Outcome {
         (None, Some(error)) => error_word(error),
         (None, None) if failed => "error".to_owned(),
         (None, None) if span.kind == SpanKind::Internal => String::new(),
-        (None, None) => "-".to_owned(),
+        (None, None) => crate::explain::view::answer(span).unwrap_or_else(|| "-".to_owned()),
     };
     let http = int(span, "http.response.status_code");
     let mood = match http {
@@ -99,6 +99,9 @@ pub fn outcome(span: &Span) -> Outcome {
 
 /// `connection_refused` → `refused`; the sentence below says the rest.
 fn error_word(error: &str) -> String {
+    if error == "operation_failed" {
+        return "failed".to_owned();
+    }
     let word = error.strip_prefix("connection_").unwrap_or(error);
     word.strip_suffix("_unreachable")
         .map_or(word, |what| if what == "host" { "no host" } else { "no route" })

@@ -69,6 +69,8 @@ fn a_dispatch_says_who_was_asked_and_how_many_were_free() {
     assert_eq!(said(&again), want("training-worker-1", "selected", 2, 2));
     let refused = play(&mut w, "/training/start", 5005, 503, 20, ("", ""), "op_b_123456");
     assert_eq!(said(&refused), want("training-worker-1", "busy", 2, 1));
+    assert_eq!(text(&refused, "worker.current_operation"), Some("op_a_123456"));
+    assert!(text(&again, "worker.current_operation").is_none(), "it took this one");
     let next = play(&mut w, "/training/start", 5006, 200, 30, ("", ""), "op_b_123456");
     assert_eq!(said(&next), want("training-worker-2", "selected", 2, 1));
     w.ended("op_a_123456");
