@@ -176,7 +176,7 @@ fn leaves(tree: &Tree<'_>, symptoms: &[Option<Kind>], recovery: &Recovery) -> (V
 
 /// Who waited in vain for somebody who waited in vain himself, at that time, is explained by the latter: a service with
 /// one thread that waits for the gateway answers nobody.
-fn put_deepest_wait_first(tree: &Tree<'_>, findings: &mut Vec<Finding<'_>>) {
+fn put_deepest_wait_first(tree: &Tree<'_>, findings: &mut [Finding<'_>]) {
     let Some(first) = findings.first().filter(|f| f.kind == Kind::TimedOut && f.beyond.is_empty()) else {
         return;
     };

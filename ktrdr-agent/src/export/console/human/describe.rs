@@ -4,6 +4,9 @@ use super::text::clean;
 use crate::trace::causality::Method;
 use crate::trace::model::{Span, SpanKind, Status, Value};
 
+/// How the note about a parent begins that is not certain.
+pub const INFERRED: &str = "parent inferred ";
+
 /// How a call went, in a word.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
@@ -111,6 +114,13 @@ fn error_word(error: &str) -> String {
 /// The sentence of a failed span.
 pub fn sentence(span: &Span) -> Option<String> {
     match &span.status {
+        // `exit 1` stands on the line.
+        Status::Error(_)
+            if text(span, "error.type") == Some("exit_status")
+                && int(span, "process.exit.code").is_some() =>
+        {
+            None
+        }
         Status::Error(message) if !message.trim().is_empty() => Some(clean(message)),
         _ => None,
     }
@@ -126,7 +136,7 @@ pub fn notes(span: &Span) -> Vec<String> {
     }
     if text(span, "ktrdr.link.certainty") == Some("inferred") {
         let method = text(span, "ktrdr.link.method").unwrap_or("no evidence");
-        notes.push(format!("parent inferred ({method})"));
+        notes.push(format!("{INFERRED}({method})"));
     }
     if let Some(why) = text(span, "ktrdr.incomplete") {
         notes.push(format!("incomplete: {}", why.replace('_', " ")));

@@ -112,6 +112,7 @@ pub fn build(spans: &[Item], logs: &[LogItem], known: &[(SpanId, String)]) -> Fo
     rest.sort_by_key(|s| (s.start_wall_ns(), s.span_id));
     forest.lines.extend(rest.into_iter().map(single));
     said_once(&mut forest.lines);
+    inferred_once(&mut forest.lines);
     forest.lines = folded(forest.lines);
     if let Some(first) = forest.lines.first_mut() {
         said.rest(first);
@@ -156,6 +157,30 @@ fn said_once(lines: &mut [Line]) {
         let own = line.notes.clone();
         line.notes.retain(|n| !n.starts_with("operation: ") || !above.iter().flatten().any(|a| a == n));
         above.push(own);
+    }
+}
+
+/// A parent that was inferred in the same way for siblings in a row is said of the first, with their number.
+fn inferred_once(lines: &mut [Line]) {
+    let inferred = |l: &Line| l.notes.iter().find(|n| n.starts_with(describe::INFERRED)).cloned();
+    let mut at = 0;
+    while at < lines.len() {
+        let Some(note) = inferred(&lines[at]) else {
+            at += 1;
+            continue;
+        };
+        let depth = lines[at].depth;
+        let after = lines[at + 1..].iter();
+        let run = after.take_while(|l| l.depth == depth && l.notes.iter().any(|n| *n == note)).count();
+        if run > 0 {
+            for n in lines[at].notes.iter_mut().filter(|n| **n == note) {
+                n.push_str(&format!(", and of the next {run}"));
+            }
+            for line in &mut lines[at + 1..=at + run] {
+                line.notes.retain(|n| *n != note);
+            }
+        }
+        at += run + 1;
     }
 }
 

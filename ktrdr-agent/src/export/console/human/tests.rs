@@ -1,6 +1,6 @@
 use super::*;
 use crate::export::fixture::{call, download, refused, service, span};
-use crate::trace::model::{Span, SpanKind, Status};
+use crate::trace::model::{Span, SpanId, SpanKind, Status};
 use std::sync::Arc;
 
 const MS: fn(u64) -> Duration = Duration::from_millis;
@@ -114,6 +114,28 @@ fn polling_is_folded_into_one_line() {
 12:15:13.000  └ ktrdr-cli → ktrdr-api             GET /api/v1/operations/{id}           ✗ 500        10.0 ms
               trace 06060606060606060606060606060606, 43 spans, 1 error
 ");
+}
+
+#[test]
+fn siblings_whose_parent_was_inferred_alike_say_so_once() {
+    let mut spans: Vec<Span> = download().iter().take(1).map(|s| (**s).clone()).collect();
+    let (root, trace) = (spans[0].span_id, spans[0].trace_id);
+    for n in 0..4u8 {
+        let mut child = spans[0].clone();
+        (child.trace_id, child.span_id, child.parent_span_id) = (trace, SpanId([n + 100; 8]), Some(root));
+        child.name = format!("IB request {n}");
+        child.start += u64::from(n) + 1;
+        child.status = Status::Unset;
+        child.attributes = crate::trace::model::Attributes::new();
+        let certain = n == 2;
+        child.attributes.set("ktrdr.link.method", if certain { "thread" } else { "single-in-flight" });
+        child.attributes.set("ktrdr.link.certainty", if certain { "exact" } else { "inferred" });
+        spans.push(child);
+    }
+    let text = all(items(spans), &style(120));
+    let notes: Vec<&str> = text.lines().map(str::trim).filter(|l| l.starts_with("parent inferred")).collect();
+    let one = "parent inferred (single-in-flight)";
+    assert_eq!(notes, [format!("{one}, and of the next 1").as_str(), one], "{text}");
 }
 
 #[test]
