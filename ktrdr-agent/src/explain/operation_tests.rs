@@ -110,7 +110,7 @@ fn a_service_that_waits_in_vain_itself_comes_before_those_who_wait_for_it() {
         other.span(0, SpanKind::Internal, "x", "x", (0, 0));
     }
     other.next_trace();
-    other.unanswered(0, IB.0, GATEWAY, "IB reqHistoricalData SILENT", (30_300, 60_000), "timeout");
+    other.unanswered(0, IB.0, GATEWAY, "IB reqHistoricalData SILENT", (20_000, 60_000), "timeout");
     case.nearby = other.arcs().into_iter().skip(spans).collect();
     let r = explain(&case);
     assert_eq!((r.verdict.kind, r.verdict.service.as_deref()), (Kind::TimedOut, Some(IB.0)), "{r:#?}");
