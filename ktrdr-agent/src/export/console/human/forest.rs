@@ -171,7 +171,7 @@ fn inferred_once(lines: &mut [Line]) {
         };
         let depth = lines[at].depth;
         let after = lines[at + 1..].iter();
-        let run = after.take_while(|l| l.depth == depth && l.notes.iter().any(|n| *n == note)).count();
+        let run = after.take_while(|l| l.depth == depth && l.notes.contains(&note)).count();
         if run > 0 {
             for n in lines[at].notes.iter_mut().filter(|n| **n == note) {
                 n.push_str(&format!(", and of the next {run}"));
