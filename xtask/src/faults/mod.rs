@@ -132,7 +132,7 @@ impl Explain {
     fn agent(&self, stack: &Stack, directory: &Path) -> Result<Agent> {
         let mut run = Command::new(&self.binary);
         run.args(["run", "--console", "off", "--spans-out"]).arg(directory.join("spans.jsonl"));
-        let ports = stack.ports().chain([act::ANOTHER_PORT, table::NOBODYS_PORT]);
+        let ports = stack.ports().chain([act::ANOTHER_PORT, table::NOBODYS_PORT, table::LIVE_PORT]);
         run.args(ports.flat_map(|port| ["--port".to_owned(), port.to_string()]));
         run.env("KTRDR_AGENT_EXPLAIN__SOCKET", &self.socket);
         run.env("KTRDR_AGENT_OPERATIONS__STUCK_AFTER", "2s");

@@ -64,6 +64,8 @@ const SEEN_BACKTESTER: &str = "ktrdr-backtest-worker-5003";
 
 /// Nobody in the stack uses it.
 pub const NOBODYS_PORT: u16 = 5999;
+/// Where a gateway of a live account listens; the stack's is one for paper trading.
+pub const LIVE_PORT: u16 = 4001;
 const LOAD: Act = Cli(&["data", "load", "AAPL"]);
 const TRAIN: Act = Cli(&["train", "AAPL"]);
 /// A job that stays until it is cancelled.
