@@ -71,10 +71,9 @@ impl<O: Object> Task<O> {
         // Probed: a plain 16-byte load would be split into bytes.
         Probed::at(self.0.address()).load(&TASK_COMM)
     }
-}
 
-impl Task<Probed> {
-    /// The file behind a descriptor, `None` if it is closed.
+    /// The file behind a descriptor, `None` if it is closed. Through a typed pointer only the last of its five reads is
+    /// a helper's call.
     #[inline(always)]
     pub fn file(self, fd: u32) -> Result<Option<File>, Error> {
         let table = self.0.follow(&TASK_FILES)?.follow(&FILES_FDT)?;

@@ -17,7 +17,7 @@ use crate::{
     counters::Tally,
     error::Error,
     file::Inode,
-    memory::{Object, Probed},
+    memory::Object,
     payload, python, ring,
     scratch::{self, Place, WRITE_HEAD, WriteHead},
     syscall::{Buffer, Call},
@@ -86,15 +86,16 @@ pub fn begin(tgid: u32, rate: u32) {
 impl Watched {
     /// A write of `len` bytes to a descriptor that is no TCP socket. `unix`: it is a Unix socket.
     #[inline(always)]
-    pub fn wrote<C: Object>(
+    pub fn wrote<C: Object, T: Object>(
         self,
+        task: Task<T>,
         call: Call<C>,
         fd: u32,
         len: u32,
         unix: bool,
         place: Place,
     ) -> Result<(), Error> {
-        let Some(target) = self.target(fd, unix)? else { return Ok(()) };
+        let Some(target) = self.target(task, fd, unix)? else { return Ok(()) };
         if !self.within_rate(len) {
             // A write to a Unix socket is seen twice, and counted where sockets are seen.
             if !unix {
@@ -145,8 +146,7 @@ impl Watched {
 
     /// The file, if writes to it are of interest.
     #[inline(always)]
-    fn target(self, fd: u32, unix: bool) -> Result<Option<Target>, Error> {
-        let task = Task::<Probed>::current();
+    fn target<T: Object>(self, task: Task<T>, fd: u32, unix: bool) -> Result<Option<Target>, Error> {
         let Some(file) = task.file(fd)? else { return Ok(None) };
         let inode = file.inode()?;
         let kind = if unix { file::UNIX_SOCKET } else { inode.kind()? };
@@ -300,7 +300,7 @@ pub fn begins_like_json(scratch: &scratch::Scratch) -> bool {
 
 /// Whether another descriptor of the process stands for the same file.
 #[inline(always)]
-fn same(task: Task<Probed>, fd: u32, inode: Inode) -> Result<bool, Error> {
+fn same<T: Object>(task: Task<T>, fd: u32, inode: Inode) -> Result<bool, Error> {
     match task.file(fd)? {
         Some(file) => Ok(file.inode()?.is(inode)),
         None => Ok(false),

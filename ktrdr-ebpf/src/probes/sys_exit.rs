@@ -93,7 +93,7 @@ fn written(call: Call<Direct>, fd: u32, transfer: Transfer, unix: bool) -> Resul
     if process.floods(fd, len) {
         return Ok(());
     }
-    process.wrote(call, fd, len, unix, Place::Syscall)
+    process.wrote(Task::<Probed>::current(), call, fd, len, unix, Place::Syscall)
 }
 
 #[inline(always)]

@@ -50,7 +50,7 @@ fn written(result: i32) -> Result<(), Error> {
     }
     let Some(call) = current_call()? else { return Ok(()) };
     let fd = call.argument::<0>()? as u32;
-    process.wrote(call, fd, result as u32, true, Place::Send)
+    process.wrote(Task::<Direct>::current(), call, fd, result as u32, true, Place::Send)
 }
 
 /// The registers of the system call under way; `None` in a 32-bit one.

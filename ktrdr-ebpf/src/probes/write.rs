@@ -48,5 +48,5 @@ fn wrote(ctx: &TracePointContext) -> Result<(), Error> {
     if process.floods(fd, len) {
         return Ok(());
     }
-    process.wrote(call, fd, len, false, Place::Write)
+    process.wrote(task, call, fd, len, false, Place::Write)
 }
