@@ -7,10 +7,12 @@
 pub mod agent;
 pub mod compare;
 pub mod net;
+pub mod otlp;
 pub mod process;
 pub mod prometheus;
 pub mod raw;
 pub mod servers;
 pub mod span;
+pub mod standin;
 pub mod truth;
 pub mod wait;

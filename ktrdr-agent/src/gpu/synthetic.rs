@@ -88,6 +88,10 @@ fn reading(ms: u64, pids: &[u32]) -> GpuReading {
         memory_used: Some((pids.len() as u64).saturating_mul(each).min(MEMORY)),
         temperature: Some(35 + utilization / 3),
         power: Some(20_000 + utilization * 1_500),
+        sm_clock: Some(if busy { 1_800 } else { 300 }),
+        memory_clock: Some(if busy { 9_500 } else { 405 }),
+        throttle: Some(0),
+        pcie: Some(if busy { (2_000_000, 500_000) } else { (0, 0) }),
         ecc: Some((0, 0)),
         processes: Some(
             pids.iter()

@@ -89,8 +89,19 @@ instruments! {
     GpuPower = "hw.power", "W", Gauge, ["hw.id", "hw.name", "hw.type"];
     /// Temperature of a GPU.
     GpuTemperature = "hw.temperature", "Cel", Gauge, ["hw.id", "hw.name", "hw.type"];
-    /// ECC errors of a GPU since its driver was loaded, by error.type: corrected or uncorrected.
+    /// Whether a GPU can be sampled, by hw.state: ok, or failed (lost, or not open to the agent). One of them is 1.
+    GpuStatus = "hw.status", "1", UpDown, ["hw.id", "hw.name", "hw.type", "hw.state"];
+    /// Errors of a GPU by error.type: ECC's corrected and uncorrected ones since the driver was loaded, xid_N what the driver
+    /// reported since the agent was started.
     GpuErrors = "hw.errors", "{error}", Counter, ["hw.id", "hw.name", "hw.type", "error.type"];
+    /// Part of the time in which a GPU's memory was read or written, before the last sample.
+    GpuMemoryBusy = "ktrdr.gpu.memory.busy", "1", Gauge, ["hw.id", "hw.name"];
+    /// Clocks of a GPU: of its multiprocessors (sm) and of its memory.
+    GpuClock = "ktrdr.gpu.clock.frequency", "Hz", Gauge, ["hw.id", "hw.name", "ktrdr.gpu.clock"];
+    /// What holds a GPU's clocks down: 1 for each reason there is.
+    GpuThrottled = "ktrdr.gpu.throttled", "1", UpDown, ["hw.id", "hw.name", "ktrdr.gpu.throttle.reason"];
+    /// Bytes a second between a GPU and its host, as measured for an instant of the last second.
+    GpuPcie = "ktrdr.gpu.pcie.throughput", "By/s", Gauge, ["hw.id", "hw.name", "network.io.direction"];
     /// Memory of a GPU that processes of the service hold.
     GpuProcessMemory = "ktrdr.gpu.process.memory.usage", "By", UpDown, ["hw.id", "process.pid"];
     /// Part of the time in which a GPU ran a kernel of a process of the service.

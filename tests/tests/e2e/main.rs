@@ -9,6 +9,7 @@ mod connects;
 mod dashboards;
 mod deaths;
 mod gateway;
+mod gpu;
 mod hostile;
 mod large;
 mod libraries;

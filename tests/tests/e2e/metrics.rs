@@ -5,7 +5,8 @@ use std::process::{Command, Stdio};
 
 use ktrdr_tests::agent::{Options, can_observe};
 use ktrdr_tests::net::free_port;
-use ktrdr_tests::process::{Process, python, root, run};
+use ktrdr_tests::otlp::Receiver;
+use ktrdr_tests::process::run;
 use ktrdr_tests::prometheus::Prometheus;
 use ktrdr_tests::servers::Server;
 use ktrdr_tests::wait;
@@ -42,7 +43,7 @@ fn counts_are_those_of_the_load_generators() {
              http_response_status_code=\"200\",http_request_method=\"GET\"}}"
         );
         prometheus.wait_for(&series, both_ends);
-        receiver.wait_for(&format!("http.{end}.request.duration"), both_ends);
+        received(&receiver, &format!("http.{end}.request.duration"), "", both_ends);
     }
     for family in ["request_body_size_bytes", "response_body_size_bytes"] {
         let of = prometheus.sum(&format!("http_server_{family}_count")).unwrap_or(0.0);
@@ -61,7 +62,7 @@ fn counts_are_those_of_the_load_generators() {
     let answered = "http_client_request_duration_seconds_count{service_name=\"wrk\",\
                     http_response_status_code=\"200\",error_type=\"\"}";
     prometheus.wait_for(answered, requests);
-    receiver.wait_for_service("http.client.request.duration", "wrk", requests);
+    received(&receiver, "http.client.request.duration", "wrk", requests);
 
     // The page says the same, in both formats, and Prometheus' own tool has nothing to say about it.
     let page = format!("http://127.0.0.1:{metrics}/metrics");
@@ -119,59 +120,26 @@ fn lint(text: &str, dir: &Path) {
     assert!(done.status.success() && said.is_empty(), "{said}");
 }
 
-/// Python's gRPC and protobuf as an OTLP receiver: it says what comes, one line of JSON per request.
-struct Receiver {
-    process: Process,
-    port: u16,
+/// Waits until the latest points of a histogram for whole answers with 200 add up to this count; of all services, or of one.
+fn received(receiver: &Receiver, name: &str, service: &str, wanted: f64) {
+    let mut last = 0.0;
+    let found = wait::within(wait::DEADLINE, || {
+        last = count(receiver, name, service);
+        (last == wanted).then_some(())
+    });
+    assert!(found.is_some(), "{name} of {service:?} over OTLP is {last} and not {wanted}");
 }
 
-impl Receiver {
-    fn start(dir: &Path) -> Self {
-        let port = free_port();
-        let mut command = Command::new(python());
-        command
-            .arg("-u")
-            .arg(root().join("tests/receivers/otlp.py"))
-            .args(["--grpc-port", &port.to_string()]);
-        let mut process = Process::start(command, dir);
-        let begun = Process::log;
-        wait::until("the receiver says its ports", || begun(&process).contains("\"grpc\"").then_some(()));
-        assert!(process.ended().is_none(), "{}", process.log());
-        Self { process, port }
-    }
-
-    fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
-    }
-
-    fn wait_for(&self, name: &str, wanted: f64) {
-        self.wait_for_service(name, "", wanted);
-    }
-
-    /// Waits until the latest points of a histogram for whole answers with 200 add up to this count; of all services, or of
-    /// one.
-    fn wait_for_service(&self, name: &str, service: &str, wanted: f64) {
-        let mut last = 0.0;
-        let found = wait::within(wait::DEADLINE, || {
-            last = self.count(name, service);
-            (last == wanted).then_some(())
-        });
-        assert!(found.is_some(), "{name} of {service:?} over OTLP is {last} and not {wanted}");
-    }
-
-    fn count(&self, name: &str, service: &str) -> f64 {
-        let log = self.process.log();
-        let requests = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        let points: Vec<Value> = requests
-            .filter_map(|r| r["metrics"].as_array().cloned())
-            .flatten()
-            .filter(|p| p["name"] == name && p["attributes"]["http.response.status_code"] == 200)
-            .filter(|p| p["attributes"]["error.type"].is_null())
-            .filter(|p| service.is_empty() || p["resource"]["service.name"] == service)
-            .collect();
-        // A snapshot may come in more than one request; all of it has one time.
-        let latest = points.iter().filter_map(|p| p["time"].as_u64()).max();
-        let counts = points.iter().filter(|p| p["time"].as_u64() == latest).map(|p| p["count"].as_f64());
-        counts.map(Option::unwrap).sum()
-    }
+fn count(receiver: &Receiver, name: &str, service: &str) -> f64 {
+    let points: Vec<Value> = receiver
+        .points(name)
+        .into_iter()
+        .filter(|p| p["attributes"]["http.response.status_code"] == 200)
+        .filter(|p| p["attributes"]["error.type"].is_null())
+        .filter(|p| service.is_empty() || p["resource"]["service.name"] == service)
+        .collect();
+    // A snapshot may come in more than one request; all of it has one time.
+    let latest = points.iter().filter_map(|p| p["time"].as_u64()).max();
+    let counts = points.iter().filter(|p| p["time"].as_u64() == latest).map(|p| p["count"].as_f64());
+    counts.map(Option::unwrap).sum()
 }

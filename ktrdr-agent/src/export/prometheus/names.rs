@@ -22,6 +22,8 @@ pub fn unit(id: Id) -> Option<&'static str> {
     match i.unit {
         "s" => Some("seconds"),
         "By" => Some("bytes"),
+        "By/s" => Some("bytes_per_second"),
+        "Hz" => Some("hertz"),
         "W" => Some("watts"),
         "Cel" => Some("celsius"),
         // Of gauges only: so the specification, and Prometheus.
@@ -75,6 +77,9 @@ mod tests {
             (Id::GpuPower, "hw_power_watts"),
             (Id::GpuTemperature, "hw_temperature_celsius"),
             (Id::GpuUtilization, "hw_gpu_utilization_ratio"),
+            (Id::GpuStatus, "hw_status"),
+            (Id::GpuClock, "ktrdr_gpu_clock_frequency_hertz"),
+            (Id::GpuPcie, "ktrdr_gpu_pcie_throughput_bytes_per_second"),
             (Id::GpuCallUtilization, "ktrdr_gpu_call_utilization_bucket"),
             (Id::AgentBytes, "ktrdr_agent_stream_io_bytes_total"),
             (Id::ProcessCpu, "process_cpu_time_seconds_total"),

@@ -1,6 +1,6 @@
 //! One device's readings.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use super::series::Series;
 use crate::event::Ns;
@@ -11,8 +11,15 @@ pub(super) const POINTS: usize = 2048;
 /// A device, or a process on it, that runs kernels for less of the time (percent) is idle: what a display or a
 /// heartbeat takes.
 pub const IDLE_BELOW: f64 = 5.0;
+/// Readings kept of what is read once a second: nearly as long in full.
+const SLOW_POINTS: usize = 512;
+/// Numbers of XID errors that are counted; NVIDIA's list has about 150, a device that fails reports a handful.
+const MAX_XIDS: usize = 32;
 /// Changes of a state that are kept.
 const MAX_MARKS: usize = 256;
+
+/// NVML counts PCIe traffic in these.
+const KB: f64 = 1000.0;
 
 /// Reasons for lower clocks that take performance away (NVML's bits), by name. The others mean that nothing is to be
 /// done, or that somebody wanted it.
@@ -37,6 +44,14 @@ pub struct Device {
     pub power: Series,
     /// Degrees Celsius.
     pub temperature: Series,
+    /// Clock of the multiprocessors, MHz.
+    pub clock: Series,
+    /// Clock of the memory, MHz.
+    pub memory_clock: Series,
+    /// Bytes a second from the host.
+    pub received: Series,
+    /// Bytes a second to the host.
+    pub sent: Series,
     /// The last reading and its time.
     pub latest: Option<(Ns, GpuReading)>,
     /// Readings, whatever they hold.
@@ -46,6 +61,8 @@ pub struct Device {
     throttle: Marks,
     uncorrected: Marks,
     xids: Marks,
+    /// XID errors by number.
+    xid_counts: BTreeMap<u64, u64>,
 }
 
 impl Device {
@@ -57,12 +74,17 @@ impl Device {
             memory: series(0.0),
             power: series(0.0),
             temperature: series(0.0),
+            clock: Series::new(SLOW_POINTS, 0.0),
+            memory_clock: Series::new(SLOW_POINTS, 0.0),
+            received: Series::new(SLOW_POINTS, 0.0),
+            sent: Series::new(SLOW_POINTS, 0.0),
             latest: None,
             read: series(0.0),
             ecc: None,
             throttle: Marks::default(),
             uncorrected: Marks::default(),
             xids: Marks::default(),
+            xid_counts: BTreeMap::new(),
         }
     }
 
@@ -83,6 +105,16 @@ impl Device {
         if let Some(degrees) = r.temperature {
             self.temperature.push(ts, f64::from(degrees), hold);
         }
+        if let Some(mhz) = r.sm_clock {
+            self.clock.push(ts, f64::from(mhz), hold);
+        }
+        if let Some(mhz) = r.memory_clock {
+            self.memory_clock.push(ts, f64::from(mhz), hold);
+        }
+        if let Some((received, sent)) = r.pcie {
+            self.received.push(ts, f64::from(received) * KB, hold);
+            self.sent.push(ts, f64::from(sent) * KB, hold);
+        }
         if let Some(bits) = r.throttle {
             self.throttle.change(ts, bits);
         }
@@ -92,6 +124,9 @@ impl Device {
         }
         for xid in &r.xids {
             self.xids.add(ts, *xid);
+            if self.xid_counts.len() < MAX_XIDS || self.xid_counts.contains_key(xid) {
+                *self.xid_counts.entry(*xid).or_default() += 1;
+            }
         }
         self.latest = Some((ts, r.clone()));
         true
@@ -102,11 +137,21 @@ impl Device {
         self.ecc
     }
 
+    /// XID errors since the first sample, by number.
+    pub fn xid_counts(&self) -> impl Iterator<Item = (u64, u64)> {
+        self.xid_counts.iter().map(|(xid, n)| (*xid, *n))
+    }
+
+    /// What holds the clocks down as of the last reading.
+    pub fn throttled_now(&self) -> impl Iterator<Item = &'static str> + use<> {
+        reasons(self.latest.as_ref().and_then(|(_, r)| r.throttle).unwrap_or(0))
+    }
+
     /// What held the clocks down in (start, end].
     pub fn throttled(&self, start: Ns, end: Ns) -> Vec<String> {
         let at_start = self.throttle.at(start).unwrap_or(0);
         let bits = self.throttle.within(start, end).fold(at_start, |all, bits| all | bits);
-        THROTTLES.iter().filter(|(bit, _)| bits & bit != 0).map(|(_, name)| (*name).to_owned()).collect()
+        reasons(bits).map(str::to_owned).collect()
     }
 
     /// Uncorrected ECC errors that came up in (start, end].
@@ -122,6 +167,11 @@ impl Device {
         all.dedup();
         all
     }
+}
+
+/// Names of the reasons in NVML's bits.
+fn reasons(bits: u64) -> impl Iterator<Item = &'static str> {
+    THROTTLES.iter().filter(move |(bit, _)| bits & bit != 0).map(|(_, name)| *name)
 }
 
 /// A state's changes, or events, the latest of them.

@@ -156,6 +156,15 @@ fn attributes(a: &mut Attributes, source: &'static str, f: &Found<'_>, start: Ns
     if let Some(w) = d.temperature.window(start, end) {
         a.set("ktrdr.gpu.temperature.max", rounded(w.max, 0));
     }
+    if let Some(w) = d.clock.window(start, end) {
+        a.set("ktrdr.gpu.clock.avg", rounded(w.mean, 0));
+    }
+    for (name, series) in [("ktrdr.gpu.pcie.received.avg", &d.received), ("ktrdr.gpu.pcie.sent.avg", &d.sent)]
+    {
+        if let Some(w) = series.window(start, end) {
+            a.set(name, whole(w.mean));
+        }
+    }
     let throttled = d.throttled(start, end);
     if !throttled.is_empty() {
         a.set("ktrdr.gpu.throttled", Value::List(throttled));

@@ -100,6 +100,11 @@ impl Series {
         self.points.back().map(|p| p.to)
     }
 
+    /// The last reading, whenever it was taken.
+    pub fn last(&self) -> Option<f64> {
+        self.points.back().map(|p| p.last)
+    }
+
     /// The last reading, if it was taken at `ts`.
     pub fn last_at(&self, ts: Ns) -> Option<f64> {
         self.points.back().filter(|p| p.to == ts).map(|p| p.last)
