@@ -29,11 +29,25 @@ pub fn run(development: bool) -> Result<PathBuf> {
     }
     let mut deb = Command::new(setup::packaging::cargo_deb());
     deb.current_dir(host::root()).args(["--no-build", "--no-strip", "--quiet", "--package", "ktrdr-agent"]);
+    if development {
+        deb.args(["--variant", "development"]);
+    }
+    if let Some(maintainer) = maintainer(|name| std::env::var(name).ok()) {
+        deb.args(["--maintainer", &maintainer]);
+    }
     let said = cmd::output(deb.arg("--output").arg(&directory))?;
     let package = said.lines().rfind(|line| line.ends_with(".deb")).map(PathBuf::from);
     let package = package.context("cargo-deb does not say where the package is")?;
     println!("{}\n{}", binary.display(), package.display());
     Ok(package)
+}
+
+/// Who answers for the package, as Debian's own tools are told. Without an address it names the authors, and one that says
+/// that there is none.
+fn maintainer(variable: impl Fn(&str) -> Option<String>) -> Option<String> {
+    let email = variable("DEBEMAIL").filter(|email| !email.is_empty())?;
+    let name = variable("DEBFULLNAME").filter(|name| !name.is_empty());
+    Some(format!("{} <{email}>", name.as_deref().unwrap_or("The ktrdr-agent authors")))
 }
 
 /// No symbol of a glibc newer than promised.
@@ -71,6 +85,17 @@ fn newest_glibc(symbols: &str) -> Option<(u32, u32)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_maintainer_needs_an_address() {
+        let with = |pairs: &[(&str, &str)]| {
+            maintainer(|name| pairs.iter().find(|(n, _)| *n == name).map(|(_, v)| (*v).to_owned()))
+        };
+        assert_eq!(with(&[("DEBFULLNAME", "A. Packager")]), None);
+        assert_eq!(with(&[("DEBEMAIL", "a@b.org")]).as_deref(), Some("The ktrdr-agent authors <a@b.org>"));
+        let both = [("DEBFULLNAME", "A. Packager"), ("DEBEMAIL", "a@b.org")];
+        assert_eq!(with(&both).as_deref(), Some("A. Packager <a@b.org>"));
+    }
 
     #[test]
     fn versions_compare_as_numbers() {

@@ -1,6 +1,6 @@
 //! Where each signal goes, once all that was said about it is put together.
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
 
 use super::{
     Bad,
@@ -26,7 +26,7 @@ pub struct Otlp {
 }
 
 /// Everything a sender needs for one signal.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct Target {
     /// gRPC: scheme, host and port. HTTP: the whole URL that is posted to.
     pub url: String,
@@ -67,6 +67,22 @@ impl Otlp {
             batch_size: said.batch_size,
             batch_delay: said.batch_delay.0,
         })
+    }
+}
+
+/// Without the values of headers, which may be tokens.
+impl fmt::Debug for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { url, protocol, headers, compression, timeout, tls } = self;
+        let names: Vec<&str> = headers.iter().map(|(name, _)| name.as_str()).collect();
+        f.debug_struct("Target")
+            .field("url", url)
+            .field("protocol", protocol)
+            .field("headers", &names)
+            .field("compression", compression)
+            .field("timeout", timeout)
+            .field("tls", tls)
+            .finish()
     }
 }
 
@@ -137,6 +153,16 @@ fn url(endpoint: &str, protocol: Protocol, insecure: bool, signal: Option<&str>)
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_logged_of_a_target_has_no_tokens() {
+        let said = BTreeMap::from([("Authorization".to_owned(), "Bearer s3cret".to_owned())]);
+        let all = Said { endpoint: "http://c:4317".into(), headers: said, ..Said::default() };
+        let target = Otlp::resolve(&all).unwrap().traces.unwrap();
+        assert_eq!(target.headers, [("authorization".to_owned(), "Bearer s3cret".to_owned())]);
+        let shown = format!("{target:?}");
+        assert!(shown.contains("authorization") && !shown.contains("s3cret"), "{shown}");
+    }
 
     #[test]
     fn urls_follow_the_exporter_specification() {
