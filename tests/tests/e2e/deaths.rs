@@ -91,36 +91,32 @@ impl Drop for Cgroup {
 
 #[test]
 fn the_end_of_a_service_is_on_all_that_it_cut_off() {
-    if can_observe() {
-        let cases = [
+    if !can_observe() {
+        return;
+    }
+    let group = Cgroup::new(48 << 20);
+    if group.is_none() {
+        skipped("how lack of memory shows: no memory cgroup can be made here");
+    }
+    for hook in ["socket", "syscall"] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut cases = vec![
             ("sleep", "was killed by SIGKILL"),
             ("exit", "exited with status 3"),
             ("abort", "was killed by SIGABRT"),
         ];
-        ends(&cases, "");
-    }
-}
-
-#[test]
-fn a_service_that_is_killed_for_want_of_memory_is_said_to_be() {
-    if !can_observe() {
-        return;
-    }
-    match Cgroup::new(48 << 20) {
-        Some(group) => ends(&[("eat", "was killed by SIGKILL (out of memory)")], &group.0.to_string_lossy()),
-        None => skipped("how lack of memory shows: no memory cgroup can be made here"),
-    }
-}
-
-/// Services that end in these ways, in this cgroup if it has a name, and what is said of them.
-fn ends(cases: &[(&str, &str)], cgroup: &str) {
-    for hook in ["socket", "syscall"] {
-        let dir = tempfile::tempdir().unwrap();
+        if group.is_some() {
+            cases.push(("eat", "was killed by SIGKILL (out of memory)"));
+        }
+        let cgroup = |how: &str| match &group {
+            Some(g) if how == "eat" => g.0.to_string_lossy().into_owned(),
+            _ => String::new(),
+        };
         let mut servers: Vec<Server> =
-            cases.iter().map(|(how, _)| server(how, cgroup, free_port(), dir.path())).collect();
+            cases.iter().map(|(how, _)| server(how, &cgroup(how), free_port(), dir.path())).collect();
         let ports: Vec<u16> = servers.iter().map(|s| s.port).collect();
         let agent = Options::ports(&ports).args(&["--hook", hook]).start();
-        for (server, (how, _)) in servers.iter_mut().zip(cases) {
+        for (server, (how, _)) in servers.iter_mut().zip(&cases) {
             let mut client = ask(server.port, dir.path());
             wait::until("the request is read", || server.asked.exists().then_some(()));
             if *how == "sleep" {
@@ -131,7 +127,7 @@ fn ends(cases: &[(&str, &str)], cgroup: &str) {
         }
         agent.wait_for_spans(2 * cases.len());
         let spans = agent.stop().spans;
-        for (server, (how, end)) in servers.iter().zip(cases) {
+        for (server, (how, end)) in servers.iter().zip(&cases) {
             let end = if *how == "abort" { "was killed by SIGABRT" } else { end };
             let (client, served) = (of(&spans, "client", server.port), of(&spans, "server", server.port));
             let pid = i64::from(server.process.id());
