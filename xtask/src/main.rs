@@ -59,8 +59,11 @@ enum Task {
     Tidy,
     /// Boot other kernels in an emulator and see whether the agent works there (Debian's archive)
     Vm {
-        /// Only kernels whose name contains one of these: 5.10, 6.1, 6.12, newest; aarch64, with a Python server, if named
+        /// Only kernels whose name contains one of these: 5.10, 6.1, 6.12, newest; aarch64 if named
         only: Vec<String>,
+        /// Also a FastAPI server (always on aarch64); takes minutes per kernel
+        #[arg(long)]
+        python: bool,
     },
     /// Measure what the agent costs (as root)
     Bench {
@@ -101,7 +104,7 @@ fn main() -> std::process::ExitCode {
         Task::Demo { keep } => host::as_root(|| demo::run(keep)),
         Task::Faults { names } => host::as_root(|| faults::run(&names)),
         Task::Tidy => tidy::run(),
-        Task::Vm { only } => vm::run(&only),
+        Task::Vm { only, python } => vm::run(&only, python),
         Task::Bench { what: Some(BenchOf::Causality { options }), .. } => {
             host::as_root(|| causality::run(&options))
         }

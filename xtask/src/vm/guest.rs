@@ -38,17 +38,18 @@ pub fn boot(guest: &Guest, directory: &Path) -> Result<String> {
     let (mut qemu, console) = match guest.machine {
         Machine::X86_64 => {
             let mut qemu = Command::new("qemu-system-x86_64");
-            qemu.args(["-cpu", "max", "-m", "1024"]);
+            qemu.args(["-cpu", "max"]);
             (qemu, "ttyS0")
         }
         Machine::Aarch64 => {
             let mut qemu = Command::new("qemu-system-aarch64");
             // Later ones sign pointers, which takes most of the time when it is translated.
-            qemu.args(["-M", "virt", "-cpu", "neoverse-n1", "-m", "2048"]);
+            qemu.args(["-M", "virt", "-cpu", "neoverse-n1"]);
             (qemu, "ttyAMA0")
         }
     };
-    qemu.args(["-accel", "tcg", "-smp", "2"]);
+    let memory = if guest.userland.is_some() { "2048" } else { "1024" };
+    qemu.args(["-accel", "tcg", "-smp", "2", "-m", memory]);
     qemu.args(["-nodefaults", "-no-reboot", "-display", "none", "-serial", "stdio"]);
     qemu.arg("-kernel").arg(&kernel.image).arg("-initrd").arg(&image);
     qemu.args(["-append", &format!("console={console} quiet panic=-1 rdinit=/init")]);
@@ -79,9 +80,13 @@ fn image(guest: &Guest, directory: &Path) -> Result<PathBuf> {
         fs::create_dir_all(root.join(part))?;
     }
     let agent = root.join("bin/ktrdr-agent");
-    if guest.userland.is_some() {
+    match guest.machine {
+        // Without what only a debugger reads, which is nine tenths of it.
+        Machine::X86_64 => cmd::run_quietly(Command::new("strip").arg("-o").arg(agent).arg(guest.agent))?,
         // This host's strip knows this host's machine only.
-        fs::copy(guest.agent, agent)?;
+        Machine::Aarch64 => fs::copy(guest.agent, agent).map(drop)?,
+    }
+    if guest.userland.is_some() {
         fs::create_dir_all(root.join("app"))?;
         for file in PYTHON {
             fs::copy(host::root().join("tests/causality").join(file), root.join("app").join(file))?;
@@ -89,8 +94,6 @@ fn image(guest: &Guest, directory: &Path) -> Result<PathBuf> {
     } else {
         let busybox = host::which("busybox").context("busybox is not on the path")?;
         fs::copy(busybox, root.join("bin/busybox"))?;
-        // Without what only a debugger reads, which is nine tenths of it.
-        cmd::run_quietly(Command::new("strip").arg("-o").arg(agent).arg(guest.agent))?;
         for library in libraries(guest.agent)? {
             let place = root.join(library.strip_prefix("/").unwrap_or(&library));
             fs::create_dir_all(place.parent().unwrap_or(&root))?;

@@ -20,7 +20,7 @@ pub struct Kernel {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Machine {
     X86_64,
-    /// With a userland of its own, as this host's does not run there: Debian's, with Python and FastAPI.
+    /// Always with a userland of its own, as this host's programs do not run there.
     Aarch64,
 }
 
@@ -89,23 +89,20 @@ impl Kernel {
         }
         files(&directory)
     }
+}
 
-    /// Downloads and unpacks what a guest needs besides its kernel, unless that was done before. `None`: nothing, this
-    /// host's programs run there.
-    pub fn userland(&self, directory: &Path) -> Result<Option<PathBuf>> {
-        if self.machine == Machine::X86_64 {
-            return Ok(None);
-        }
-        let directory = directory.join(format!("{}-userland", self.name));
-        let root = directory.join("files");
-        // The last thing that is made.
-        let mark = root.join("etc/ssl/certs/ca-certificates.crt");
-        if !mark.exists() {
-            eprintln!("vm: fetching a userland for {} from Debian's archive", self.name);
-            Apt::new(&directory, self.suites, self.machine)?.unpack_all(&USERLAND)?;
-        }
-        Ok(Some(root))
+/// Downloads and unpacks all that a guest with Python needs besides its kernel, unless that was done before: Debian
+/// 13's, whichever kernel runs it.
+pub fn userland(machine: Machine, directory: &Path) -> Result<PathBuf> {
+    let directory = directory.join(format!("userland-{}", machine.debian()));
+    let root = directory.join("files");
+    // The last thing that is made.
+    if !root.join("etc/ssl/certs/ca-certificates.crt").exists() {
+        eprintln!("vm: fetching a userland for {} from Debian's archive", machine.debian());
+        let suites = [(DEBIAN, "trixie"), (SECURITY, "trixie-security")];
+        Apt::new(&directory, &suites, machine)?.unpack_all(&USERLAND)?;
     }
+    Ok(root)
 }
 
 /// Finds them below `directory`.
@@ -203,7 +200,7 @@ impl Apt {
                     --exclude './usr/share/man' --exclude './usr/share/locale' --keep-directory-symlink || exit 1
             done
             rm cache/archives/*.deb
-            cd files && ln -sfn usr/bin bin && ln -sfn usr/lib lib && mkdir -p etc/ssl/certs &&
+            cd files && ln -sfn usr/bin bin && ln -sfn usr/lib lib && ln -sfn usr/lib64 lib64 && mkdir -p etc/ssl/certs &&
             cat usr/share/ca-certificates/mozilla/*.crt >etc/ssl/certs/ca-certificates.crt"#;
         let mut shell = Command::new("sh");
         cmd::run_quietly(shell.current_dir(&self.directory).args(["-c", script]))

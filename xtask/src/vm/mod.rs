@@ -19,8 +19,9 @@ fn directory() -> PathBuf {
     host::target().join("vm")
 }
 
-/// Boots every kernel of the table whose name contains one of `only` (all, if there is none).
-pub fn run(only: &[String]) -> Result<()> {
+/// Boots every kernel of the table whose name contains one of `only` (all, if there is none), on request
+/// with a Python server besides.
+pub fn run(only: &[String], python: bool) -> Result<()> {
     if !cfg!(target_arch = "x86_64") {
         bail!("kernels can be tried on x86_64 only");
     }
@@ -42,7 +43,8 @@ pub fn run(only: &[String]) -> Result<()> {
     for kernel in kernels {
         let files = kernel.fetch(&directory())?;
         eprintln!("vm: booting {} ({})", kernel.name, files.release);
-        let userland = kernel.userland(&directory())?;
+        let with_python = python || kernel.machine == Machine::Aarch64;
+        let userland = with_python.then(|| kernels::userland(kernel.machine, &directory())).transpose()?;
         let agent = if kernel.machine == Machine::X86_64 { &x86_64 } else { &aarch64 };
         let guest = Guest {
             kernel: &files,
