@@ -49,6 +49,10 @@ impl Core {
             }
         }
         for mut settled in self.logs.pending.take() {
+            if now < settled.look_at {
+                self.logs.pending.back(settled);
+                continue;
+            }
             settled.origin = self.causality.ask_again(settled.origin, now);
             self.connection(&mut settled);
             let Some(origin) = settled.known() else {
@@ -68,6 +72,7 @@ impl Core {
             let since = *settled.since.get_or_insert(now);
             match self.assembler.locate(origin.span, now, &mut self.causality) {
                 None if self.assembler.remembers(origin.span) && now < since.saturating_add(PLACE_NS) => {
+                    settled.wait(now);
                     self.logs.pending.back(settled);
                 }
                 place => self.log(settled, place.ok_or(Unlinked::NoPlace)),
