@@ -140,8 +140,8 @@ fn details(
             set(Id::GpuPcie, rate, Some(("network.io.direction", way.into())));
         }
     }
-    for reason in device.throttled_now() {
-        set(Id::GpuThrottled, 1.0, Some(("ktrdr.gpu.throttle.reason", reason.into())));
+    for (reason, does) in device.throttled_now() {
+        set(Id::GpuThrottled, f64::from(u8::from(does)), Some(("ktrdr.gpu.throttle.reason", reason.into())));
     }
 }
 

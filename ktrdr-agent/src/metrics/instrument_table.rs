@@ -98,7 +98,7 @@ instruments! {
     GpuMemoryBusy = "ktrdr.gpu.memory.busy", "1", Gauge, ["hw.id", "hw.name"];
     /// Clocks of a GPU: of its multiprocessors (sm) and of its memory.
     GpuClock = "ktrdr.gpu.clock.frequency", "Hz", Gauge, ["hw.id", "hw.name", "ktrdr.gpu.clock"];
-    /// What holds a GPU's clocks down: 1 for each reason there is.
+    /// What holds a GPU's clocks down: 1 for each reason there is now, 0 for the others.
     GpuThrottled = "ktrdr.gpu.throttled", "1", UpDown, ["hw.id", "hw.name", "ktrdr.gpu.throttle.reason"];
     /// Bytes a second between a GPU and its host, as measured for an instant of the last second.
     GpuPcie = "ktrdr.gpu.pcie.throughput", "By/s", Gauge, ["hw.id", "hw.name", "network.io.direction"];

@@ -142,9 +142,10 @@ impl Device {
         self.xid_counts.iter().map(|(xid, n)| (*xid, *n))
     }
 
-    /// What holds the clocks down as of the last reading.
-    pub fn throttled_now(&self) -> impl Iterator<Item = &'static str> + use<> {
-        reasons(self.latest.as_ref().and_then(|(_, r)| r.throttle).unwrap_or(0))
+    /// Each reason that may hold the clocks down, and whether it does as of the last reading; none where that is not told.
+    pub fn throttled_now(&self) -> impl Iterator<Item = (&'static str, bool)> + use<> {
+        let bits = self.latest.as_ref().and_then(|(_, r)| r.throttle);
+        bits.into_iter().flat_map(|bits| THROTTLES.iter().map(move |(bit, name)| (*name, bits & bit != 0)))
     }
 
     /// What held the clocks down in (start, end].
