@@ -27,7 +27,10 @@ impl Core {
         }
         if d.direction == Direction::Recv {
             // Of a service older than the agent, whose listener was told before who it is.
-            self.watch_user(task.tgid);
+            // On a Python thread receives are also told on connections that are none of ours; they make nobody a user.
+            if d.tuple.is_some() || self.engine.get(d.conn).is_some() {
+                self.watch_user(task.tgid);
+            }
             self.causality.received(task, d.conn, ts);
         }
         let listeners = &self.listeners;

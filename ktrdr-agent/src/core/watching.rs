@@ -106,6 +106,9 @@ fn watchable(p: &ProcessMeta) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use ktrdr_ebpf_common::{DataBody, RECV, kind};
+    use zerocopy::IntoBytes;
+
     use super::*;
     use crate::core::CoreConfig;
     use crate::event::shell::{ShellEvent, Start};
@@ -160,6 +163,18 @@ mod tests {
         assert_eq!(known(&h), [5]);
         let mut p = h.connect(7, 5, "127.0.0.1:8000");
         h.request(&mut p, b"GET / HTTP/1.1\r\n\r\n");
+        assert_eq!(known(&h), [5, 7]);
+        // A receive on a connection that was left alone, as the kernel side tells of it on a Python thread.
+        let body = DataBody {
+            conn: 999,
+            py_context: 0x10,
+            seq_end: 1,
+            len: 1,
+            captured: 0,
+            direction: RECV,
+            reserved: [0; 3],
+        };
+        h.record(kind::DATA, 0, (6, 6), body.as_bytes());
         assert_eq!(known(&h), [5, 7]);
     }
 }

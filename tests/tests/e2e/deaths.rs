@@ -41,6 +41,8 @@ fn server(how: &str, cgroup: &str, port: u16, dir: &Path) -> Server {
     let asked = dir.join(format!("asked-{port}-{how}"));
     let mut command = Command::new(python());
     command.args(["-c", SERVER, &port.to_string()]).arg(&asked).args([how, cgroup]);
+    // Each port a service of its own: the ends of another test's are not this one's.
+    command.env("OTEL_SERVICE_NAME", format!("ends-{port}"));
     let process = listening(command, port, dir);
     Server { port, asked, process }
 }
