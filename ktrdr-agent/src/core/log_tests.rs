@@ -1,7 +1,7 @@
 //! The core on log records: each finds the span it was written in, however long that one waits for its own place.
 
-use super::Output;
 use super::scenario::{Host, Pipe};
+use super::{CoreConfig, Output};
 use crate::event::ShellEvent;
 use crate::event::shell::PythonStatus;
 use crate::trace::logs::{LogRecord, Unlinked};
@@ -134,4 +134,18 @@ fn lines_that_wait_for_evidence_are_bounded_and_say_so() {
     let counts = h.core.counts().logs;
     assert_eq!(counts.unlinked[Unlinked::TooMany as usize], refused as u64);
     assert_eq!(counts.linked, linked.len() as u64);
+}
+
+/// Masks are longer than the short secrets they stand for; the bound is the record's all the same.
+#[test]
+fn masking_makes_no_record_longer_than_its_bound() {
+    let mut h = Host::with(CoreConfig { max_record: 4_096, ..CoreConfig::default() });
+    h.process(API, "ktrdr-api");
+    h.listen(API, ADDRESS);
+    h.write(API, API, 2, &[b"ERROR:    ", &b"password=1 ".repeat(370)[..], b"\n"].concat());
+    h.pass(100);
+    let logs = logs(&mut h);
+    assert_eq!(logs.len(), 1);
+    assert!(logs[0].body.len() <= 4_096 && !logs[0].body.contains("=1"), "{}", logs[0].body.len());
+    assert!(logs[0].attributes.get("ktrdr.log.cut_bytes").is_some());
 }

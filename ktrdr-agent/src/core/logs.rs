@@ -155,6 +155,7 @@ impl Core {
                 a.set("ktrdr.operation.certainty", "inferred");
             }
         }
+        let raw_cut = raw.cut;
         if raw.cut > 0 {
             a.set("ktrdr.log.cut_bytes", raw.cut as u64);
         }
@@ -180,6 +181,13 @@ impl Core {
             resource: self.processes.resource_of(raw.task.tgid),
         };
         self.config.mask.log(&mut record);
+        // A mask may be longer than what it stands for, and an exception's summary than its text.
+        let end = record.body.floor_char_boundary(self.config.max_record);
+        if end < record.body.len() {
+            let more = record.body.len() - end;
+            record.body.truncate(end);
+            record.attributes.set("ktrdr.log.cut_bytes", (raw_cut + more) as u64);
+        }
         self.out.push_back(Output::Log(Box::new(record)));
     }
 }
