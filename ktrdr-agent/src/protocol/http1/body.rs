@@ -126,6 +126,25 @@ pub(super) fn chunk_line(bytes: &[u8]) -> ChunkLine {
     }
 }
 
+/// Whether a line that reads as a chunk's, found out of step, is one; `None`: more bytes will tell. Data may end in hex
+/// digits, and with the line end behind it that reads as a size, of gigabytes even: believed, it would swallow the
+/// messages that follow.
+pub(super) fn begins_chunk(bytes: &[u8]) -> Option<bool> {
+    let ChunkLine::Size { len, size } = chunk_line(bytes) else { return Some(false) };
+    let rest = &bytes[len..];
+    let size = usize::try_from(size).ok().filter(|n| *n > 0);
+    // Where the end of the data is in hand, it decides.
+    if let Some(end) = size.and_then(|n| rest.get(n..n.saturating_add(2))) {
+        return Some(end == b"\r\n");
+    }
+    // Behind the end of a chunk's data stands the next one's line, behind its line hardly ever another.
+    match chunk_line(rest) {
+        ChunkLine::Size { .. } => Some(false),
+        ChunkLine::Partial => None,
+        ChunkLine::Invalid => Some(true),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -185,6 +204,24 @@ mod tests {
             [&b"\r\n"[..], b"xyz", b"-1\r\n", b"1g\r\n", b"ffffffffffffffff\r\n", b"00000000000000001\r\n"]
         {
             assert_eq!(chunk_line(bad), ChunkLine::Invalid, "{}", bad.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn the_end_of_data_is_not_taken_for_a_chunk_line() {
+        for (bytes, is) in [
+            (&b"3\r\nabc\r\n"[..], Some(true)),
+            (b"3d090\r\nxyz", Some(true)),
+            (b"0\r\n\r\n", Some(true)),
+            (b"0\r\nDigest: x\r\n\r\n", Some(true)),
+            (b"bbbbbbbb\r\n3d090\r\nxyz", Some(false)),
+            (b"bbbbbbbb\r\n0\r\n\r\n", Some(false)),
+            (b"0\r\n3d090\r\nxyz", Some(false)),
+            (b"3\r\nabcdef", Some(false)),
+            (b"bbbbbbbb\r\n", None),
+            (b"bbbbbbbb\r\n3d0", None),
+        ] {
+            assert_eq!(begins_chunk(bytes), is, "{}", bytes.escape_ascii());
         }
     }
 }

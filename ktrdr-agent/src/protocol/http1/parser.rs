@@ -340,8 +340,14 @@ impl Http1Parser {
         let line = bytes.iter().take(9).take_while(|b| b.is_ascii_hexdigit()).count();
         match bytes.get(line..) {
             Some(rest) if (1..=8).contains(&line) && rest.starts_with(b"\r\n") => {
-                self.half(side).state = State::Chunks;
-                self.chunk(side, bytes)
+                match body::begins_chunk(bytes) {
+                    Some(true) => {
+                        self.half(side).state = State::Chunks;
+                        self.chunk(side, bytes)
+                    }
+                    None if bytes.len() < self.max_head => Step::NeedMore,
+                    Some(false) | None => Step::Lost,
+                }
             }
             Some([] | [b'\r']) if line <= 8 => Step::NeedMore,
             _ => Step::Lost,

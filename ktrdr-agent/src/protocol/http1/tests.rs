@@ -229,6 +229,27 @@ fn a_chunked_body_with_a_hole_goes_on() {
     assert_eq!(short(&endless)[2..], ["<200", "Response!gap_in_body ", "<204", "Response.0"]);
 }
 
+/// Data that ends in hex digits, seen from its last bytes on: read as a size it would be that of the next 3 GB.
+#[test]
+fn the_end_of_a_chunk_that_reads_as_a_size_swallows_no_request() {
+    let put = ">PUT /a HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3d090\r\nbbb";
+    for tail in
+        [&["bbbbbbbb\r\n3d090\r\nbbb"][..], &["bbbbbbbb\r\n", "3d090\r\nbbb"], &["bbbbbbbb\r\n0\r\n\r\n"]]
+    {
+        let mut d = play(&[put]);
+        d.gap(REQUEST, 400_000);
+        tail.iter().for_each(|bytes| d.feed(REQUEST, bytes.as_bytes()));
+        if !tail[0].contains("\r\n0\r\n") {
+            d.gap(REQUEST, 249_997 + 2 + 5);
+        }
+        d.feed(RESPONSE, b"HTTP/1.1 204 No\r\n\r\n");
+        d.feed(REQUEST, &GET.as_bytes()[1..]);
+        d.feed(RESPONSE, b"HTTP/1.1 204 No\r\n\r\n");
+        let all = short(&d);
+        assert!(all.iter().any(|note| note == ">GET /"), "{tail:?}: {all:?}");
+    }
+}
+
 #[test]
 fn a_head_beyond_the_capture_is_taken_as_far_as_it_goes() {
     let mut d = driver();
