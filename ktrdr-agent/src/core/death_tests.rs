@@ -3,7 +3,7 @@
 use ktrdr_ebpf_common::flags;
 
 use super::scenario::{Host, Pipe};
-use crate::trace::model::{Span, SpanKind, Status, Value};
+use crate::trace::model::{Attributes, Span, SpanKind, Status, Value};
 
 const API: u32 = 100;
 const IB: u32 = 200;
@@ -149,4 +149,33 @@ fn a_service_that_ends_again_and_again_is_said_to() {
         message(&spans[1])
     );
     assert_eq!(first.attributes.get("ktrdr.peer.restarts"), Some(&Value::Int(3)));
+}
+
+#[test]
+fn the_last_lines_of_who_ended_stand_beside_its_end() {
+    let mut h = host();
+    let mut p = h.connect(API, IB, "127.0.0.1:5001");
+    request(&mut h, &mut p);
+    for n in 0..5 {
+        h.write(IB, IB, 2, format!("ERROR:    out of ideas, attempt {n}, password=hunter2\n").as_bytes());
+    }
+    // A line that was not ended is its last all the same.
+    h.write(IB, IB, 2, &[b"Killed ", &b"x".repeat(2_000)[..]].concat());
+    h.exit_with(IB, KILLED, flags::OUT_OF_MEMORY);
+    h.close(&p, 104);
+    h.unlisten(IB, "127.0.0.1:5001");
+    h.fail(API, "127.0.0.1:5001", 111);
+    h.pass(500);
+    let spans = h.spans();
+    let list = |a: &Attributes, key: &str| match a.get(key) {
+        Some(Value::List(lines)) => lines.clone(),
+        other => panic!("{key}: {other:?}"),
+    };
+    let caller = spans.iter().find(|s| s.kind == SpanKind::Client && s.name.starts_with("GET")).unwrap();
+    let event = caller.events.iter().find(|e| e.name == "process.ended").unwrap();
+    let lines = list(&event.attributes, "ktrdr.process.last_lines");
+    assert_eq!(lines[..2], [3, 4].map(|n| format!("out of ideas, attempt {n}, password=REDACTED")));
+    assert!(lines.len() == 3 && lines[2].starts_with("Killed xxx") && lines[2].len() == 240, "{lines:?}");
+    let refused = spans.iter().find(|s| s.name.starts_with("connect")).unwrap();
+    assert_eq!(list(&refused.attributes, "ktrdr.listener.last_lines"), lines);
 }

@@ -6,7 +6,7 @@ use crate::protocol::Role;
 use crate::trace::causality::SpanRef;
 use crate::trace::deaths::Restarts;
 use crate::trace::listeners::ago;
-use crate::trace::model::{Attributes, Span, SpanEvent, Status};
+use crate::trace::model::{Attributes, Span, SpanEvent, Status, Value};
 use crate::trace::processes::{End, Process};
 use crate::trace::spans::OnConn;
 
@@ -95,9 +95,12 @@ fn own(span: &mut Span, on: &OnConn, p: &Process, end: End) {
 }
 
 fn happened(span: &mut Span, p: &Process, end: End) {
-    let mut a = Attributes::with_capacity(5);
+    let mut a = Attributes::with_capacity(6);
     a.push("service.name", p.meta.service.clone());
     a.push("process.pid", p.meta.tgid);
     end.tell(&mut a);
+    if !p.last_lines.is_empty() {
+        a.push("ktrdr.process.last_lines", Value::List(p.last_lines.clone()));
+    }
     span.events.push(SpanEvent { ts: end.ts, name: "process.ended".into(), attributes: a });
 }

@@ -2,10 +2,10 @@
 
 use super::scenario::{Host, Pipe};
 use super::{CoreConfig, Output};
-use crate::event::ShellEvent;
 use crate::event::shell::PythonStatus;
+use crate::event::{MS, ShellEvent};
 use crate::trace::logs::{LogRecord, Unlinked};
-use crate::trace::model::{Span, SpanKind};
+use crate::trace::model::{Span, SpanKind, Status, Value};
 
 const API: u32 = 100;
 const CLI: u32 = 301;
@@ -148,4 +148,42 @@ fn masking_makes_no_record_longer_than_its_bound() {
     assert_eq!(logs.len(), 1);
     assert!(logs[0].body.len() <= 4_096 && !logs[0].body.contains("=1"), "{}", logs[0].body.len());
     assert!(logs[0].attributes.get("ktrdr.log.cut_bytes").is_some());
+}
+
+fn server(spans: &[Span]) -> &Span {
+    spans.iter().find(|s| s.kind == SpanKind::Server).unwrap()
+}
+
+/// Written in the request, known to be an exception only long after: the span waits for it.
+#[test]
+fn a_span_waits_for_a_traceback_that_is_not_whole_yet() {
+    let mut h = host();
+    let mut p = request(&mut h, 0);
+    h.write(API, API, 2, b"Traceback (most recent call last):\n  File \"a.py\", line 1, in f\n");
+    h.response(&mut p, b"HTTP/1.1 204 No Content\r\n\r\n");
+    h.pass(200);
+    h.write(API, API, 2, b"    g()\nValueError: no such symbol\n");
+    h.exit(CLI, 0);
+    let spans = h.spans();
+    let span = server(&spans);
+    let [event] = span.events.as_slice() else { panic!("{:?}", span.events) };
+    assert_eq!(event.attributes.get("exception.type").and_then(Value::as_str), Some("ValueError"));
+    assert_eq!(span.status, Status::Error("ValueError: no such symbol".to_owned()));
+}
+
+#[test]
+fn what_never_ends_holds_no_span_for_ever() {
+    let mut h = host();
+    let mut p = request(&mut h, 0);
+    h.write(API, API, 2, b"Traceback (most recent call last):\n");
+    h.response(&mut p, b"HTTP/1.1 204 No Content\r\n\r\n");
+    h.exit(CLI, 0);
+    let end = h.now;
+    let mut left = None;
+    while left.is_none() && h.now < end + 10_000 * MS {
+        h.write(API, API, 2, b"  File \"a.py\", line 1, in f\n");
+        h.pass(100);
+        left = h.so_far().iter().any(|s| s.kind == SpanKind::Server).then_some(h.now - end);
+    }
+    assert!(left.is_some_and(|after| (1_500 * MS..2_500 * MS).contains(&after)), "{left:?}");
 }

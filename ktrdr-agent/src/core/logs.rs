@@ -2,7 +2,7 @@
 
 use super::{Core, Output};
 use crate::event::{Ns, Task, Write};
-use crate::trace::assembly::said::exception_attributes;
+use crate::trace::assembly::said::{HOLD_NS, exception_attributes};
 use crate::trace::causality::{Method, Origin, Written};
 use crate::trace::logs::{Draft, LogRecord, PLACE_NS, Settled, Severity, Unlinked};
 use crate::trace::model::{Attributes, SpanEvent, SpanId, TraceId};
@@ -35,11 +35,21 @@ impl Core {
         }
         let drafts = self.logs.expire(now);
         self.settle_drafts(drafts, now);
+        self.hold_spans(now);
+    }
+
+    /// A process ended: what it wrote is complete, and its last lines may say why it did.
+    pub(super) fn last_lines(&mut self, tgid: u32, ts: Ns) {
+        let drafts = self.logs.ended(tgid);
+        self.settle_drafts(drafts, ts);
+        let lines = self.logs.last_lines(tgid, ts, &self.config.mask);
+        self.processes.last_lines(tgid, lines);
     }
 
     pub(super) fn end_logs(&mut self) {
         let drafts = self.logs.end();
         self.settle_drafts(drafts, Ns::MAX);
+        self.assembler.hold(Vec::new());
     }
 
     fn settle_drafts(&mut self, drafts: Vec<Draft>, now: Ns) {
@@ -78,6 +88,13 @@ impl Core {
                 place => self.log(settled, place.ok_or(Unlinked::NoPlace)),
             }
         }
+    }
+
+    /// Spans of which exceptions and errors are still to be told do not leave yet.
+    fn hold_spans(&mut self, now: Ns) {
+        let recent = self.logs.untold().filter(|(ts, _)| now.saturating_sub(*ts) < HOLD_NS);
+        let spans = recent.flat_map(|(ts, origin)| self.causality.candidates(origin, ts)).flatten();
+        self.assembler.hold(spans.collect());
     }
 
     /// Where nothing is known of its writer, the request of an access line is the one on the connection that it names.

@@ -129,6 +129,9 @@ impl Core {
         if config.follow_sampled {
             assembler.follow_sampled();
         }
+        if config.watch {
+            assembler.await_logs();
+        }
         Self {
             config,
             engine: Engine::new(settings, connections),
@@ -219,6 +222,7 @@ impl Core {
                 self.program_executed(tgid, e.ppid, ts);
             }
             Body::Exit(e) => {
+                self.last_lines(tgid, ts);
                 self.processes.exit(tgid, ts, &e);
                 self.measure_exit(tgid);
                 self.stdio_ended(tgid, ts);
@@ -226,7 +230,6 @@ impl Core {
                 self.service_ended(tgid, ts);
                 self.causality.exit(tgid);
                 self.watching.ended(tgid);
-                self.logs.ended(tgid);
             }
             Body::PyCopy(c) => self.causality.py_copy(tgid, tid, c, ts),
             Body::Read(r) => self.read(ts, Task { tgid, tid, py_context: r.py_context }, &r),

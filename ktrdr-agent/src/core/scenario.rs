@@ -111,6 +111,11 @@ impl Host {
         std::mem::take(&mut self.spans)
     }
 
+    /// The spans that have left by now.
+    pub fn so_far(&self) -> &[Span] {
+        &self.spans
+    }
+
     pub fn listen(&mut self, pid: u32, addr: &str) {
         let addr: SocketAddr = addr.parse().unwrap();
         let end = End { id: 0, pid, tid: pid, local: addr, remote: "0.0.0.0:0".parse().unwrap() };

@@ -237,6 +237,11 @@ impl Kernel {
         self.ring.poll(timeout, each)
     }
 
+    /// Whether the last [`poll`](Self::poll) found the ring empty in the end.
+    pub fn is_drained(&self) -> bool {
+        self.ring.is_drained()
+    }
+
     /// Records read so far; equals the counter `Submitted` once the ring is drained.
     pub fn records_read(&self) -> u64 {
         self.ring.read()

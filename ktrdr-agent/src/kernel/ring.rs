@@ -59,6 +59,11 @@ impl Ring {
         Ok(records)
     }
 
+    /// Whether the last [`poll`](Self::poll) read all there was.
+    pub fn is_drained(&self) -> bool {
+        !self.unfinished
+    }
+
     /// Records read so far.
     pub fn read(&self) -> u64 {
         self.read

@@ -144,8 +144,10 @@ impl Live {
     fn turn(&mut self, wait: Duration) -> anyhow::Result<usize> {
         let Self { kernel, meta, python, gpu, stream, exclusions, files, .. } = self;
         let mut failed = None;
-        let n = kernel.poll(wait, &mut |record| {
+        let mut newest = 0;
+        let mut each = |record: &[u8]| {
             if let Ok((header, _)) = EventHeader::read_from_prefix(record) {
+                newest = newest.max(header.ts);
                 python.observe(&header);
                 if let Some(fact) = meta.observe(&header, record) {
                     match &fact {
@@ -164,10 +166,20 @@ impl Live {
             if let Err(e) = stream.feed(record) {
                 failed = Some(e);
             }
-        })?;
+        };
+        let mut n = kernel.poll(wait, &mut each)?;
+        // A span is not to leave before what the kernel saw earlier is read. On a busy machine much time may pass between a
+        // look at the ring and one at the clock, so the clock comes first; what is left unread tells the time by itself.
+        let mut now = None;
+        if kernel.is_drained() {
+            let before = clock::boot_now_ns();
+            n += kernel.poll(Duration::ZERO, &mut each)?;
+            now = kernel.is_drained().then_some(before);
+        }
         if let Some(e) = failed {
             return Err(e);
         }
+        let now = now.unwrap_or(newest);
         self.exclude()?;
         watch::files(&mut self.kernel, &mut self.files);
         self.look_at_python()?;
@@ -176,7 +188,7 @@ impl Live {
         for fact in self.meta.pods_known() {
             self.fact(&fact)?;
         }
-        self.stream.fact(&tick(clock::boot_now_ns()))?;
+        self.stream.fact(&tick(now))?;
         self.outputs()?;
         if let Some(r) = &self.remember {
             r.under_way(&mut self.stream.core);

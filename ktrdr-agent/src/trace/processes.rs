@@ -114,6 +114,8 @@ pub struct Process {
     pub resource: Arc<Resource>,
     /// How it ended, if it did.
     pub end: Option<End>,
+    /// What it logged last before that, without secrets.
+    pub last_lines: Vec<String>,
 }
 
 impl Process {
@@ -173,7 +175,7 @@ impl Processes {
     /// Learns who a process is.
     pub fn learn(&mut self, meta: ProcessMeta) {
         let resource = Arc::new(self.resource(&meta));
-        self.by_tgid.insert(meta.tgid, Process { meta, resource, end: None });
+        self.by_tgid.insert(meta.tgid, Process { meta, resource, end: None, last_lines: Vec::new() });
     }
 
     /// The process, if it is known.
@@ -185,6 +187,13 @@ impl Processes {
     pub fn exit(&mut self, tgid: u32, ts: Ns, exit: &Exit) {
         if let Some(p) = self.by_tgid.get_mut(&tgid) {
             p.end = Some(End::of(ts, exit));
+        }
+    }
+
+    /// What a process that ends logged last.
+    pub fn last_lines(&mut self, tgid: u32, lines: Vec<String>) {
+        if let Some(p) = self.by_tgid.get_mut(&tgid) {
+            p.last_lines = lines;
         }
     }
 

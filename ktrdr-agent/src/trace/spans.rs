@@ -272,6 +272,9 @@ fn evidence_attributes(a: &mut Attributes, evidence: &Evidence, processes: &Proc
         a.set("ktrdr.listener.command", p.command());
         if let Some(end) = p.end {
             a.set("ktrdr.listener.exit", Value::Str(end.to_string()));
+            if !p.last_lines.is_empty() {
+                a.set("ktrdr.listener.last_lines", Value::List(p.last_lines.clone()));
+            }
         }
     }
 }

@@ -96,7 +96,6 @@ fn exceptions_are_on_their_span_once() {
     paths.extend((0..3).flat_map(|i| [format!("/fail/{i}"), format!("/caught/{i}")]));
     let Some(finished) = observe("auto", 10, &paths) else { return };
     let all = records(&finished);
-    let mut told = 0;
     for i in 0..3 {
         for (path, kind, message) in [
             (format!("/fail/{i}"), "ValueError", format!("no {i}")),
@@ -108,12 +107,6 @@ fn exceptions_are_on_their_span_once() {
                     && r["span_id"] == span.span_id.as_str()
             };
             assert!(all.iter().any(|r| of_it(&r)), "{path}: no record tells of it: {all:?}");
-            // The record has its place in any case. A span leaves 60 ms after its end: what is logged after the answer, or
-            // read late on a busy machine, is too late for it.
-            if span.events.is_empty() {
-                continue;
-            }
-            told += 1;
             let failed = ("error", &format!("{kind}: {message}"));
             assert_eq!((span.status.as_str(), &span.status_message), failed);
             let [event] = span.events.as_slice() else { panic!("{path}: {:?}", span.events) };
@@ -124,7 +117,6 @@ fn exceptions_are_on_their_span_once() {
             assert!(stack.contains("Traceback"), "{stack}");
         }
     }
-    assert!(told > 0, "no span says what was thrown in it");
 }
 
 #[test]

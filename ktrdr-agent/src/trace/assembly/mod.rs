@@ -24,7 +24,7 @@ pub use node::{Node, Place};
 
 use super::causality::{CallRef, Causality, Method, Origin, Settlement, SpanRef};
 use super::ids::{self, ExchangeId, Positions};
-use super::model::{BoxedSpan, Link, Span, SpanId, TraceId};
+use super::model::{BoxedSpan, Link, Span, SpanId, Status, TraceId};
 use super::operations;
 use super::relays::{Relays, Seen};
 use crate::event::{MS, Ns};
@@ -60,6 +60,10 @@ pub struct Assembler {
     /// Counters.
     pub counts: AssemblyCounts,
     flags: flags::Flags,
+    /// Spans of which something is still to be told, in order.
+    held: Vec<SpanRef>,
+    /// What services log is read.
+    logs: bool,
 }
 
 /// What identifies a new span.
@@ -105,7 +109,14 @@ impl Assembler {
             relays: Relays::default(),
             counts: AssemblyCounts::default(),
             flags: flags::Flags::default(),
+            held: Vec::new(),
+            logs: false,
         }
+    }
+
+    /// Has requests that failed wait for what their service logs about it.
+    pub fn await_logs(&mut self) {
+        self.logs = true;
     }
 
     /// Has spans say whether their trace's caller sampled it.
@@ -235,7 +246,9 @@ impl Assembler {
         };
         let (end, under) = (draft.end, node.under);
         node.end = Some(end);
-        self.due.insert(end.saturating_add(GRACE_NS), span);
+        let failed = node.role == Role::Server && draft.status != Status::Unset;
+        let grace = if failed && self.logs { said::FAILED_NS } else { GRACE_NS };
+        self.due.insert(end.saturating_add(grace), span);
         node.finished = Some(draft);
         self.within_command(under, end);
     }
@@ -243,7 +256,7 @@ impl Assembler {
     /// Emits what is due at `now`.
     pub fn advance(&mut self, now: Ns, causality: &mut Causality, out: &mut Vec<BoxedSpan>) {
         while let Some(span) = self.due.pop(now) {
-            if self.command_waits(span, now) {
+            if self.command_waits(span, now) || self.is_held(span, now) {
                 self.due.insert(now + RETRY_NS, span);
                 continue;
             }

@@ -10,8 +10,15 @@ use crate::trace::model::{Attributes, Span, SpanEvent, SpanId, Status, TraceId};
 
 /// Events per span: a request that fails in a loop says the same thing again and again.
 const MAX_EVENTS: usize = 16;
-/// Servers log why they answered 500 after they did (uvicorn, once its application has raised).
-const LATE_NS: Ns = 50 * MS;
+/// Servers log why they answered 500 after they did (uvicorn, once its application has raised): at once, but on a busy
+/// machine a few turns of the scheduler later.
+const LATE_NS: Ns = 100 * MS;
+/// How long a request that failed waits for that: a record is complete 30 ms after its last write, as is seen 10 ms later.
+pub(super) const FAILED_NS: Ns = LATE_NS + 40 * MS;
+/// How long a span waits after its end for an exception or an error that was seen written in it, until it is known to be
+/// its own. That takes long where the service's contexts prove nothing by themselves and other requests go on: as long as
+/// for [commands](super::commands), for the same reasons.
+pub const HOLD_NS: Ns = 2_000 * MS;
 /// `exception.stacktrace` on a span at most; the log record has all of it.
 const MAX_STACK: usize = 16 * 1024;
 
@@ -93,6 +100,19 @@ impl Assembler {
         }
     }
 
+    /// Spans of which something is still to be told, instead of those before.
+    pub fn hold(&mut self, mut spans: Vec<SpanRef>) {
+        spans.sort_unstable();
+        spans.dedup();
+        self.held = spans;
+    }
+
+    /// Whether a span that has ended waits for what is still to be told of it.
+    pub(super) fn is_held(&self, span: SpanRef, now: Ns) -> bool {
+        let Some(end) = self.nodes.get(span).and_then(|n| n.end) else { return false };
+        self.held.binary_search(&span).is_ok() && now < end.saturating_add(HOLD_NS)
+    }
+
     /// Something that happened in a span. Nothing, if the span has left already.
     pub fn happened(&mut self, span: SpanRef, event: SpanEvent, exception: Option<&Exception>) {
         let Some(node) = self.nodes.get_mut(span) else { return };
@@ -111,5 +131,67 @@ impl Assembler {
         if let Some(e) = exception {
             said.error.get_or_insert_with(|| (e.kind.clone(), e.summary()));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::NewSpan;
+    use super::*;
+    use crate::export::fixture;
+    use crate::protocol::Role;
+    use crate::trace::ids::ExchangeId;
+    use crate::trace::model::SpanKind;
+
+    const END: Ns = 1_000 * MS;
+
+    /// A request that was answered at [`END`] with this status; its exception is told `late` after that.
+    fn told(status: Status, late: Ns) -> (Ns, Span) {
+        let (mut assembler, mut causality) = (Assembler::new(), Causality::new());
+        assembler.await_logs();
+        let span = SpanRef(1);
+        assembler.begin(NewSpan {
+            span,
+            role: Role::Server,
+            exchange: ExchangeId(7),
+            positions: None,
+            start: END - MS,
+            tgid: 1,
+            call: None,
+            context: None,
+            relay: None,
+        });
+        let mut out = Vec::new();
+        let mut draft = fixture::span(1, 1, 0, &fixture::service("api"), SpanKind::Server, "GET /", (0, 1));
+        (draft.start, draft.end, draft.status, draft.events) = (END - MS, END, status, Vec::new());
+        assembler.finish(span, Box::new(draft), &mut out);
+        let e = Exception { kind: "ValueError".into(), message: "no".into(), stack: String::new() };
+        for now in (END..END + 500 * MS).step_by(MS as usize) {
+            if now == END + late {
+                let event =
+                    SpanEvent { ts: now, name: "exception".into(), attributes: exception_attributes(&e) };
+                assembler.happened(span, event, Some(&e));
+            }
+            assembler.advance(now, &mut causality, &mut out);
+            if let Some(s) = out.pop() {
+                return (now - END, *s);
+            }
+        }
+        panic!("it never left");
+    }
+
+    /// uvicorn logs why it answered 500 after it did; on a busy machine some time after.
+    #[test]
+    fn a_failed_request_waits_for_the_reason() {
+        let failed = || Status::Error(String::new());
+        for late in [5 * MS, 99 * MS] {
+            let (left, span) = told(failed(), late);
+            assert_eq!((left, span.events.len()), (FAILED_NS, 1));
+            assert_eq!(span.status, Status::Error("ValueError: no".to_owned()));
+        }
+        assert_eq!(told(failed(), LATE_NS + MS).1.events, [], "work after the answer, for all that is known");
+        // Of one that went well it is told, but changes nothing.
+        let (left, span) = told(Status::Unset, 5 * MS);
+        assert!(left < FAILED_NS && span.events.len() == 1 && span.status == Status::Unset, "{left}");
     }
 }

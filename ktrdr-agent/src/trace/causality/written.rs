@@ -1,7 +1,8 @@
 //! What a log line says of its origin: that of a call made by its writer at that moment.
 
-use super::state::{About, Call, Causality, MAX_LINES};
-use super::{CallRef, Method, Origin, Settlement};
+use super::state::{About, Call, Causality, MAX_GUARDS, MAX_LINES};
+use super::tree::Found;
+use super::{CallRef, Method, Origin, Settlement, SpanRef};
 use crate::event::{Ns, Task};
 
 /// The origin of something written, as far as it is known.
@@ -46,6 +47,33 @@ impl Causality {
             }
             None => Written::Known(None),
         }
+    }
+
+    /// The requests that a line still without an origin is most likely one of, as far as the evidence goes by now.
+    pub fn candidates(&mut self, written: Written, ts: Ns) -> [Option<SpanRef>; 2] {
+        let mut at = match written {
+            Written::Known(origin) => return [origin.map(|o| o.span), None],
+            Written::TooMany => return [None; 2],
+            Written::Open(call) => call,
+        };
+        // Of a thread that was created for a request, its creation's.
+        for _ in 0..=MAX_GUARDS {
+            let c = match self.calls.peek(&at) {
+                Some(Call::Open(c)) => c,
+                Some(Call::Settled(origin)) => return [origin.map(|o| o.span), None],
+                None => return [None; 2],
+            };
+            let found = c.node.map(|node| self.tree.find(node, ts, &self.requests).found);
+            let by_context = match found {
+                Some(Found::Claim(s) | Found::Bound(s) | Found::After(s) | Found::Handed(s)) => Some(s),
+                _ => None,
+            };
+            match (&c.clone, by_context, c.serving) {
+                (Some(clone), None, None) => at = clone.origin,
+                (_, by_context, serving) => return [by_context, serving],
+            }
+        }
+        [None; 2]
     }
 
     /// Asks again.

@@ -299,6 +299,12 @@ impl<O: Clone> Joiner<O> {
         }
     }
 
+    /// Stack traces that are not known to be complete: when each was begun, and its origin.
+    pub fn open_stacks(&self) -> impl Iterator<Item = (Ns, &O)> {
+        let open = self.writers.iter().filter_map(|(_, w)| w.record.as_ref().filter(|r| r.stack.any()));
+        open.filter_map(|r| Some((r.raw.ts, r.raw.origin.as_ref()?)))
+    }
+
     /// Half a line is taken for a whole one.
     fn end_half(&mut self, writer: &mut Writer<O>, (_, file, _): Key) {
         let Some((ts, task, origin)) = writer.half_at.take() else { return };

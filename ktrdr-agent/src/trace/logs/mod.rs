@@ -10,6 +10,7 @@
 
 pub mod hints;
 pub mod join;
+mod last;
 mod once;
 pub mod parse;
 mod pending;
@@ -25,9 +26,11 @@ use foldhash::fast::FixedState;
 use hashlink::LruCache;
 
 use crate::event::{FileId, FileKind, Ns, Task, Write};
+use crate::mask::Mask;
 use crate::trace::causality::{SpanRef, Written};
 use hints::Hints;
 use join::{JoinCounts, Joiner, Raw};
+use last::Last;
 use once::Once;
 use parse::{Format, Parsed};
 pub use pending::{PLACE_NS, Pending, Settled};
@@ -56,6 +59,13 @@ pub struct Draft {
     pub path: Option<Arc<str>>,
 }
 
+impl Draft {
+    /// It says something of the span it was written in: that something was thrown, or went wrong.
+    pub fn tells(&self) -> bool {
+        self.exception.is_some() || self.parsed.severity >= Severity::ERROR
+    }
+}
+
 /// What was counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LogCounts {
@@ -81,6 +91,7 @@ pub struct Logs {
     pub pending: Pending,
     /// Operation ids that were named.
     pub hints: Hints,
+    last: Last,
     /// Log files, and files that are none.
     files: LruCache<FileId, Option<Arc<str>>, FixedState>,
     /// The newest request on a connection, by server process and client's address.
@@ -103,6 +114,7 @@ impl Logs {
             once: Once::new(),
             pending: Pending::default(),
             hints: Hints::default(),
+            last: Last::default(),
             files: lru(),
             requests: lru(),
             servers: lru(),
@@ -158,10 +170,23 @@ impl Logs {
         self.closed()
     }
 
+    /// What may still be told of a span: stack traces that are not complete yet, and exceptions and errors whose span is not
+    /// known yet. When each was written, and what its origin is known of.
+    pub fn untold(&self) -> impl Iterator<Item = (Ns, Written)> {
+        let open = self.joiner.open_stacks().map(|(ts, origin)| (ts, *origin));
+        open.chain(self.pending.untold())
+    }
+
     /// A process ended: what it wrote last is complete.
-    pub fn ended(&mut self, tgid: u32) {
+    pub fn ended(&mut self, tgid: u32) -> Vec<Draft> {
         // That it served is kept until its number is another's and long unused: its last lines are still to come.
         self.joiner.ended(tgid);
+        self.closed()
+    }
+
+    /// What a process wrote last before it ended at `ts`.
+    pub fn last_lines(&mut self, tgid: u32, ts: Ns, mask: &Mask) -> Vec<String> {
+        self.last.of(tgid, ts, mask)
     }
 
     /// The stream ends.
@@ -204,6 +229,8 @@ impl Logs {
         self.counts.records += 1;
         let operation = hints::only_id(&raw.text).map(Arc::from);
         let path = self.files.peek(&raw.file).cloned().flatten();
-        Some(Draft { raw, parsed, exception, operation, path })
+        let draft = Draft { raw, parsed, exception, operation, path };
+        self.last.wrote(&draft);
+        Some(draft)
     }
 }

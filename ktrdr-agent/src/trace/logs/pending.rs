@@ -96,6 +96,12 @@ impl Pending {
         self.queue.push_back(settled);
     }
 
+    /// Those that say something of a span that is not known yet.
+    pub fn untold(&self) -> impl Iterator<Item = (Ns, Written)> {
+        let untold = self.queue.iter().filter(|s| !s.told && s.draft.tells());
+        untold.map(|s| (s.draft.raw.ts, s.origin))
+    }
+
     /// How many wait.
     pub fn len(&self) -> usize {
         self.queue.len()
