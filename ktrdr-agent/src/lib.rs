@@ -22,5 +22,6 @@ pub mod protocol;
 pub mod python;
 pub mod settings;
 pub mod store;
+pub mod telemetry;
 pub mod trace;
 pub mod web;

@@ -1,6 +1,6 @@
-"""An OTLP receiver for the tests: gRPC and HTTP, traces and metrics.
+"""An OTLP receiver for the tests: traces and metrics over gRPC and HTTP, log records over gRPC.
 
-Prints one JSON line with its ports, then one per request: how it came and the spans or the metrics in it. For traces it can
+Prints one JSON line with its ports, then one per request: how it came and the spans, the metrics or the logs in it. For traces it can
 be told to fail first, and for both to refuse gzip, and to want TLS, as real receivers do.
 """
 
@@ -15,6 +15,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import grpc
 from google.protobuf import any_pb2, duration_pb2, json_format
+from opentelemetry.proto.collector.logs.v1 import logs_service_pb2, logs_service_pb2_grpc
 from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2, metrics_service_pb2_grpc
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
 
@@ -146,6 +147,28 @@ class GrpcMetrics(metrics_service_pb2_grpc.MetricsServiceServicer):
         return accept_metrics(request, transport="grpc")
 
 
+def records(request):
+    for group in request.resource_logs:
+        for scope in group.scope_logs:
+            for record in scope.log_records:
+                yield {
+                    "resource": attributes(group.resource.attributes),
+                    "severity": record.severity_text,
+                    "body": value(record.body),
+                    "attributes": attributes(record.attributes),
+                    "trace_id": record.trace_id.hex() or None,
+                    "span_id": record.span_id.hex() or None,
+                }
+
+
+class GrpcLogs(logs_service_pb2_grpc.LogsServiceServicer):
+    def Export(self, request, context):
+        if args.silent:
+            threading.Event().wait()
+        say(logs=list(records(request)), transport="grpc")
+        return logs_service_pb2.ExportLogsServiceResponse()
+
+
 class Grpc(trace_service_pb2_grpc.TraceServiceServicer):
     def Export(self, request, context):
         if args.silent:
@@ -250,6 +273,7 @@ if args.no_gzip:
 server = grpc.server(futures.ThreadPoolExecutor(max_workers=4), options=options)
 trace_service_pb2_grpc.add_TraceServiceServicer_to_server(Grpc(), server)
 metrics_service_pb2_grpc.add_MetricsServiceServicer_to_server(GrpcMetrics(), server)
+logs_service_pb2_grpc.add_LogsServiceServicer_to_server(GrpcLogs(), server)
 address = f"127.0.0.1:{args.grpc_port}"
 if args.tls:
     pair = (read(args.tls[1]), read(args.tls[0]))

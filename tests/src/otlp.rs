@@ -9,7 +9,7 @@ use crate::net::free_port;
 use crate::process::{Process, python, root};
 use crate::wait;
 
-/// A running receiver of spans and metrics; killed when dropped.
+/// A running receiver of spans, metrics and log records; killed when dropped.
 pub struct Receiver {
     process: Process,
     port: u16,
@@ -36,11 +36,20 @@ impl Receiver {
         format!("http://127.0.0.1:{}", self.port)
     }
 
+    /// The port of that.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// All data points of a metric so far, in the order in which they came.
     pub fn points(&self, name: &str) -> Vec<Value> {
+        self.items("metrics").into_iter().filter(|p| p["name"] == name).collect()
+    }
+
+    /// All `spans`, `metrics` or `logs` so far, in the order in which they came.
+    pub fn items(&self, what: &str) -> Vec<Value> {
         let log = self.process.log();
         let requests = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        let points = requests.filter_map(|r| r["metrics"].as_array().cloned()).flatten();
-        points.filter(|p| p["name"] == name).collect()
+        requests.filter_map(|r| r[what].as_array().cloned()).flatten().collect()
     }
 }

@@ -11,14 +11,13 @@ use clap::Parser;
 
 use crate::pipeline::{self, RunOptions};
 use crate::settings::{self, Settings};
+use crate::{privileges, telemetry};
 use args::{Args, Command, ConfigCommand};
 
 /// Parses the command line, runs the command, and turns its outcome into an exit status: 0 = done, 1 = failed,
 /// 2 = wrong usage.
 pub fn main() -> ExitCode {
-    let args = Args::parse();
-    logs();
-    match run(args) {
+    match run(Args::parse().command) {
         Ok(code) => code,
         Err(e) => {
             eprintln!("error: {e:#}");
@@ -27,22 +26,12 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// The agent's own logs go to standard error; `RUST_LOG` chooses, warnings and the start-up report by default.
-fn logs() {
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn,ktrdr_agent=info"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        // They are reported on standard error, and a reader that has gone (`2>&1 | head`) must not end the agent.
-        .log_internal_errors(false)
-        .with_target(false)
-        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
-        .init();
-}
-
-fn run(args: Args) -> anyhow::Result<ExitCode> {
-    match args.command {
+fn run(command: Command) -> anyhow::Result<ExitCode> {
+    // These two may send their log elsewhere, which the settings say first.
+    if !matches!(command, Command::Run(_) | Command::Record(_)) {
+        telemetry::start(None);
+    }
+    match command {
         Command::Run(a) => {
             let settings = a.common.settings(a.overrides())?;
             let options = RunOptions {
@@ -54,7 +43,7 @@ fn run(args: Args) -> anyhow::Result<ExitCode> {
                 socket: !a.no_socket,
                 ui: true,
             };
-            pipeline::live::run(&settings, &options)?;
+            observe(&settings, &options)?;
         }
         Command::Record(a) => {
             let settings = a.common.settings(a.overrides())?;
@@ -68,7 +57,7 @@ fn run(args: Args) -> anyhow::Result<ExitCode> {
                 socket: false,
                 ui: false,
             };
-            pipeline::live::run(&settings, &options)?;
+            observe(&settings, &options)?;
         }
         Command::Replay(a) => {
             let settings = a.common.settings(a.common.overrides())?;
@@ -92,5 +81,18 @@ fn load(path: Option<&std::path::Path>, overrides: Vec<settings::Override>) -> a
     let env: Vec<(String, String)> = std::env::vars_os()
         .filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)))
         .collect();
-    Ok(Settings::load(path, &env, &overrides)?)
+    Ok(telemetry::early(|| Settings::load(path, &env, &overrides))?)
+}
+
+/// Observes, and tells the receiver of the agent's own telemetry, if there is one, how that went.
+fn observe(settings: &Settings, options: &RunOptions) -> anyhow::Result<()> {
+    privileges::confine(settings.security.confine);
+    let sender = pipeline::self_telemetry(settings).map(telemetry::Sender::start).transpose()?;
+    telemetry::start(sender.as_ref());
+    let outcome = pipeline::live::run(settings, options);
+    if let Some(sender) = sender {
+        let _ = outcome.as_ref().inspect_err(|e| telemetry::failed(e));
+        sender.stop();
+    }
+    outcome
 }

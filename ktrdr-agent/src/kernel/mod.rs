@@ -31,6 +31,7 @@ pub use controls::CounterValues;
 pub use probes::{Hook, ProbeReport, ProbeStatus};
 pub use stats::{ProgramStats, StatsEnabled, enable as enable_stats};
 
+use crate::telemetry::step;
 use btf::KernelTypes;
 use controls::Controls;
 use multi::Multi;
@@ -149,7 +150,7 @@ impl Kernel {
         {
             warnings.push(format!("RLIMIT_MEMLOCK could not be raised: {error}"));
         }
-        let types = KernelTypes::load()?;
+        let types = step!("start.kernel_types").in_scope(KernelTypes::load)?;
         let hook = match options.hook {
             Hook::Auto if types.has_tracepoint("sock_send_length") => Hook::Socket,
             Hook::Auto => Hook::Syscall,
@@ -163,8 +164,9 @@ impl Kernel {
         loader.btf(Some(&kernel_btf)).map_max_entries(maps::EVENTS, ring_size(options.ring_bytes));
         loader.map_max_entries(maps::SCRATCH, cpus.saturating_mul(limits::SCRATCH_PLACES));
         constants.set(&mut loader);
-        let mut ebpf =
-            loader.load(object::OBJECT).map_err(|error: EbpfError| KernelError::Load(Box::new(error)))?;
+        let mut ebpf = step!("start.load")
+            .in_scope(|| loader.load(object::OBJECT))
+            .map_err(|error: EbpfError| KernelError::Load(Box::new(error)))?;
 
         let multi = match Multi::load(object::OBJECT, PY_COPY, &ebpf) {
             Ok(multi) => Some(multi),
@@ -180,7 +182,8 @@ impl Kernel {
         for &tgid in &options.exclude {
             controls.exclude(tgid).map_err(map_error(maps::EXCLUDED))?;
         }
-        let probes = probes::attach_all(&mut ebpf, &kernel_btf, &types, hook, options)
+        let probes = step!("start.attach")
+            .in_scope(|| probes::attach_all(&mut ebpf, &kernel_btf, &types, hook, options))
             .map_err(|(name, reason)| KernelError::Probe { name, reason })?;
         drop((types, kernel_btf));
         release_memory();

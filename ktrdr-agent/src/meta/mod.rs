@@ -74,6 +74,11 @@ struct Entry {
     epoch: u32,
 }
 
+/// `host.*` and `os.*`, as every Resource says them.
+pub fn host_attributes(settings: &Settings) -> Vec<(String, String)> {
+    host::Host::read(&ProcFs::new(&settings.host.proc), settings.host.root.as_ref()).attributes
+}
+
 /// Metadata of the observed processes.
 pub struct Metadata {
     proc: ProcFs,

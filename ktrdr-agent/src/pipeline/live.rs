@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use ktrdr_ebpf_common::EventHeader;
 use ktrdr_ebpf_common::limits;
 use ktrdr_ebpf_common::maps::Policy;
-use ktrdr_ebpf_common::{Counter, EventHeader};
 use zerocopy::FromBytes;
 
 use super::gpu::Gpu;
@@ -17,8 +17,9 @@ use super::python::Python;
 use super::recorder::Recorder;
 use super::remember::Remember;
 use super::scope::Scope;
-use super::selfmon::{self, Own};
+use super::selfmon::{self, LOSSES};
 use super::stats::{self, Stats};
+use super::stream::Stream;
 use super::{FLUSH, RunOptions, options, watch};
 use crate::core::{Core, Output};
 use crate::event::Ns;
@@ -28,19 +29,17 @@ use crate::kernel::{Kernel, ProbeStatus};
 use crate::meta::{Metadata, host as clock};
 use crate::privileges::{self, Capability, Settled};
 use crate::settings::Settings;
+use crate::telemetry::{if_slow, step};
 
 /// Longest time a record waits in the ring: with the assembler's grace, a lone request is out within 200 ms.
 const FLUSH_INTERVAL: Duration = Duration::from_millis(40);
 /// How often counters and clocks are looked at.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
 
-/// Counters that mean something is missing from the traces.
-const LOSSES: &[Counter] =
-    &[Counter::LostRingFull, Counter::CopyFault, Counter::KernelReadFault, Counter::MapFault];
-
-/// Runs until SIGINT, SIGTERM or the end of the duration.
+/// Runs until SIGINT, SIGTERM or the end of the duration. [`privileges::confine`] has been said before.
 pub fn run(settings: &Settings, run: &RunOptions) -> anyhow::Result<()> {
     let started = Instant::now();
+    let starting = step!("start").entered();
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
         // A second signal ends the agent at once, should the first one's orderly end hang.
@@ -49,9 +48,9 @@ pub fn run(settings: &Settings, run: &RunOptions) -> anyhow::Result<()> {
         signal_hook::flag::register(signal, stop.clone()).context("signal handlers")?;
     }
     privileges::require()?;
-    privileges::confine(settings.security.confine);
     // What is written at the end is opened now: later the agent may not be allowed to.
     let stats_out = run.stats_out.as_deref().map(stats::Out::create).transpose()?;
+    let sinks = step!("start.sinks").entered();
     let mut exporters = match run.export {
         true => Exporters::start(options::export(settings, run.spans_out.as_deref()))?,
         false => Exporters::default(),
@@ -59,6 +58,7 @@ pub fn run(settings: &Settings, run: &RunOptions) -> anyhow::Result<()> {
     let remember = Remember::start(settings, run, &mut exporters)?;
     let measures = Measures::start(settings, run.export)?;
     let recorder = run.record.as_deref().map(Recorder::create).transpose()?;
+    drop(sinks);
     let kernel = Kernel::load(&options::kernel(settings))?;
     let mut meta = Metadata::new(settings);
     #[cfg(feature = "kubernetes")]
@@ -66,8 +66,8 @@ pub fn run(settings: &Settings, run: &RunOptions) -> anyhow::Result<()> {
     let config = options::core(settings, meta.port_names());
     let recorder = recorder.map(|r| (r, Scope::new(config.clone())));
     let core = Core::new(config);
-    let stream = Stream { core, recorder, shell_records: 0, started };
-    let facts = meta.start();
+    let stream = Stream { core, recorder, shell_records: 0 };
+    let facts = step!("start.processes").in_scope(|| meta.start());
     let python = Python::new(settings.python.causality);
     let gpu = Gpu::start(settings, &meta)?;
     let lost = [0; LOSSES.len()];
@@ -78,6 +78,7 @@ pub fn run(settings: &Settings, run: &RunOptions) -> anyhow::Result<()> {
         python,
         gpu,
         stream,
+        started,
         exporters,
         exclusions,
         excluded,
@@ -89,6 +90,7 @@ pub fn run(settings: &Settings, run: &RunOptions) -> anyhow::Result<()> {
         misses: 0,
         wall: 0,
     };
+    let python = step!("start.python").entered();
     for fact in facts {
         // What runs already is followed from its next request on.
         if let ShellEvent::Listener(l) = &fact {
@@ -97,10 +99,13 @@ pub fn run(settings: &Settings, run: &RunOptions) -> anyhow::Result<()> {
         live.fact(&fact)?;
     }
     live.look_at_python()?;
+    drop(python);
     let ready = started.elapsed();
     let admin: &[Capability] =
         if live.kernel.later_probes_need_admin() { &[Capability::CAP_SYS_ADMIN] } else { &[] };
-    live.announce(ready, &privileges::settle(admin));
+    let settled = step!("start.confine").in_scope(|| privileges::settle(admin));
+    live.announce(ready, &settled);
+    drop(starting);
     let mut next_housekeeping = Instant::now() + HOUSEKEEPING;
     while !stop.load(Ordering::Relaxed)
         && !live.exporters.gone()
@@ -109,7 +114,7 @@ pub fn run(settings: &Settings, run: &RunOptions) -> anyhow::Result<()> {
         live.turn(FLUSH_INTERVAL)?;
         if Instant::now() >= next_housekeeping {
             next_housekeeping += HOUSEKEEPING;
-            live.housekeeping()?;
+            step!("housekeeping").in_scope(|| live.housekeeping())?;
         }
         live.measure();
     }
@@ -123,6 +128,7 @@ struct Live {
     python: Python,
     gpu: Gpu,
     stream: Stream,
+    started: Instant,
     exporters: Exporters,
     /// Processes told since the last turn, and whether they are excluded.
     exclusions: Vec<(u32, bool)>,
@@ -182,14 +188,14 @@ impl Live {
         let now = now.unwrap_or(newest);
         self.exclude()?;
         watch::files(&mut self.kernel, &mut self.files);
-        self.look_at_python()?;
-        self.look_at_gpus()?;
+        if_slow("python", || self.look_at_python())?;
+        if_slow("gpus", || self.look_at_gpus())?;
         #[cfg(feature = "kubernetes")]
         for fact in self.meta.pods_known() {
             self.fact(&fact)?;
         }
         self.stream.fact(&tick(now))?;
-        self.outputs()?;
+        if_slow("outputs", || self.outputs())?;
         if let Some(r) = &self.remember {
             r.under_way(&mut self.stream.core);
         }
@@ -301,9 +307,10 @@ impl Live {
 
     /// Metrics for those who wait for them.
     fn measure(&mut self) {
-        let Self { kernel, python, stream, exporters, measures, .. } = self;
-        let books = measures.books();
-        measures.turn(|| snapshot(kernel, python, stream, exporters, books));
+        let Self { kernel, python, stream, started, exporters, measures, .. } = self;
+        let sinks = exporters.books().into_iter().chain(measures.books());
+        let take = || selfmon::snapshot(kernel, python, stream, started.elapsed(), sinks.collect());
+        measures.turn(|| step!("metrics").in_scope(take));
     }
 
     /// Says on standard error what runs.
@@ -336,6 +343,7 @@ impl Live {
         /// From the signal to the last delivery; what the kernel and the process take to be gone comes on top.
         const END: Duration = Duration::from_millis(850);
         let begin = Instant::now();
+        let _stopping = step!("stop").entered();
         self.housekeeping()?;
         // First of all: what is counted from here on could not be read any more.
         self.kernel.detach();
@@ -356,12 +364,13 @@ impl Live {
             shell_records: self.stream.shell_records,
             gpu_samples_dropped: self.gpu.dropped(),
         };
-        let measured = self.measures.books();
-        let last = snapshot(&self.kernel, &self.python, &mut self.stream, &self.exporters, measured);
-        self.measures.last(last);
-        drop(self.kernel);
+        let sinks = self.exporters.books().into_iter().chain(self.measures.books()).collect();
+        let up = self.started.elapsed();
+        self.measures.last(selfmon::snapshot(&self.kernel, &self.python, &mut self.stream, up, sinks));
+        step!("stop.unload").in_scope(|| drop(self.kernel));
         let measured = self.measures;
-        let books = self.exporters.flush_and_stop(FLUSH.min(END.saturating_sub(begin.elapsed())));
+        let flush = FLUSH.min(END.saturating_sub(begin.elapsed()));
+        let books = step!("stop.flush").in_scope(|| self.exporters.flush_and_stop(flush));
         measured.stop();
         if let Some((recorder, _)) = self.stream.recorder {
             tracing::info!("{} records written", recorder.finish()?);
@@ -370,54 +379,4 @@ impl Live {
         stats.report();
         stats_out.map_or(Ok(()), |out| stats.write(out))
     }
-}
-
-/// The records on their way to the core and, if there is one, into the recording.
-struct Stream {
-    core: Core,
-    recorder: Option<(Recorder, Scope)>,
-    shell_records: u64,
-    started: Instant,
-}
-
-impl Stream {
-    /// A record of the kernel programs.
-    fn feed(&mut self, record: &[u8]) -> anyhow::Result<()> {
-        if let Some((recorder, scope)) = &mut self.recorder
-            && let Some(record) = scope.keep(record)
-        {
-            recorder.record(&record)?;
-        }
-        self.core.feed(record);
-        Ok(())
-    }
-
-    /// A record of the shell.
-    fn fact(&mut self, record: &[u8]) -> anyhow::Result<()> {
-        self.shell_records += 1;
-        self.feed(record)
-    }
-}
-
-/// All metrics now, the agent's own with them.
-fn snapshot(
-    kernel: &Kernel,
-    python: &Python,
-    stream: &mut Stream,
-    exporters: &Exporters,
-    measured: Option<(&'static str, crate::export::Books)>,
-) -> Option<crate::metrics::Snapshot> {
-    stream.core.metrics()?;
-    let exact = python.statuses().filter(|s| s.exact).count();
-    let own = Own {
-        kernel,
-        losses: LOSSES,
-        shell_records: stream.shell_records,
-        python: (exact, python.statuses().count() - exact),
-        uptime: stream.started.elapsed(),
-        sinks: exporters.books().into_iter().chain(measured).collect(),
-    };
-    let now = clock::boot_now_ns();
-    selfmon::measure(&mut stream.core, &own, now);
-    stream.core.snapshot(now)
 }

@@ -12,9 +12,10 @@ pub mod replay;
 mod scope;
 mod selfmon;
 mod stats;
+mod stream;
 mod watch;
 
-pub use options::kernel as kernel_options;
+pub use options::{kernel as kernel_options, self_telemetry};
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -6,7 +6,9 @@ use crate::core::CoreConfig;
 use crate::export::sampling::{Keep, Rules};
 use crate::export::{ConsoleOptions, ExportOptions, OtlpOptions, console, otlp};
 use crate::kernel::{Hook, KernelOptions};
+use crate::meta::host_attributes;
 use crate::settings::{self, Settings, values};
+use crate::telemetry::SenderOptions;
 
 /// Options of the core.
 pub fn core(s: &Settings, port_names: Vec<(u16, String)>) -> CoreConfig {
@@ -75,6 +77,12 @@ fn sampling(s: &settings::Sampling) -> Rules {
     let slow = Some(ns(said.slow)).filter(|ns| *ns > 0);
     let keep = Keep { errors: said.errors, slow, operations: said.operations, wait: ns(said.wait) };
     Rules { ratio: s.ratio, keep }
+}
+
+/// Where the agent's own telemetry goes, if anywhere.
+pub fn self_telemetry(s: &Settings) -> Option<SenderOptions> {
+    let otlp = otlp_options(s, s.self_telemetry.as_ref()?);
+    Some(SenderOptions { otlp, host: host_attributes(s), mask: s.mask.clone() })
 }
 
 pub fn otlp_options(s: &Settings, t: &settings::Target) -> OtlpOptions {

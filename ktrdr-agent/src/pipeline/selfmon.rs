@@ -4,31 +4,52 @@ use std::time::Duration;
 
 use ktrdr_ebpf_common::Counter;
 
+use super::python::Python;
+use super::stream::Stream;
 use crate::core::Core;
 use crate::event::Ns;
 use crate::export::Books;
 use crate::kernel::{Kernel, ProbeStatus};
 use crate::meta::host;
-use crate::metrics::Id;
+use crate::metrics::{Id, Snapshot};
+
+/// Kernel counters that mean something is missing from the traces.
+pub const LOSSES: &[Counter] =
+    &[Counter::LostRingFull, Counter::CopyFault, Counter::KernelReadFault, Counter::MapFault];
 
 /// What only the live loop knows.
-pub struct Own<'a> {
+struct Own<'a> {
     /// The kernel side.
-    pub kernel: &'a Kernel,
-    /// Kernel counters that mean something is missing.
-    pub losses: &'a [Counter],
+    kernel: &'a Kernel,
     /// Records that the shell put into the stream.
-    pub shell_records: u64,
+    shell_records: u64,
     /// Python processes whose causality is exact, and degraded.
-    pub python: (usize, usize),
+    python: (usize, usize),
     /// Time since the agent was started.
-    pub uptime: Duration,
+    uptime: Duration,
     /// The sinks.
-    pub sinks: Vec<(&'static str, Books)>,
+    sinks: Vec<(&'static str, Books)>,
+}
+
+/// All metrics now, the agent's own with them; `None` = nobody wants any.
+pub fn snapshot(
+    kernel: &Kernel,
+    python: &Python,
+    stream: &mut Stream,
+    uptime: Duration,
+    sinks: Vec<(&'static str, Books)>,
+) -> Option<Snapshot> {
+    stream.core.metrics()?;
+    let exact = python.statuses().filter(|s| s.exact).count();
+    let python = (exact, python.statuses().count() - exact);
+    let own = Own { kernel, shell_records: stream.shell_records, python, uptime, sinks };
+    let now = host::boot_now_ns();
+    measure(&mut stream.core, &own, now);
+    stream.core.snapshot(now)
 }
 
 /// Puts all of it into the metrics, as those of the agent's own Resource.
-pub fn measure(core: &mut Core, own: &Own<'_>, now: Ns) {
+fn measure(core: &mut Core, own: &Own<'_>, now: Ns) {
     let (agent, counts, connections) = (core.agent(), core.counts(), core.connections());
     let Some(m) = core.metrics() else { return };
     let me = m.registry.service(&agent);
@@ -38,7 +59,7 @@ pub fn measure(core: &mut Core, own: &Own<'_>, now: Ns) {
     if let Ok(counters) = own.kernel.counters() {
         let submitted = counters[Counter::Submitted as usize];
         r.total(me, Id::AgentRecords, &[("stage", "submitted".into())], submitted);
-        for loss in own.losses {
+        for loss in LOSSES {
             r.total(me, Id::AgentLost, &[("reason", loss.name().into())], counters[*loss as usize]);
         }
     }

@@ -16,6 +16,7 @@ mod print;
 pub mod said;
 mod sampling;
 mod schema;
+mod self_telemetry;
 #[cfg(test)]
 mod tests;
 mod ui;
@@ -85,6 +86,8 @@ pub struct Settings {
     pub limits: said::Limits,
     /// What the agent may do itself.
     pub security: said::Security,
+    /// Where the agent's own telemetry goes, if anywhere.
+    pub self_telemetry: Option<Target>,
     /// Where the host's files are.
     pub host: said::Host,
 }
@@ -202,6 +205,7 @@ impl Settings {
             kubernetes: Kubernetes::resolve(&said.kubernetes)?,
             limits: check_limits(&said.limits)?,
             security: said.security.clone(),
+            self_telemetry: self_telemetry::resolve(&said.self_telemetry)?,
             host: said.host.clone(),
         })
     }

@@ -38,6 +38,7 @@ settings! {
         kubernetes: Kubernetes = Kubernetes::default(),
         limits: Limits = Limits::default(),
         security: Security = Security::default(),
+        self_telemetry: SelfTelemetry = SelfTelemetry::default(),
         host: Host = Host::default(),
     }
 
@@ -357,6 +358,17 @@ settings! {
         /// Once everything is attached, give up what is not needed any more: capabilities, writing to files, starting
         /// programs, changing other processes. Costs no function; off only to find out whether it does.
         confine: bool = true,
+    }
+
+    /// The agent's own log and the spans of its slow steps (start-up, requests to receivers, housekeeping), sent by
+    /// OpenTelemetry's SDK, apart from all that it observes: to find out what the agent itself does (docs/self-telemetry.md).
+    pub struct SelfTelemetry {
+        /// URL of a receiver of OTLP over gRPC, such as "http://localhost:4317"; empty = nothing is sent.
+        endpoint: String = String::new(),
+        /// gRPC metadata sent with every request.
+        headers: BTreeMap<String, String> = BTreeMap::new(),
+        /// File with the certificates (PEM) to trust; empty = the system's.
+        certificate: String = String::new(),
     }
 
     /// Where the host's files are, for an agent that runs in a container.

@@ -24,4 +24,5 @@ mod recordings;
 mod relays;
 mod secrets;
 mod secrets_logged;
+mod self_telemetry;
 mod ui;

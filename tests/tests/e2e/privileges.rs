@@ -173,14 +173,17 @@ fn once_it_observes_it_holds_no_more_than_it_needs() {
             .env("OTEL_METRICS_EXPORTER", "none")
             .env("KTRDR_AGENT_EXPLAIN__SOCKET", &socket.to_string_lossy())
             .env("KTRDR_AGENT_SECURITY__CONFINE", confine)
+            // The SDK's threads are others' code.
+            .env("KTRDR_AGENT_SELF_TELEMETRY__ENDPOINT", "http://127.0.0.1:9")
             .start()
     };
     let confined = agent("true");
     // CAP_DAC_READ_SEARCH, CAP_SYS_PTRACE, CAP_PERFMON, CAP_BPF.
     let needed = "000000c000080004";
     let all = threads(confined.id());
-    // The observing thread, the sender, the file of spans, the socket.
-    assert!(all.len() >= 4, "{all:?}");
+    // The observing thread, the sender, the file of spans, the socket, and three of the SDK.
+    assert!(all.len() >= 7, "{all:?}");
+    assert_eq!(all.iter().filter(|(name, _)| name.starts_with("OpenTelemetry")).count(), 2, "{all:?}");
     for (name, status) in &all {
         let expected = if name == "ktrdr-agent" { needed } else { "0000000000000000" };
         for set in ["CapEff", "CapPrm"] {

@@ -11,11 +11,19 @@ pub fn aya_only_in_kernel(tree: &Tree) -> Vec<Finding> {
     names_outside(tree, &names, &["kernel"], "aya belongs to ktrdr-agent/src/kernel")
 }
 
-/// Only the exporters know how spans travel.
+/// Only the exporters know how spans travel, and `telemetry` how the agent's own do.
 pub fn otlp_only_in_exporters(tree: &Tree) -> Vec<Finding> {
-    let names =
-        ["opentelemetry", "opentelemetry_sdk", "opentelemetry_otlp", "opentelemetry_proto", "tonic", "prost"];
-    names_outside(tree, &names, &["export", "selfmon"], "OTLP belongs to ktrdr-agent/src/export")
+    let names = [
+        "opentelemetry",
+        "opentelemetry_sdk",
+        "opentelemetry_otlp",
+        "opentelemetry_proto",
+        "opentelemetry_appender_tracing",
+        "tracing_opentelemetry",
+        "tonic",
+        "prost",
+    ];
+    names_outside(tree, &names, &["export", "telemetry"], "OTLP belongs to ktrdr-agent/src/export")
 }
 
 /// Only these modules read /proc: elsewhere a process is what they say it is. The settings may name it,

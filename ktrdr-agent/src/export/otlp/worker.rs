@@ -7,13 +7,16 @@ use bytes::Bytes;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use tokio::sync::watch;
+use tracing::Instrument as _;
+use tracing::field::Empty;
 
-use super::client::Client;
+use super::client::{Accepted, Client};
 use super::health::Health;
 use super::options::{OtlpOptions, Protocol, Signal};
 use super::retry::{Backoff, Failure, Next, PATIENCE};
 use crate::export::drops::Drops;
 use crate::export::queue::{Books, Queue};
+use crate::telemetry::step;
 
 /// Largest request that is sent, before compression. gRPC servers take 4 MiB unless told otherwise; a batch of
 /// ordinary spans is below 2 MiB.
@@ -101,7 +104,7 @@ impl<T: Payload> Worker<T> {
         let mut answered_since = None;
         loop {
             let stopping = self.stop.borrow_and_update().is_some();
-            let failure = match self.client.send(body.clone()).await {
+            let failure = match self.attempt(body.clone(), count).await {
                 Ok(accepted) => {
                     let rejected = accepted.rejected.min(count);
                     self.queue.settle(count - rejected, rejected);
@@ -140,6 +143,26 @@ impl<T: Payload> Worker<T> {
             let _ = tokio::time::timeout(pause, self.stop.changed()).await;
             self.queue.retried();
         }
+    }
+
+    /// One request, and the agent's own span of it.
+    async fn attempt(&mut self, body: Bytes, count: u64) -> Result<Accepted, Failure> {
+        // OpenTelemetry knows signed numbers only: of others tracing's bridge makes text.
+        let signed = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+        let span = step!(
+            "export",
+            otel.kind = "client",
+            ktrdr.agent.sink = T::SIGNAL.sink(),
+            ktrdr.agent.items = signed(count),
+            ktrdr.agent.bytes = signed(body.len() as u64),
+            otel.status_code = Empty,
+            otel.status_description = Empty,
+        );
+        let answer = self.client.send(body).instrument(span.clone()).await;
+        if let Err(failure) = &answer {
+            span.record("otel.status_code", "ERROR").record("otel.status_description", &failure.why);
+        }
+        answer
     }
 
     fn look(&mut self, books: &Books, now: Instant) {

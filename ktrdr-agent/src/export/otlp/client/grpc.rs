@@ -25,29 +25,8 @@ pub struct Grpc {
 impl Grpc {
     /// Connects with the first request.
     pub fn new(options: &OtlpOptions, signal: Signal) -> Result<Self, StartError> {
-        let bad_url = |e: &(dyn std::error::Error + 'static)| StartError::Endpoint {
-            url: options.url.clone(),
-            why: chain(e),
-        };
-        let mut endpoint = Endpoint::from_shared(options.url.clone())
-            .and_then(|e| e.user_agent(USER_AGENT))
-            .map_err(|e| bad_url(&e))?
-            .connect_timeout(options.timeout)
-            // A receiver whose host vanished without a word is noticed within 30 s.
-            .http2_keep_alive_interval(std::time::Duration::from_secs(20))
-            .keep_alive_timeout(std::time::Duration::from_secs(10));
-        match endpoint.uri().scheme_str() {
-            Some("https") => {
-                endpoint = endpoint.tls_config(tls_config(options)?).map_err(|e| bad_url(&e))?;
-            }
-            Some("http") => {}
-            _ => {
-                let why = "it must begin with http:// or https://".into();
-                return Err(StartError::Endpoint { url: options.url.clone(), why });
-            }
-        }
         Ok(Self {
-            channel: endpoint.connect_lazy(),
+            channel: channel(options)?,
             metadata: metadata(&options.headers)?,
             method: signal.grpc_method(),
             timeout: options.timeout,
@@ -94,6 +73,32 @@ fn refusal(status: &Status) -> Refusal {
     Refusal::new(format!("{:?}: {message}", status.code()), next)
 }
 
+/// A channel that connects with the first request. To be called inside a runtime.
+pub fn channel(options: &OtlpOptions) -> Result<Channel, StartError> {
+    let bad_url = |e: &(dyn std::error::Error + 'static)| StartError::Endpoint {
+        url: options.url.clone(),
+        why: chain(e),
+    };
+    let mut endpoint = Endpoint::from_shared(options.url.clone())
+        .and_then(|e| e.user_agent(USER_AGENT))
+        .map_err(|e| bad_url(&e))?
+        .connect_timeout(options.timeout)
+        // A receiver whose host vanished without a word is noticed within 30 s.
+        .http2_keep_alive_interval(std::time::Duration::from_secs(20))
+        .keep_alive_timeout(std::time::Duration::from_secs(10));
+    match endpoint.uri().scheme_str() {
+        Some("https") => {
+            endpoint = endpoint.tls_config(tls_config(options)?).map_err(|e| bad_url(&e))?;
+        }
+        Some("http") => {}
+        _ => {
+            let why = "it must begin with http:// or https://".into();
+            return Err(StartError::Endpoint { url: options.url.clone(), why });
+        }
+    }
+    Ok(endpoint.connect_lazy())
+}
+
 fn tls_config(options: &OtlpOptions) -> Result<ClientTlsConfig, StartError> {
     let pem = tls::read(&options.tls)?;
     // Without a word about roots, tonic trusts nobody.
@@ -108,7 +113,7 @@ fn tls_config(options: &OtlpOptions) -> Result<ClientTlsConfig, StartError> {
 }
 
 /// Names that end in `-bin` carry binary values (gRPC over HTTP/2).
-fn metadata(headers: &[(String, String)]) -> Result<MetadataMap, StartError> {
+pub fn metadata(headers: &[(String, String)]) -> Result<MetadataMap, StartError> {
     let mut map = MetadataMap::with_capacity(headers.len());
     for (name, value) in headers {
         let error = |why: &str| StartError::Header { name: name.clone(), why: why.into() };

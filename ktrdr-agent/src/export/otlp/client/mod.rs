@@ -9,6 +9,7 @@ use bytes::Bytes;
 
 use super::options::{Compression, OtlpOptions, Protocol, Signal, StartError};
 use super::retry::{Failure, Next};
+pub use grpc::{channel, metadata};
 pub use response::Accepted;
 
 /// A client of one receiver, for one signal.
