@@ -93,6 +93,12 @@ impl Common {
         all
     }
 
+    /// Whether spans are asked for here.
+    pub fn asks_for_spans(&self) -> bool {
+        let console = self.console.as_deref().is_some_and(|form| form != "off");
+        self.spans_out.is_some() || console || self.otlp_endpoint.is_some()
+    }
+
     /// All settings, with these on top.
     pub fn settings(&self, overrides: Vec<Override>) -> anyhow::Result<Settings> {
         super::load(self.config.as_deref(), overrides)
@@ -214,6 +220,10 @@ impl Record {
     /// The options as settings.
     pub fn overrides(&self) -> Vec<Override> {
         let mut all = self.common.overrides();
+        // A file of spans is no reason to print them as well.
+        if self.common.console.is_none() {
+            all.push(Override::new("--out", "console.format", "off"));
+        }
         all.extend(self.scope.overrides());
         all
     }

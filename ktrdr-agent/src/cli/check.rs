@@ -26,7 +26,11 @@ pub fn run(settings: &Settings, json: bool) -> anyhow::Result<ExitCode> {
         println!();
         println!(
             "{}",
-            if ok { "This host can run ktrdr-agent." } else { "This host cannot run ktrdr-agent yet." }
+            if ok {
+                "This host can run ktrdr-agent: `sudo ktrdr-agent run` shows its calls as they happen."
+            } else {
+                "This host cannot run ktrdr-agent yet."
+            }
         );
     }
     Ok(if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })

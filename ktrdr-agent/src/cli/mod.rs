@@ -53,7 +53,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
                 stats_out: None,
                 record: Some(a.out.clone()),
                 // A recording needs no spans, but those asked for show what a replay must give.
-                export: a.common.spans_out.is_some(),
+                export: a.common.asks_for_spans(),
                 socket: false,
                 ui: false,
             };

@@ -6,6 +6,7 @@
 
 mod tools;
 
+use std::io::IsTerminal as _;
 use std::path::PathBuf;
 
 use anyhow::Context;
@@ -13,7 +14,7 @@ use rmcp::model::{
     CallToolRequestParams, CallToolResponse, Implementation, ListToolsResult, PaginatedRequestParams,
     ServerCapabilities, ServerConfig, Tool,
 };
-use rmcp::service::{RequestContext, RoleServer};
+use rmcp::service::{RequestContext, RoleServer, ServerInitializeError};
 use rmcp::{ErrorData, ServerHandler, ServiceExt};
 
 /// What the model is told about the server as a whole.
@@ -25,8 +26,19 @@ const INSTRUCTIONS: &str = "Observes the HTTP and IB Gateway calls between the s
 /// Serves until standard input ends.
 pub fn serve(socket: PathBuf) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("a runtime")?;
+    if std::io::stdin().is_terminal() {
+        eprintln!(
+            "A language model's program starts this command and speaks JSON-RPC to it, a message a line (docs/mcp.md). \
+             Ctrl-D ends it."
+        );
+    }
     runtime.block_on(async {
-        let service = Server { socket }.serve(rmcp::transport::stdio()).await.context("MCP handshake")?;
+        let service = match (Server { socket }).serve(rmcp::transport::stdio()).await {
+            Ok(service) => service,
+            // A client that went before it said anything wants nothing.
+            Err(ServerInitializeError::ConnectionClosed(_)) => return Ok(()),
+            Err(e) => return Err(e).context("MCP handshake"),
+        };
         service.waiting().await.context("MCP")?;
         Ok(())
     })

@@ -20,14 +20,14 @@ use super::scope::Scope;
 use super::selfmon::{self, LOSSES};
 use super::stats::{self, Stats};
 use super::stream::Stream;
-use super::{FLUSH, RunOptions, options, watch};
+use super::{FLUSH, RunOptions, announce, options, watch};
 use crate::core::{Core, Output};
 use crate::event::Ns;
 use crate::event::shell::{FileMeta, Lost, ShellEvent, tick};
 use crate::export::Exporters;
-use crate::kernel::{Kernel, ProbeStatus};
+use crate::kernel::Kernel;
 use crate::meta::{Metadata, host as clock};
-use crate::privileges::{self, Capability, Settled};
+use crate::privileges::{self, Capability};
 use crate::settings::Settings;
 use crate::telemetry::{if_slow, step};
 
@@ -104,8 +104,17 @@ pub fn run(settings: &Settings, run: &RunOptions) -> anyhow::Result<()> {
     let admin: &[Capability] =
         if live.kernel.later_probes_need_admin() { &[Capability::CAP_SYS_ADMIN] } else { &[] };
     let settled = step!("start.confine").in_scope(|| privileges::settle(admin));
-    live.announce(ready, &settled);
+    announce::shortfalls(&live.kernel, &settled);
+    live.python.announce();
+    announce::ready(
+        settings,
+        run,
+        live.remember.as_ref().is_some_and(Remember::answers),
+        live.kernel.hook(),
+        ready,
+    );
     drop(starting);
+    let mut silent = run.export;
     let mut next_housekeeping = Instant::now() + HOUSEKEEPING;
     while !stop.load(Ordering::Relaxed)
         && !live.exporters.gone()
@@ -115,6 +124,11 @@ pub fn run(settings: &Settings, run: &RunOptions) -> anyhow::Result<()> {
         if Instant::now() >= next_housekeeping {
             next_housekeeping += HOUSEKEEPING;
             step!("housekeeping").in_scope(|| live.housekeeping())?;
+            silent = silent && live.stream.core.counts().spans == 0;
+            if silent && started.elapsed() >= ready + announce::SILENCE {
+                silent = false;
+                announce::nothing_seen(settings);
+            }
         }
         live.measure();
     }
@@ -311,30 +325,6 @@ impl Live {
         let sinks = exporters.books().into_iter().chain(measures.books());
         let take = || selfmon::snapshot(kernel, python, stream, started.elapsed(), sinks.collect());
         measures.turn(|| step!("metrics").in_scope(take));
-    }
-
-    /// Says on standard error what runs.
-    fn announce(&self, took: Duration, settled: &Settled) {
-        for w in self.kernel.warnings() {
-            tracing::warn!("{w}");
-        }
-        for p in self.kernel.probes() {
-            match &p.status {
-                ProbeStatus::Attached => tracing::debug!("{}: attached ({})", p.name, p.purpose),
-                ProbeStatus::Skipped(why) => tracing::debug!("{}: not used: {why}", p.name),
-                ProbeStatus::Failed(why) => tracing::warn!("{} ({}) is missing: {why}", p.name, p.purpose),
-            }
-        }
-        self.python.announce();
-        for failure in &settled.failures {
-            tracing::warn!("less confined than it could be: {failure}");
-        }
-        tracing::info!("{settled}");
-        tracing::info!(
-            "observing (hook {:?}, ready after {} ms); stop with Ctrl-C",
-            self.kernel.hook(),
-            took.as_millis()
-        );
     }
 
     /// Detaches, takes what the ring still holds, finishes what is open, delivers.

@@ -1,6 +1,7 @@
 //! The wiring: where records come from, what the core makes of them, where that goes, and in which order all of it
 //! stops.
 
+mod announce;
 pub mod gpu;
 pub mod live;
 mod metrics;

@@ -47,8 +47,10 @@ impl Python {
             return;
         }
         let (exact, degraded): (Vec<_>, Vec<_>) = self.statuses().partition(|s| s.exact);
+        // With one, its own line has said it.
         match (exact.len(), degraded.len()) {
             (0, 0) => tracing::info!("python causality: no Python process with sockets yet"),
+            (1, 0) | (0, 1) => {}
             (n, 0) => tracing::info!("python causality: exact in {n} processes"),
             (n, m) => tracing::warn!("python causality: exact in {n} processes, degraded in {m}"),
         }

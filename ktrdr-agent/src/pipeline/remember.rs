@@ -12,7 +12,7 @@ use crate::web::{self, WebError};
 /// The store of a running agent. Dropping it removes the socket.
 pub struct Remember {
     store: Arc<Store>,
-    _server: Option<Server>,
+    server: Option<Server>,
 }
 
 impl Remember {
@@ -43,7 +43,12 @@ impl Remember {
         }
         exporters.add(Box::new(StoreSink(store.clone())));
         store.goes_live();
-        Ok(Some(Self { store, _server: server }))
+        Ok(Some(Self { store, server }))
+    }
+
+    /// Whether `explain` is answered.
+    pub fn answers(&self) -> bool {
+        self.server.is_some()
     }
 
     /// Answers those who asked what is under way.

@@ -90,7 +90,7 @@ impl Health {
         }))
     }
 
-    /// The commonest mistake: the port of one transport with the other.
+    /// The commonest mistakes: the port of one transport with the other, and an endpoint without its scheme.
     fn hint(&self) -> &'static str {
         let authority = self.url.split("://").nth(1).unwrap_or("").split('/').next().unwrap_or("");
         match (self.protocol, authority.rsplit(':').next()) {
@@ -99,6 +99,9 @@ impl Health {
             }
             (Protocol::HttpProtobuf | Protocol::HttpJson, Some("4317")) => {
                 " (port 4317 is usually OTLP over gRPC: use protocol grpc, or port 4318)"
+            }
+            _ if self.url.starts_with("https://localhost") || self.url.starts_with("https://127.") => {
+                " (it was asked for TLS; without a scheme that is the rule: a receiver without TLS is http://…)"
             }
             _ => "",
         }
@@ -133,5 +136,17 @@ mod tests {
         let Some(Line::Info(text)) = health.accepted(start + Duration::from_millis(2500)) else { panic!() };
         assert!(text.ends_with("after 2.5 s"), "{text}");
         assert_eq!(health.accepted(start), None);
+    }
+
+    #[test]
+    fn a_local_receiver_that_was_asked_for_tls_is_asked_about() {
+        let gone = Failure { why: "connection refused".into(), next: Next::Unreachable };
+        let line = |url: &str| {
+            let mut health = Health::new(url, Protocol::Grpc, Signal::Traces);
+            let Some(Line::Error(text)) = health.failed(&gone, 0, Instant::now()) else { panic!() };
+            text
+        };
+        assert!(line("https://localhost:4317").contains("a receiver without TLS is http://"));
+        assert!(!line("https://collector:4317").contains("TLS"));
     }
 }
