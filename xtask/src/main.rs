@@ -49,6 +49,12 @@ enum Task {
         /// Leave the agent and the stack running until Ctrl-C
         #[arg(long)]
         keep: bool,
+        /// Run the agent as nobody, with the four capabilities of docs/privileges.md
+        #[arg(long)]
+        unprivileged: bool,
+        /// With the development build: quick to make, slower to run
+        #[arg(long)]
+        development: bool,
     },
     /// Break the demo stack in every way we know and ask the agent why, each time (as root)
     Faults {
@@ -101,7 +107,9 @@ fn main() -> std::process::ExitCode {
         }
         Task::Package { development } => package::run(development).map(drop),
         Task::Test => host::as_root(test::run),
-        Task::Demo { keep } => host::as_root(|| demo::run(keep)),
+        Task::Demo { keep, unprivileged, development } => {
+            host::as_root(|| demo::run(demo::Options { keep, unprivileged }, development))
+        }
         Task::Faults { names } => host::as_root(|| faults::run(&names)),
         Task::Tidy => tidy::run(),
         Task::Vm { only, python } => vm::run(&only, python),

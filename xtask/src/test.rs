@@ -4,7 +4,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use crate::{build, cmd, host, package, setup, tidy};
+use crate::{build, cmd, demo, host, package, setup, tidy};
 
 /// The crate of the kernel programs builds for another target, so it is left out of host builds.
 const KERNEL_CRATE: &str = "ktrdr-ebpf";
@@ -28,6 +28,8 @@ pub fn run() -> Result<()> {
     })?;
     step("clippy of the kernel programs", || cmd::run(kernel_clippy().args(DENY)))?;
     let agent = step("build", build::development)?;
+    // The whole demo judges itself: what it shows, it shows without root.
+    step("demo without root", || demo::play_all(&agent, demo::Options { keep: false, unprivileged: true }))?;
     let package = step("package", || package::run(true))?;
     step("tests", || {
         let mut test = host::cargo();

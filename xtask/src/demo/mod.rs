@@ -1,9 +1,8 @@
 //! `cargo xtask demo`: the stack fails and works, the agent watches, and we say what it saw.
 
-use std::fs::File;
 use std::net::TcpListener;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -13,6 +12,7 @@ mod scenario;
 mod screen;
 mod spans;
 mod story;
+mod user;
 
 use crate::agent::Agent;
 use crate::stack::Stack;
@@ -22,6 +22,7 @@ use scenario::Scenario;
 use screen::Screen;
 use spans::SpanFile;
 use story::Story;
+use user::User;
 
 const API: &str = "ktrdr-api";
 
@@ -34,24 +35,42 @@ const SPANS_DEADLINE: Duration = Duration::from_secs(10);
 /// A day: `--keep` ends by Ctrl-C, or with the agent.
 const KEPT_AT_MOST: Duration = Duration::from_secs(24 * 3600);
 
-pub fn run(keep: bool) -> Result<()> {
+/// How it is played.
+#[derive(Clone, Copy, Default)]
+pub struct Options {
+    /// Leave the agent and the stack running until Ctrl-C.
+    pub keep: bool,
+    /// The agent is another user, with the documented capabilities and no others.
+    pub unprivileged: bool,
+}
+
+pub fn run(options: Options, development: bool) -> Result<()> {
     setup::run(setup::For::Demo)?;
-    let binary = build::release(false)?;
+    let binary = if development { build::development()? } else { build::release(false)? };
+    play_all(&binary, options)
+}
+
+/// The demo with an agent that is built already.
+pub fn play_all(binary: &Path, Options { keep, unprivileged }: Options) -> Result<()> {
     let directory = host::target().join("demo");
     let mut stack = Stack::load(&directory)?;
     stack.ports_are_free()?;
 
-    say("starting the agent on the ports of the stack; no process is changed for it");
-    let spans_file = directory.join("spans.jsonl");
-    // What an earlier demo saw is not this one's.
-    File::create(&spans_file).with_context(|| format!("cannot write {}", spans_file.display()))?;
-    let mut run = Command::new(&binary);
+    say(match unprivileged {
+        false => "starting the agent on the ports of the stack; no process is changed for it",
+        true => "starting the agent as nobody, with four capabilities, on the ports of the stack",
+    });
+    let user = User::new(&directory, unprivileged)?;
+    let spans_file = user.file("spans.jsonl")?;
+    let mut run = user.command(binary);
     run.args(["run", "--console", "human", "--spans-out"]).arg(&spans_file);
     // Without these it would show whatever else this host is doing, in between.
     run.args(stack.ports().flat_map(|port| ["--port".to_owned(), port.to_string()]));
-    let answers = Answers { binary: binary.clone(), socket: directory.join("agent.sock") };
+    let answers = Answers { binary: binary.to_owned(), socket: user.socket("agent.sock") };
     run.envs(screen::environment()).stdout(Stdio::piped());
     run.env("KTRDR_AGENT_EXPLAIN__SOCKET", &answers.socket);
+    // The stack trains without a GPU. What a span would say of one is shown with a device that is invented, and says so.
+    run.env("KTRDR_AGENT_GPU__SOURCE", "synthetic");
     // Somebody else may serve Jaeger's port, for example Jaeger; the demo does without, then.
     let page = (keep && TcpListener::bind(PAGE).is_ok()).then_some(PAGE);
     run.args(page.map(|at| format!("--ui-listen={at}")));

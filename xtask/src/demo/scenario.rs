@@ -15,6 +15,8 @@ pub struct Scenario {
     /// Whether a call below it is expected to fail, and the port it goes to.
     pub fails: bool,
     pub to_ports: &'static [u16],
+    /// Whether an operation below it must say what the GPU did meanwhile.
+    pub gpu: bool,
     /// What the agent must show, for the message if it does not.
     pub expected: &'static str,
 }
@@ -23,6 +25,8 @@ pub const IB_HOST: &str = "ktrdr-ib-host-service";
 pub const GATEWAY: &str = "ib-gateway";
 const DOWNLOAD: &[&str] = &["data", "load", "AAPL", "--wait"];
 const TRAINING: &[&str] = &["train", "AAPL", "--wait"];
+/// Long enough for several samples of a GPU, which are 200 ms apart.
+const LONG_TRAINING: &[&str] = &["train", "AAPL", "--wait", "--epochs", "200"];
 const DOWNLOADS: &str = "/api/v1/data/acquire/download";
 const TRAININGS: &str = "/api/v1/trainings/start";
 
@@ -35,6 +39,7 @@ pub const ALL: [Scenario; 5] = [
         request: DOWNLOADS,
         fails: true,
         to_ports: &[5001],
+        gpu: false,
         expected: "a refused call to port 5001 as a child of the API's request",
     },
     Scenario {
@@ -45,6 +50,7 @@ pub const ALL: [Scenario; 5] = [
         request: DOWNLOADS,
         fails: true,
         to_ports: &[4002],
+        gpu: false,
         expected: "the IB host's refused connect to port 4002 below the API's request",
     },
     Scenario {
@@ -55,17 +61,19 @@ pub const ALL: [Scenario; 5] = [
         request: DOWNLOADS,
         fails: false,
         to_ports: &[4002],
+        gpu: false,
         expected: "the IB host's call to the gateway below the API's request",
     },
     Scenario {
         title: "training dispatched to the worker that is free",
-        arguments: TRAINING,
+        arguments: LONG_TRAINING,
         down: &[],
         busy: 1,
         request: TRAININGS,
         fails: false,
         to_ports: &[5005, 5006],
-        expected: "a call to a training worker as a child of the API's request",
+        gpu: true,
+        expected: "a call to a training worker as a child of the API's request, and what the GPU did during the training",
     },
     Scenario {
         title: "training while all workers are busy",
@@ -75,6 +83,7 @@ pub const ALL: [Scenario; 5] = [
         request: TRAININGS,
         fails: true,
         to_ports: &[5005, 5006],
+        gpu: false,
         expected: "a refusal of each training worker as a child of the API's request",
     },
 ];

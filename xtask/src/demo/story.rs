@@ -36,8 +36,13 @@ pub fn of(spans: &[Span], scenario: &Scenario, operation: Option<&str>) -> Optio
         let whys: Vec<String> = causes.iter().map(|cause| why(cause)).collect();
         format!("the cause: {}", whys.join("; "))
     };
+    let gpu = scenario.gpu.then(|| meanwhile(&below));
+    let gpu = match gpu {
+        Some(said) => format!("; {}", said?),
+        None => String::new(),
+    };
     let sentence = format!(
-        "`{}` {}: {}{}; {outcome}",
+        "`{}` {}: {}{}; {outcome}{gpu}",
         command.name,
         ended(command),
         asked(spans, request),
@@ -45,6 +50,23 @@ pub fn of(spans: &[Span], scenario: &Scenario, operation: Option<&str>) -> Optio
     );
     let operation = request.text("operation.id").map(str::to_owned);
     Some(Story { trace_id: request.trace_id.clone(), operation, sentence })
+}
+
+/// What the longest operation says of its GPU; none while no operation says anything.
+fn meanwhile(below: &[&Span]) -> Option<String> {
+    let tells = |span: &&&Span| {
+        let is_call = span.is_client() || span.is_server();
+        !is_call && span.text("operation.id").is_some() && span.text("ktrdr.gpu.state").is_some()
+    };
+    let operation = below.iter().filter(tells).max_by(|a, b| a.duration_ms.total_cmp(&b.duration_ms))?;
+    let (gpu, ms) = (operation.text("hw.name")?, operation.duration_ms);
+    // A fast machine is done before a sample is due.
+    let Some(busy) = operation.attributes.get("ktrdr.gpu.utilization.avg").and_then(|busy| busy.as_f64())
+    else {
+        return Some(format!("its {ms:.0} ms were too short for a sample of the {gpu}"));
+    };
+    let samples = operation.number("ktrdr.gpu.samples")?;
+    Some(format!("during its {ms:.0} ms the {gpu} was busy to {:.0} % ({samples} samples)", busy * 100.0))
 }
 
 /// Every span below `top`, nearest first.
@@ -194,6 +216,33 @@ mod tests {
         let expected = "`ktrdr data` ended with 1 after 612 ms: ktrdr-cli asked ktrdr-api for POST /d, which answered 200 \
                         after 40 ms; the cause: connection refused, nothing listens";
         assert_eq!(sentence, expected);
+    }
+
+    #[test]
+    fn a_training_is_told_with_its_gpu() {
+        let training = Scenario { fails: true, to_ports: &[5001], gpu: true, ..scenario::ALL[3] };
+        let training = Scenario { request: scenario::ALL[0].request, ..training };
+        assert!(of(&download(&[refused(Some("2"))]), &training, None).is_none(), "no sample yet");
+        let told = |attributes: &[(&str, serde_json::Value)], end: &str| {
+            let mut operation = serde_json::json!({"trace_id":"t","span_id":"6","parent_span_id":"2",
+                "name":"operation training","kind":"internal","service":"worker","duration_ms":812.4,
+                "attributes":{"operation.id":"op_1","hw.name":"Synthetic GPU"}});
+            for (name, value) in attributes {
+                operation["attributes"][*name] = value.clone();
+            }
+            let sentence = of(&download(&[refused(Some("2")), operation]), &training, None).unwrap().sentence;
+            assert!(sentence.ends_with(end), "{sentence}");
+        };
+        let sampled = [
+            ("ktrdr.gpu.state", "sampled".into()),
+            ("ktrdr.gpu.utilization.avg", 0.871.into()),
+            ("ktrdr.gpu.samples", 4.into()),
+        ];
+        told(&sampled, "; during its 812 ms the Synthetic GPU was busy to 87 % (4 samples)");
+        told(
+            &[("ktrdr.gpu.state", "no_sample".into())],
+            "; its 812 ms were too short for a sample of the Synthetic GPU",
+        );
     }
 
     #[test]
