@@ -183,4 +183,18 @@ pub mod constants {
     pub const TASK_THREAD_POINTER: &str = "TASK_THREAD_POINTER";
     /// 1 = writes of watched processes are captured.
     pub const HAS_LOGS: &str = "HAS_LOGS";
+    /// 1 = `mark_victim` gives the task (kernel 6.8 and later), 0 = its process id.
+    pub const HAS_VICTIM_TASK: &str = "HAS_VICTIM_TASK";
+    /// Calls that the raw tracepoint `sys_exit` sees in place of tracepoints of their own: of [`super::calls`].
+    pub const RAW_CALLS: &str = "RAW_CALLS";
+}
+
+/// System calls, as bits.
+pub mod calls {
+    /// `connect`.
+    pub const CONNECT: u32 = 1;
+    /// `write` and `writev`.
+    pub const WRITE: u32 = 2;
+    /// `read`.
+    pub const READ: u32 = 4;
 }

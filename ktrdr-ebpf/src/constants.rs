@@ -36,4 +36,6 @@ define_values! {
     TASK_COMPAT: u32;
     TASK_THREAD_POINTER: u32;
     HAS_LOGS: u32;
+    HAS_VICTIM_TASK: u32;
+    RAW_CALLS: u32;
 }

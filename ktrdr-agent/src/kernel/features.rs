@@ -2,7 +2,9 @@
 
 use std::{fs, io, path::Path, time::Instant};
 
-use super::{Hook, Kernel, KernelOptions, ProbeStatus, btf, btf::KernelTypes, constants::Constants, tracefs};
+use super::{
+    Hook, Kernel, KernelOptions, ProbeStatus, btf, btf::KernelTypes, constants::Constants, perf, tracefs,
+};
 use crate::privileges::{self, Capability};
 
 /// How a row came out.
@@ -48,7 +50,7 @@ impl Row {
 pub fn check(options: &KernelOptions) -> Vec<Row> {
     let mut rows = vec![kernel_version(), lockdown()];
     rows.extend(capabilities());
-    rows.extend([confinement(), jit(), tracefs_row(), uprobes()]);
+    rows.extend([confinement(), jit(), tracefs_row(), perf_events(), uprobes()]);
     match KernelTypes::load() {
         Ok(types) => {
             rows.push(fields(&types, options));
@@ -175,7 +177,7 @@ fn tracefs_row() -> Row {
                 _ => "mount -t tracefs tracefs /sys/kernel/tracing",
             };
             let detail =
-                format!("{error}; connects that fail before a packet leaves and log lines are not seen");
+                format!("{error}; nothing is lost, but each system call of the host costs a little more");
             Row::bad(Status::Warning, "tracefs", detail, remedy)
         }
     }
@@ -195,7 +197,7 @@ fn uprobes() -> Row {
 }
 
 fn fields(types: &KernelTypes, options: &KernelOptions) -> Row {
-    match Constants::resolve(types, options) {
+    match Constants::resolve(types, options, 0) {
         Ok(_) => Row::ok("BTF", format!("{}, with every field that is read", btf::VMLINUX)),
         Err(error) => {
             Row::bad(Status::Failed, "BTF", error.to_string(), "report the kernel's version to the project")
@@ -214,6 +216,18 @@ fn hook(types: &KernelTypes) -> Row {
             "a kernel of at least 6.3",
         )
     }
+}
+
+/// Whether events of perf may be opened, which Python's probes are before 6.6.
+fn perf_events() -> Row {
+    let Some(error) = perf::refused() else { return Row::ok("perf events", "available") };
+    let level = perf::paranoid().map(|level| format!(", kernel.perf_event_paranoid is {level}"));
+    let detail = format!(
+        "refused ({error}{}): before Linux 6.6 calls inside Python are linked by thread only; each system call of the host \
+         costs a little more",
+        level.unwrap_or_default()
+    );
+    Row::bad(Status::Warning, "perf events", detail, perf::REMEDY)
 }
 
 /// A row per probe, from attaching them all.

@@ -7,6 +7,7 @@ mod controls;
 pub mod features;
 mod multi;
 mod object;
+mod perf;
 mod probes;
 mod ring;
 mod stats;
@@ -62,6 +63,9 @@ pub struct KernelOptions {
     /// Capture what processes read that speak JSON on standard input. With either hook this takes a system-call
     /// tracepoint.
     pub stdio: bool,
+    /// See system calls by tracepoints of their own where those can be had; else the raw tracepoint `sys_exit` does, at a
+    /// higher cost to calls that nobody asks about.
+    pub tracepoints: bool,
 }
 
 impl Default for KernelOptions {
@@ -75,6 +79,7 @@ impl Default for KernelOptions {
             connect_errors: true,
             logs: true,
             stdio: true,
+            tracepoints: true,
         }
     }
 }
@@ -129,6 +134,8 @@ pub struct Kernel {
     controls: Controls,
     hook: Hook,
     probes: Vec<ProbeReport>,
+    /// Why system calls have no tracepoints, where raw `sys_exit` sees some for that reason.
+    raw_calls: Option<String>,
     /// The Python probe for an agent without CAP_SYS_ADMIN; `None` before 6.6.
     multi: Option<Multi>,
     warnings: Vec<String>,
@@ -156,7 +163,12 @@ impl Kernel {
             Hook::Auto => Hook::Syscall,
             chosen => chosen,
         };
-        let constants = constants::Constants::resolve(&types, options)?;
+        let refusal = match options.tracepoints {
+            true => perf::refusal(&types),
+            false => Some("not wanted".to_owned()),
+        };
+        let raw_calls = if refusal.is_some() { perf::raw_calls(hook, options) } else { 0 };
+        let constants = constants::Constants::resolve(&types, options, raw_calls)?;
         let kernel_btf = Btf::from_sys_fs().map_err(|error| KernelError::Btf(error.to_string()))?;
         let cpus = aya::util::nr_cpus().map_err(|(_, error)| KernelError::Poll(error))? as u32;
 
@@ -182,9 +194,11 @@ impl Kernel {
         for &tgid in &options.exclude {
             controls.exclude(tgid).map_err(map_error(maps::EXCLUDED))?;
         }
+        let calls = probes::Calls { refusal, raw: raw_calls };
         let probes = step!("start.attach")
-            .in_scope(|| probes::attach_all(&mut ebpf, &kernel_btf, &types, hook, options))
+            .in_scope(|| probes::attach_all(&mut ebpf, &kernel_btf, &types, hook, options, &calls))
             .map_err(|(name, reason)| KernelError::Probe { name, reason })?;
+        let raw_calls = calls.refusal.filter(|_| raw_calls != 0);
         drop((types, kernel_btf));
         release_memory();
         Ok(Kernel {
@@ -193,6 +207,7 @@ impl Kernel {
             controls,
             hook,
             probes,
+            raw_calls,
             multi,
             warnings,
             #[cfg(feature = "kernel-log")]
@@ -216,6 +231,11 @@ impl Kernel {
     /// Every probe and what became of it.
     pub fn probes(&self) -> &[ProbeReport] {
         &self.probes
+    }
+
+    /// Why system calls are seen at raw `sys_exit`, if some are that would have tracepoints of their own elsewhere.
+    pub fn raw_calls(&self) -> Option<&str> {
+        self.raw_calls.as_deref()
     }
 
     /// Whether Python processes that start later get their probe only if this one keeps CAP_SYS_ADMIN.
@@ -386,11 +406,15 @@ impl Kernel {
     }
 }
 
-/// Why neither way worked, or the only one that was tried.
+/// Why neither way worked, or the only one that was tried; and what helps, where that is known.
 fn both(multi: Option<io::Result<()>>, error: ProgramError) -> String {
-    match multi {
+    let why = match multi {
         Some(Err(first)) => format!("as a multi link: {first}; and {}", probes::reason(error)),
         _ => probes::reason(error),
+    };
+    match perf::paranoid().filter(|_| perf::refused().is_some()) {
+        Some(level) => format!("{why} (kernel.perf_event_paranoid is {level}: {})", perf::REMEDY),
+        None => why,
     }
 }
 

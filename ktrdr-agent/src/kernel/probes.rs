@@ -58,8 +58,8 @@ enum Place {
     Raw,
     /// `syscalls:<the program's name>`.
     Syscall,
-    /// `oom:<the program's name>`.
-    Oom,
+    /// Raw `sys_exit`, in place of those.
+    SysExit,
     /// Attached later, per library.
     Uprobe,
 }
@@ -138,7 +138,7 @@ const PROBES: &[Probe] = &[
     Probe {
         name: "mark_victim",
         purpose: "processes killed for want of memory",
-        place: Place::Oom,
+        place: Place::Raw,
         hook: None,
         required: false,
     },
@@ -171,6 +171,13 @@ const PROBES: &[Probe] = &[
         required: false,
     },
     Probe {
+        name: "sys_exit_calls",
+        purpose: "the same at a higher cost, where system calls have no tracepoints",
+        place: Place::SysExit,
+        hook: None,
+        required: false,
+    },
+    Probe {
         name: "py_context_copy_ret",
         purpose: "Python causality (return probe)",
         place: Place::Uprobe,
@@ -186,6 +193,14 @@ const PROBES: &[Probe] = &[
     },
 ];
 
+/// How system calls are seen that no socket tells of.
+pub(super) struct Calls {
+    /// Why they have no tracepoints of their own, if they have none.
+    pub refusal: Option<String>,
+    /// Those that raw `sys_exit` sees instead, as bits.
+    pub raw: u32,
+}
+
 /// Loads and attaches everything the hook needs. The first required probe that fails is the error.
 pub(super) fn attach_all(
     ebpf: &mut Ebpf,
@@ -193,10 +208,11 @@ pub(super) fn attach_all(
     types: &KernelTypes,
     hook: Hook,
     options: &KernelOptions,
+    calls: &Calls,
 ) -> Result<Vec<ProbeReport>, (&'static str, String)> {
     let mut reports = Vec::with_capacity(PROBES.len());
     for probe in PROBES {
-        let status = attach(ebpf, btf, types, probe, hook, options);
+        let status = attach(ebpf, btf, types, probe, hook, options, calls);
         if probe.required
             && let ProbeStatus::Failed(why) = status
         {
@@ -214,6 +230,7 @@ fn attach(
     probe: &Probe,
     hook: Hook,
     options: &KernelOptions,
+    calls: &Calls,
 ) -> ProbeStatus {
     if let Some(wanted) = probe.hook
         && wanted != hook
@@ -229,8 +246,14 @@ fn attach(
             Err(why) => Err(why),
         },
         Place::Syscall if !probe.wanted(options) => return ProbeStatus::Skipped("switched off".into()),
-        Place::Syscall => tracepoint(program, "syscalls", probe.name),
-        Place::Oom => tracepoint(program, "oom", probe.name),
+        Place::Syscall => match &calls.refusal {
+            Some(why) => return ProbeStatus::Skipped(format!("sys_exit_calls does the same ({why})")),
+            None => tracepoint(program, "syscalls", probe.name),
+        },
+        Place::SysExit if calls.raw == 0 => {
+            return ProbeStatus::Skipped("system calls have tracepoints".into());
+        }
+        Place::SysExit => raw(program, "sys_exit", btf),
         Place::Raw if !types.has_tracepoint(probe.name) => Err("the kernel has no such tracepoint".into()),
         Place::Raw => raw(program, probe.name, btf),
     };

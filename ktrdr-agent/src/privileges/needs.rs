@@ -42,9 +42,9 @@ pub const NEEDS: [Need; 4] = [
     },
     Need {
         capability: Capability::CAP_DAC_READ_SEARCH,
-        use_: "reads tracefs, container names and interpreters in private directories",
-        lost: "connects that fail before a packet leaves and log lines are not seen, nor Python contexts of \
-               interpreters in private directories",
+        use_: "reads container names, interpreters in private directories, and tracefs",
+        lost: "containers have no names, Python contexts of interpreters in private directories are not seen, and \
+               system calls cost a little more",
         required: false,
     },
 ];

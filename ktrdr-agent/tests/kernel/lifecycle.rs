@@ -10,7 +10,7 @@ use ktrdr_agent::kernel::Hook;
 use ktrdr_ebpf_common::{StateBody, flags};
 
 use crate::{
-    observer::{Body, Observer, Record, conn_of, options},
+    observer::{Body, Observer, Record, conn_of, options, ways},
     sys,
     transfers::netns,
 };
@@ -109,8 +109,8 @@ fn a_refused_connect_tells_its_error() {
 
 #[test]
 fn a_connect_without_a_packet_is_reported_once() {
-    for hook in [Hook::Socket, Hook::Syscall] {
-        let Some(mut observer) = Observer::start(&options(hook)) else { return };
+    for way in ways() {
+        let Some(mut observer) = Observer::start(&way) else { return };
         // TCP to the broadcast address has no route; UDP to it is not permitted and not our business.
         let target = sys::sockaddr_v4([255, 255, 255, 255], 4321);
         let error = sys::connect(libc::AF_INET, libc::SOCK_STREAM, &target).unwrap_err();
@@ -129,7 +129,7 @@ fn a_connect_without_a_packet_is_reported_once() {
                 _ => None,
             })
             .collect();
-        let [(tid, body)] = errors[..] else { panic!("{hook}: {errors:?}") };
+        let [(tid, body)] = errors[..] else { panic!("{way:?}: {errors:?}") };
         assert_eq!(tid, sys::gettid());
         assert_eq!(body.error, libc::ENETUNREACH as u32);
         assert_eq!((body.remote_port, i32::from(body.family)), (4321, libc::AF_INET));

@@ -87,6 +87,12 @@ pub fn options(hook: Hook) -> KernelOptions {
     KernelOptions { hook, agent_tgid: 0, ..KernelOptions::default() }
 }
 
+/// Every way to see system calls: with either hook, and with the newer one where calls have no tracepoints.
+pub fn ways() -> [KernelOptions; 3] {
+    let raw = KernelOptions { tracepoints: false, ..options(Hook::Socket) };
+    [options(Hook::Socket), options(Hook::Syscall), raw]
+}
+
 impl Observer {
     /// `None`, said aloud, only where the test cannot run: not root. Any other failure fails the test.
     pub fn start(options: &KernelOptions) -> Option<Observer> {

@@ -1,8 +1,6 @@
 //! How much work the programs are for the verifier.
 
-use ktrdr_agent::kernel::Hook;
-
-use crate::observer::{Observer, options};
+use crate::observer::{Observer, ways};
 
 /// A quarter of what the verifier walks at most (`BPF_COMPLEXITY_LIMIT_INSNS`): how much it walks depends on the code
 /// that a compiler happens to make and on the kernel, which remembers more of what it has seen from version to version.
@@ -10,8 +8,8 @@ const LIMIT: u32 = 250_000;
 
 #[test]
 fn programs_keep_clear_of_the_verifiers_limit() {
-    for hook in [Hook::Socket, Hook::Syscall] {
-        let Some(observer) = Observer::start(&options(hook)) else { return };
+    for way in ways() {
+        let (hook, Some(observer)) = (way.hook, Observer::start(&way)) else { return };
         let mut told = 0;
         for program in observer.kernel.program_stats() {
             let Some(verified) = program.verified else { continue };

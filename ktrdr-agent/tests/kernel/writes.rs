@@ -7,7 +7,6 @@ use std::{
     process::{Command, Stdio},
 };
 
-use ktrdr_agent::kernel::Hook;
 use ktrdr_ebpf_common::{
     Counter, WriteBody, file, flags,
     limits::{MAX_PAYLOAD, MAX_WRITE_RECORDS},
@@ -15,7 +14,7 @@ use ktrdr_ebpf_common::{
 };
 
 use crate::{
-    observer::{Body, Observer, Record, options},
+    observer::{Body, Observer, Record, ways},
     sys,
 };
 
@@ -41,8 +40,8 @@ fn shell(script: &str, stdout: Stdio, stderr: Stdio) -> std::process::Child {
 
 #[test]
 fn standard_output_and_error_are_seen_whatever_they_are() {
-    for hook in [Hook::Socket, Hook::Syscall] {
-        let Some(mut observer) = Observer::start(&options(hook)) else { return };
+    for way in ways() {
+        let Some(mut observer) = Observer::start(&way) else { return };
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("out");
         let mut child = shell("echo out; echo err >&2", File::create(&path).unwrap().into(), Stdio::piped());
@@ -63,8 +62,8 @@ fn standard_output_and_error_are_seen_whatever_they_are() {
 
 #[test]
 fn what_keeps_nothing_and_who_is_not_watched_is_left_alone() {
-    for hook in [Hook::Socket, Hook::Syscall] {
-        let Some(mut observer) = Observer::start(&options(hook)) else { return };
+    for way in ways() {
+        let Some(mut observer) = Observer::start(&way) else { return };
         let mut null = shell("echo nothing", Stdio::null(), Stdio::null());
         let mut other = shell("echo unwatched", Stdio::piped(), Stdio::null());
         observer.kernel.watch(null.id(), PLENTY, 0).unwrap();
@@ -84,8 +83,8 @@ fn what_keeps_nothing_and_who_is_not_watched_is_left_alone() {
 
 #[test]
 fn both_ends_of_a_pipe_are_one_file_and_each_byte_is_seen_once() {
-    for hook in [Hook::Socket, Hook::Syscall] {
-        let Some(mut observer) = Observer::start(&options(hook)) else { return };
+    for way in ways() {
+        let Some(mut observer) = Observer::start(&way) else { return };
         let me = std::process::id();
         observer.kernel.watch(me, PLENTY, Watch::PIPES).unwrap();
         let (mut reader, mut writer) = std::io::pipe().unwrap();
@@ -126,8 +125,8 @@ fn both_ends_of_a_pipe_are_one_file_and_each_byte_is_seen_once() {
 
 #[test]
 fn regular_files_are_asked_about_and_then_known() {
-    for hook in [Hook::Socket, Hook::Syscall] {
-        let Some(mut observer) = Observer::start(&options(hook)) else { return };
+    for way in ways() {
+        let Some(mut observer) = Observer::start(&way) else { return };
         let me = std::process::id();
         let directory = tempfile::tempdir().unwrap();
         let mut log = File::create(directory.path().join("a.log")).unwrap();
@@ -156,8 +155,8 @@ fn regular_files_are_asked_about_and_then_known() {
 
 #[test]
 fn a_long_write_is_several_records_and_the_rest_is_counted() {
-    for hook in [Hook::Socket, Hook::Syscall] {
-        let Some(mut observer) = Observer::start(&options(hook)) else { return };
+    for way in ways() {
+        let Some(mut observer) = Observer::start(&way) else { return };
         let me = std::process::id();
         let most = MAX_PAYLOAD * MAX_WRITE_RECORDS as usize;
         let bytes: Vec<u8> = (0..most + 100).map(|i| (i % 251) as u8).collect();
@@ -186,8 +185,8 @@ fn a_long_write_is_several_records_and_the_rest_is_counted() {
 /// Beyond its rate a process's writes are counted, exactly, and the next captured one says how many.
 #[test]
 fn a_flood_is_cut_to_its_rate_and_counted() {
-    for hook in [Hook::Socket, Hook::Syscall] {
-        let Some(mut observer) = Observer::start(&options(hook)) else { return };
+    for way in ways() {
+        let Some(mut observer) = Observer::start(&way) else { return };
         let me = std::process::id();
         let (reader, mut writer) = std::io::pipe().unwrap();
         let sink = std::thread::spawn(move || std::io::copy(&mut { reader }, &mut std::io::sink()).unwrap());
@@ -221,8 +220,8 @@ fn a_flood_is_cut_to_its_rate_and_counted() {
 /// While a process floods one descriptor, what it writes to another is judged by what that one stands for.
 #[test]
 fn a_flood_hides_no_other_file() {
-    for hook in [Hook::Socket, Hook::Syscall] {
-        let Some(mut observer) = Observer::start(&options(hook)) else { return };
+    for way in ways() {
+        let Some(mut observer) = Observer::start(&way) else { return };
         let me = std::process::id();
         let (reader, mut writer) = std::io::pipe().unwrap();
         let sink = std::thread::spawn(move || std::io::copy(&mut { reader }, &mut std::io::sink()).unwrap());
@@ -248,9 +247,9 @@ fn a_flood_hides_no_other_file() {
             if again == other || other == flooded {
                 continue;
             }
-            assert!(flooded > before, "{hook:?}");
-            assert_eq!(nothing, flooded, "{hook:?}: what keeps nothing is no loss");
-            assert_eq!((other - nothing, again - other), (50, 100), "{hook:?}");
+            assert!(flooded > before, "{way:?}");
+            assert_eq!(nothing, flooded, "{way:?}: what keeps nothing is no loss");
+            assert_eq!((other - nothing, again - other), (50, 100), "{way:?}");
             break;
         }
         observer.kernel.unwatch(me).unwrap();

@@ -58,6 +58,15 @@ pub fn sys_exit_connect(ctx: TracePointContext) -> u32 {
     }) as u32
 }
 
+/// A connect as raw `sys_exit` sees it.
+#[inline(always)]
+pub fn ended(call: Call<Direct>, result: i64) -> Result<(), Error> {
+    if !may_be_local(result) || Task::<Probed>::current().is_compat()? {
+        return Ok(());
+    }
+    failed(call, result)
+}
+
 /// Whether this result can come from a connect that sent nothing. Refusals and time-outs are answers to a SYN.
 #[inline(always)]
 pub fn may_be_local(result: i64) -> bool {

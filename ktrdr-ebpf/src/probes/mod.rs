@@ -1,5 +1,6 @@
 //! One file per hook family. A program's section names its hook; the agent's table says what it needs.
 
+mod calls;
 mod connect;
 mod process;
 mod python;

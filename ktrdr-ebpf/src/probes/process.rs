@@ -2,9 +2,9 @@
 
 use aya_ebpf::{
     helpers::generated::bpf_probe_read_user,
-    macros::{btf_tracepoint, map, tracepoint},
+    macros::{btf_tracepoint, map},
     maps::{LruHashMap, PerCpuArray},
-    programs::{BtfTracePointContext, TracePointContext},
+    programs::BtfTracePointContext,
 };
 use ktrdr_ebpf_common::{
     EventHeader, ExecBody, ExitBody, ForkBody, flags, kind,
@@ -148,15 +148,17 @@ fn ended(task: Task<Direct>, signal: Direct) -> Result<(), Error> {
     ring::submit_fixed(&ExitRecord { header, body }, Wake::Now)
 }
 
-/// Offset of `pid` in `oom:mark_victim`: its first field on every kernel, after the common ones (`format` in tracefs).
-const VICTIM_PID: usize = 8;
-
-/// `oom:mark_victim`: the kernel, or a memory cgroup, kills a process for want of memory. Its first thread is told.
-#[tracepoint]
-pub fn mark_victim(ctx: TracePointContext) -> i32 {
+/// `(struct task_struct *task, uid_t uid)`, before 6.8 `(int pid)`: the kernel, or a memory cgroup, kills a process for want of
+/// memory.
+#[btf_tracepoint(function = "mark_victim")]
+pub fn mark_victim(ctx: BtfTracePointContext) -> i32 {
     error::run(|| {
-        // SAFETY: within the record of this tracepoint.
-        let pid = unsafe { ctx.read_at::<u32>(VICTIM_PID) }.map_err(|_| Error::KernelRead)?;
-        VICTIMS.insert(pid, 1, 0).map_err(|_| Error::MapEntry)
+        let tgid = if HAS_VICTIM_TASK.get() != 0 {
+            Task(Direct::at(ctx.arg::<*const u8>(0))).0.load(&TASK_TGID)?
+        } else {
+            // Of its first thread, which is the process's.
+            ctx.arg::<u32>(0)
+        };
+        VICTIMS.insert(tgid, 1, 0).map_err(|_| Error::MapEntry)
     })
 }

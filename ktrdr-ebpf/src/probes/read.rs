@@ -1,11 +1,11 @@
 //! `syscalls:sys_exit_read`: what processes that speak JSON on standard input read there. With either hook: of a pipe
-//! there is no other place to see it, and `read` is what they all use.
+//! there is no other place to see it (but raw `sys_exit`, see `calls`), and `read` is what they all use.
 
 use aya_ebpf::{helpers::bpf_task_pt_regs, macros::tracepoint, programs::TracePointContext};
 
 use crate::{
     error::{self, Error},
-    memory::{Direct, Object},
+    memory::{Direct, Object, Probed},
     scratch::Place,
     speakers,
     syscall::Call,
@@ -37,5 +37,15 @@ fn read(ctx: &TracePointContext) -> Result<(), Error> {
     // SAFETY: the pointer is a `struct task_struct` to the verifier too.
     let regs = unsafe { bpf_task_pt_regs(task.0.address().cast_mut().cast()) };
     let call = Call(Direct::at(regs as *const u8));
+    speaker.read(call, result as u32, Place::Read)
+}
+
+/// A read as raw `sys_exit` sees it.
+#[inline(always)]
+pub fn ended(call: Call<Direct>, result: i64) -> Result<(), Error> {
+    let Some(speaker) = speakers::current() else { return Ok(()) };
+    if result <= 0 || Task::<Probed>::current().is_compat()? {
+        return Ok(());
+    }
     speaker.read(call, result as u32, Place::Read)
 }

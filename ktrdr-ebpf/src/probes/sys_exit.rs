@@ -24,7 +24,7 @@ pub fn sys_exit(ctx: BtfTracePointContext) -> i32 {
         let result = ctx.arg::<i64>(1);
         let number = call.number()?;
         if number == syscall::CONNECT {
-            return if connect::may_be_local(result) { failed_connect(call, result) } else { Ok(()) };
+            return connect::ended(call, result);
         }
         match transfer_of(number, call, result)? {
             Some((fd, transfer)) => moved(call, fd, transfer),
@@ -94,9 +94,4 @@ fn written(call: Call<Direct>, fd: u32, transfer: Transfer, unix: bool) -> Resul
         return Ok(());
     }
     process.wrote(Task::<Probed>::current(), call, fd, len, unix, Place::Syscall)
-}
-
-#[inline(always)]
-fn failed_connect(call: Call<Direct>, result: i64) -> Result<(), Error> {
-    if Task::<Probed>::current().is_compat()? { Ok(()) } else { connect::failed(call, result) }
 }

@@ -5,11 +5,11 @@ use aya_ebpf::{helpers::bpf_task_pt_regs, macros::tracepoint, programs::TracePoi
 
 use crate::{
     error::{self, Error},
-    memory::{Direct, Object},
+    memory::{Direct, Object, Probed},
     scratch::Place,
     syscall::Call,
     task::Task,
-    watch,
+    watch::{self, Watched},
 };
 
 /// Offset of the result in the context of a `syscalls:sys_exit_*` tracepoint: 8 common bytes, number, result.
@@ -42,9 +42,24 @@ fn wrote(ctx: &TracePointContext) -> Result<(), Error> {
     }
     // SAFETY: the pointer is a `struct task_struct` to the verifier too.
     let regs = unsafe { bpf_task_pt_regs(task.0.address().cast_mut().cast()) };
-    let call = Call(Direct::at(regs as *const u8));
+    of(process, task, Call(Direct::at(regs as *const u8)), result as u32)
+}
+
+/// A write as raw `sys_exit` sees it.
+#[inline(always)]
+pub fn ended(call: Call<Direct>, result: i64) -> Result<(), Error> {
+    let Some(process) = watch::current() else { return Ok(()) };
+    let task = Task::<Probed>::current();
+    if result <= 0 || task.is_compat()? {
+        return Ok(());
+    }
+    of(process, task, call, result as u32)
+}
+
+/// A write of `len` bytes by a watched process.
+#[inline(always)]
+fn of<T: Object>(process: Watched, task: Task<T>, call: Call<Direct>, len: u32) -> Result<(), Error> {
     let fd = call.argument::<0>()? as u32;
-    let len = result as u32;
     if process.floods(fd, len) {
         return Ok(());
     }

@@ -92,9 +92,12 @@ fn image(guest: &Guest, directory: &Path) -> Result<PathBuf> {
             fs::copy(host::root().join("tests/causality").join(file), root.join("app").join(file))?;
         }
     } else {
-        let busybox = host::which("busybox").context("busybox is not on the path")?;
-        fs::copy(busybox, root.join("bin/busybox"))?;
-        for library in libraries(guest.agent)? {
+        for name in ["busybox", "setpriv"] {
+            let program = host::which(name).with_context(|| format!("{name} is not on the path"))?;
+            fs::copy(program, root.join("bin").join(name))?;
+        }
+        let setpriv = host::which("setpriv").context("setpriv is not on the path")?;
+        for library in [libraries(guest.agent)?, libraries(&setpriv)?].concat() {
             let place = root.join(library.strip_prefix("/").unwrap_or(&library));
             fs::create_dir_all(place.parent().unwrap_or(&root))?;
             fs::copy(&library, place)?;

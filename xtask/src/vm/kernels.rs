@@ -39,11 +39,12 @@ const SECURITY: &str = "http://deb.debian.org/debian-security";
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 /// The newest kernel of a release for virtual machines: small, and needs no modules to boot.
 const NEWEST: &str = "linux-image-cloud-";
-/// What tests/causality/app.py imports, and the rest of a userland.
-const USERLAND: [&str; 8] = [
+/// What tests/causality/app.py imports, and the rest of a userland; `setpriv` is of util-linux.
+const USERLAND: [&str; 9] = [
     "busybox-static",
     "ca-certificates",
     "libc6",
+    "util-linux",
     "python3-fastapi",
     "python3-uvicorn",
     "python3-httpx",
