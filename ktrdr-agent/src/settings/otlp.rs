@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
 use super::{
     Bad,
     said::{Otlp as Said, Signal as SaidSignal},
-    values::{Compression, Protocol},
+    values::{Compression, Protocol, Secret},
 };
 
 /// Sending to an OpenTelemetry receiver. A signal that is `None` is not sent.
@@ -123,9 +123,10 @@ fn target(all: &Said, name: &str, own: &SaidSignal) -> Result<Option<Target>, Ba
 }
 
 /// HTTP/2 and gRPC want lower-case names.
-fn headers(said: &BTreeMap<String, String>) -> Vec<(String, String)> {
+fn headers(said: &BTreeMap<String, Secret>) -> Vec<(String, String)> {
+    let value = |secret: &Secret| secret.reveal().unwrap_or_default().to_owned();
     let lower: BTreeMap<String, String> =
-        said.iter().map(|(k, v)| (k.to_ascii_lowercase(), v.clone())).collect();
+        said.iter().map(|(k, v)| (k.to_ascii_lowercase(), value(v))).collect();
     lower.into_iter().collect()
 }
 
@@ -134,11 +135,14 @@ fn url(endpoint: &str, protocol: Protocol, insecure: bool, signal: Option<&str>)
     let with_scheme = match endpoint.split_once("://") {
         Some(("http" | "https", _)) => endpoint.to_owned(),
         Some((scheme, _)) => return Err(format!("`{scheme}://` is not supported: use http:// or https://")),
-        // Only gRPC endpoints may come without a scheme (OTLP exporter specification).
-        None if protocol == Protocol::Grpc => {
-            format!("{}://{endpoint}", if insecure { "http" } else { "https" })
+        // Only gRPC endpoints may come without a scheme (OTLP exporter specification), and are TLS then unless `insecure`
+        // says otherwise. Who writes `localhost:4317` hardly ever means that, and would wait for spans: it has to be said.
+        None if protocol == Protocol::Grpc && insecure => format!("http://{endpoint}"),
+        None => {
+            return Err(format!(
+                "`{endpoint}` lacks its scheme: write http://{endpoint}, or https://{endpoint} for TLS"
+            ));
         }
-        None => return Err(format!("`{endpoint}` lacks its scheme: http:// or https://")),
     };
     let parsed: reqwest::Url = with_scheme.parse().map_err(|e| format!("`{endpoint}` is not a URL: {e}"))?;
     if parsed.host_str().is_none_or(str::is_empty) {
@@ -156,25 +160,27 @@ mod tests {
 
     #[test]
     fn what_is_logged_of_a_target_has_no_tokens() {
-        let said = BTreeMap::from([("Authorization".to_owned(), "Bearer s3cret".to_owned())]);
+        let said = BTreeMap::from([("Authorization".to_owned(), Secret::from("Bearer s3cret"))]);
         let all = Said { endpoint: "http://c:4317".into(), headers: said, ..Said::default() };
         let target = Otlp::resolve(&all).unwrap().traces.unwrap();
         assert_eq!(target.headers, [("authorization".to_owned(), "Bearer s3cret".to_owned())]);
-        let shown = format!("{target:?}");
-        assert!(shown.contains("authorization") && !shown.contains("s3cret"), "{shown}");
+        for shown in [format!("{target:?}"), format!("{all:?}").to_lowercase()] {
+            assert!(shown.contains("authorization") && !shown.contains("s3cret"), "{shown}");
+        }
     }
 
     #[test]
     fn urls_follow_the_exporter_specification() {
         use Protocol::{Grpc, HttpProtobuf as Http};
+        let lacks = "`c:4317` lacks its scheme: write http://c:4317, or https://c:4317 for TLS";
         for (endpoint, protocol, insecure, signal, want) in [
             ("http://c:4317", Grpc, false, Some("traces"), Ok("http://c:4317")),
-            ("c:4317", Grpc, false, Some("traces"), Ok("https://c:4317")),
+            ("c:4317", Grpc, false, Some("traces"), Err(lacks)),
             ("c:4317", Grpc, true, Some("traces"), Ok("http://c:4317")),
             ("http://c:4318", Http, false, Some("traces"), Ok("http://c:4318/v1/traces")),
             ("http://c:4318/base/", Http, false, Some("logs"), Ok("http://c:4318/base/v1/logs")),
             ("http://c:4318/mine", Http, false, None, Ok("http://c:4318/mine")),
-            ("c:4318", Http, false, Some("traces"), Err("`c:4318` lacks its scheme: http:// or https://")),
+            ("c:4317", Http, true, Some("traces"), Err(lacks)),
             ("ftp://c", Grpc, false, None, Err("`ftp://` is not supported: use http:// or https://")),
         ] {
             let got = url(endpoint, protocol, insecure, signal);

@@ -217,12 +217,12 @@ settings! {
         /// "grpc", "http/protobuf" or "http/json".
         protocol: Protocol = Protocol::Grpc,
         /// Headers (gRPC metadata) sent with every request.
-        headers: BTreeMap<String, String> = BTreeMap::new(),
+        headers: BTreeMap<String, Secret> = BTreeMap::new(),
         /// "none" or "gzip".
         compression: Compression = Compression::None,
         /// Time for one request.
         timeout: Period = Period::secs(10),
-        /// Without a scheme in the endpoint: do not use TLS.
+        /// An endpoint without a scheme, as gRPC allows, is http:// and not an error.
         insecure: bool = false,
         /// File with the certificates (PEM) to trust; empty = the system's.
         certificate: String = String::new(),
@@ -250,12 +250,12 @@ settings! {
         /// "grpc", "http/protobuf" or "http/json".
         protocol: Option<Protocol> = None,
         /// Headers in place of those in `otlp`.
-        headers: Option<BTreeMap<String, String>> = None,
+        headers: Option<BTreeMap<String, Secret>> = None,
         /// "none" or "gzip".
         compression: Option<Compression> = None,
         /// Time for one request.
         timeout: Option<Period> = None,
-        /// Without a scheme in the endpoint: do not use TLS.
+        /// An endpoint without a scheme, as gRPC allows, is http:// and not an error.
         insecure: Option<bool> = None,
         /// File with the certificates (PEM) to trust.
         certificate: Option<String> = None,
@@ -366,7 +366,7 @@ settings! {
         /// URL of a receiver of OTLP over gRPC, such as "http://localhost:4317"; empty = nothing is sent.
         endpoint: String = String::new(),
         /// gRPC metadata sent with every request.
-        headers: BTreeMap<String, String> = BTreeMap::new(),
+        headers: BTreeMap<String, Secret> = BTreeMap::new(),
         /// File with the certificates (PEM) to trust; empty = the system's.
         certificate: String = String::new(),
     }

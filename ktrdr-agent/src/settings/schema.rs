@@ -51,6 +51,7 @@ macro_rules! values {
 
 values!(bool, f64, u16, u32, u64, usize, String, Vec<String>, Vec<u16>, Vec<u32>);
 values!(std::collections::BTreeMap<String, String>);
+values!(std::collections::BTreeMap<String, super::values::Secret>);
 
 impl<T: HasShape> HasShape for Option<T> {
     const SHAPE: Shape = T::SHAPE;
