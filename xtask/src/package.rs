@@ -32,8 +32,17 @@ pub fn run(development: bool) -> Result<PathBuf> {
     if development {
         deb.args(["--variant", "development"]);
     }
-    if let Some(maintainer) = maintainer(|name| std::env::var(name).ok()) {
-        deb.args(["--maintainer", &maintainer]);
+    match maintainer(|name| std::env::var(name).ok()) {
+        Some(maintainer) => {
+            deb.args(["--maintainer", &maintainer]);
+        }
+        // Policy 3.3: every package has one, who can be reached.
+        None if !development => {
+            eprintln!(
+                "xtask: the package will name nobody who can be reached: set DEBEMAIL (and DEBFULLNAME) to hand it out"
+            );
+        }
+        None => {}
     }
     let said = cmd::output(deb.arg("--output").arg(&directory))?;
     let package = said.lines().rfind(|line| line.ends_with(".deb")).map(PathBuf::from);

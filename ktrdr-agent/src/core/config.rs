@@ -107,7 +107,7 @@ pub struct CoreCounts {
     pub undecoded: BTreeMap<DecodeError, u64>,
     /// Spans handed out: calls, connects, operations.
     pub spans: u64,
-    /// Transfers on connections whose addresses nobody told.
+    /// Transfers on followed connections that were given up meanwhile: they came without addresses.
     pub unknown_conn: u64,
     /// Losses that the shell reported, by counter name.
     pub lost: BTreeMap<String, u64>,

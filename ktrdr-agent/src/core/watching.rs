@@ -106,7 +106,7 @@ fn watchable(p: &ProcessMeta) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use ktrdr_ebpf_common::{DataBody, RECV, kind};
+    use ktrdr_ebpf_common::{DataBody, RECV, SEND, kind};
     use zerocopy::IntoBytes;
 
     use super::*;
@@ -176,5 +176,9 @@ mod tests {
         };
         h.record(kind::DATA, 0, (6, 6), body.as_bytes());
         assert_eq!(known(&h), [5, 7]);
+        assert_eq!(h.core.counts().unknown_conn, 0, "it is no loss");
+        let sent = DataBody { direction: SEND, ..body };
+        h.record(kind::DATA, 0, (6, 6), sent.as_bytes());
+        assert_eq!(h.core.counts().unknown_conn, 1);
     }
 }

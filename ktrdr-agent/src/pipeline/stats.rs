@@ -36,7 +36,7 @@ pub struct Stats {
     pub undecoded: BTreeMap<String, u64>,
     /// Bytes of followed connections: `moved + gaps = parsed + skipped + lost`.
     pub bytes: Bytes,
-    /// Transfers on connections whose addresses nobody told.
+    /// Transfers on followed connections that were given up meanwhile: they came without addresses.
     pub transfers_without_address: u64,
     /// Connections given up because too many were open.
     pub connections_evicted: u64,

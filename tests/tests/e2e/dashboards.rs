@@ -175,6 +175,15 @@ fn every_instrument_is_fed(metrics: u16) {
     let missing: Vec<&str> =
         names.filter(|name| !page.lines().any(|l| l.starts_with(&format!("{name}{{")))).collect();
     assert!(missing.is_empty(), "nothing feeds {missing:?}");
+    // And every reason for a loss is explained.
+    let explained = std::fs::read_to_string(root().join("docs/deploy.md")).unwrap();
+    let losses = page.lines().filter(|line| line.starts_with("ktrdr_agent_lost_total{"));
+    let reasons: Vec<&str> =
+        losses.map(|line| line.split("reason=\"").nth(1).unwrap().split('"').next().unwrap()).collect();
+    assert!(reasons.contains(&"records_lost_ring_full"), "{page}");
+    for reason in reasons {
+        assert!(explained.contains(&format!("`{reason}`")), "docs/deploy.md does not explain {reason}");
+    }
 }
 
 /// Has the kernel measure its programs as long as this lives (bpf(2), `BPF_ENABLE_STATS`).
