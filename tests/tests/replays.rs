@@ -58,6 +58,13 @@ fn losses() {
     replays_to_its_golden("losses");
 }
 
+/// What a GPU did meanwhile, from the stand-in for NVIDIA's library: windows, a span without a sample, a device that was lost
+/// for a while, one that was full, and one that nobody used.
+#[test]
+fn gpu() {
+    replays_to_its_golden("gpu");
+}
+
 /// A service that logs on its console and in a file, from tasks and threads, tracebacks among it: every record once, on the
 /// span it was written in.
 #[test]
