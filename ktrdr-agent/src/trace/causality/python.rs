@@ -182,8 +182,11 @@ impl Causality {
         if !reader && self.tree.get(node).is_none_or(|n| n.made.is_none_or(|made| made < read)) {
             self.process(tgid).mixed = true;
         }
+        if let Some(r) = self.requests.get_mut(&span) {
+            r.answered_under = Some(node);
+        }
         let claim = Claim { span, from: read, to: ts, void: false };
-        let Evidence { found, doubt } = self.tree.find(node, ts, &self.requests);
+        let Evidence { found, doubt, .. } = self.tree.find(node, ts, &self.requests);
         match found {
             Found::Bound(s) | Found::Claim(s) | Found::After(s) if s == span => {
                 self.stats.agreed += 1;
@@ -240,16 +243,28 @@ impl Causality {
         if !old && answered == Answered::ByTask {
             return false;
         }
-        let p = self.process(tgid);
         if answered == Answered::FirstSeenByLoop {
             // What its earlier responses seemed to say was nothing.
+            let p = self.process(tgid);
             p.mixed = false;
             p.via.clear();
+            for earlier in self.tree.disclaim(node) {
+                let Some(r) = self.requests.get_mut(&earlier) else { continue };
+                r.refuted = false;
+                let via = r.via;
+                self.answered_silently(tgid, via);
+                self.wake(earlier);
+            }
         }
-        if let Some(Via::Other(by)) = via {
-            p.via.entry(by).or_insert_with(Style::default).silent();
-        }
+        self.answered_silently(tgid, via);
         true
+    }
+
+    /// The loop wrote the response to a request that was bound like this.
+    fn answered_silently(&mut self, tgid: u32, via: Option<Via>) {
+        if let Some(Via::Other(by)) = via {
+            self.process(tgid).via.entry(by).or_insert_with(Style::default).silent();
+        }
     }
 
     /// It was served elsewhere than the copies bound to it said.
@@ -258,6 +273,12 @@ impl Causality {
         if let Some(r) = self.requests.get_mut(&span) {
             r.refuted = true;
         }
+    }
+
+    /// What refuted the request may yet turn out to be no evidence: its response was written by the loop.
+    pub(super) fn may_be_taken_back(&self, span: SpanRef) -> bool {
+        let by = self.requests.peek(&span).filter(|r| r.refuted).and_then(|r| r.answered_under);
+        by.is_some_and(|node| self.tree.may_be_a_loops(node))
     }
 
     fn confirm(&mut self, span: SpanRef) {

@@ -55,6 +55,7 @@ impl Causality {
             via: None,
             confirmed: false,
             refuted: false,
+            answered_under: None,
             one_thread: false,
             overlapped: before.is_some(),
             alone,
@@ -113,7 +114,7 @@ impl Causality {
     }
 
     /// Settles what waited for this request.
-    fn wake(&mut self, span: SpanRef) {
+    pub(super) fn wake(&mut self, span: SpanRef) {
         let Some(r) = self.requests.get_mut(&span) else { return };
         let calls = std::mem::take(&mut r.waiting);
         let mut open = Vec::new();

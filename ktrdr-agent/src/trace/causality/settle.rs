@@ -192,7 +192,7 @@ impl Causality {
     fn judge(&mut self, c: &OpenCall, phase: Phase) -> Verdict {
         let mut may_claim = false;
         if let Some(node) = c.node {
-            let Evidence { found, doubt } = self.tree.find(node, c.ts, &self.requests);
+            let Evidence { found, doubt, refuted } = self.tree.find(node, c.ts, &self.requests);
             if self.processes.peek(&c.task.tgid).is_some_and(|p| p.contexts != c.contexts) {
                 return Final(None);
             }
@@ -212,6 +212,12 @@ impl Causality {
                 Found::Claim(span) => return origin(span, Method::PythonContext),
                 Found::Bound(span) => return self.judge_bound(c, span, mixed, phase),
                 Found::After(span) => return self.judge_after(c, span, mixed, phase),
+                // Its request's response may yet turn out to have been written by the loop.
+                Found::Nothing
+                    if phase < Phase::Deadline && refuted.is_some_and(|s| self.may_be_taken_back(s)) =>
+                {
+                    return Wait;
+                }
                 // Copied from what serves no request: nothing but a response under it (or an ancestor) could tell
                 // more, and the thread least of all.
                 Found::Nothing if !self.thread_may_tell(c, node) => {

@@ -184,6 +184,8 @@ pub(super) struct Request {
     pub confirmed: bool,
     /// The response came from elsewhere than the copies bound to it said.
     pub refuted: bool,
+    /// The context of the response, where that seems to be a task's.
+    pub answered_under: Option<NodeId>,
     /// The response came from the thread that read it, which served nothing else meanwhile.
     pub one_thread: bool,
     /// Another request was open on its thread at some time.

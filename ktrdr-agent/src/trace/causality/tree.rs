@@ -69,6 +69,8 @@ pub(super) struct Node {
     read: Option<Ns>,
     /// The last response written under it: its connection, and when.
     answered: Option<(ConnId, Ns)>,
+    /// How many were.
+    answers: usize,
     /// It answered on two connections at a time: a loop writes under it what tasks queued.
     writer: bool,
     /// Calls under it or its descendants that a response under it may settle.
@@ -103,11 +105,14 @@ pub(super) enum Answered {
     ByLoop,
 }
 
-/// What was found, and whether it was inherited by a copy that may be of another context.
+/// What was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Evidence {
     pub found: Found,
+    /// It was inherited by a copy that may be of another context.
     pub doubt: bool,
+    /// The nearest request that a copy was bound to and that was answered elsewhere, on the way there.
+    pub refuted: Option<SpanRef>,
 }
 
 /// What is known of a way to bind copies to requests.
@@ -183,6 +188,7 @@ impl Tree {
             shared: false,
             read: None,
             answered: None,
+            answers: 0,
             writer: false,
             waiting: Vec::new(),
         };
@@ -279,12 +285,25 @@ impl Tree {
             return Answered::ByLoop;
         }
         let before = n.answered.replace((conn, ts));
+        n.answers = n.answers.saturating_add(1);
         if before.is_none_or(|(other, last)| other == conn || last < read) {
             return Answered::ByTask;
         }
         n.writer = true;
-        n.claims.clear();
         Answered::FirstSeenByLoop
+    }
+
+    /// It may yet turn out to be a loop's: nobody saw it being made, and few responses were written under it, so that what
+    /// all of them seemed to say could be taken back.
+    pub fn may_be_a_loops(&self, id: NodeId) -> bool {
+        let few = |n: &Node| !n.writer && (1..=MAX_CLAIMS).contains(&n.answers);
+        self.unknown(id) && self.get(id).is_some_and(few)
+    }
+
+    /// Takes back what responses under it seemed to say; the requests that they answered.
+    pub fn disclaim(&mut self, id: NodeId) -> SmallVec<[SpanRef; 1]> {
+        let claims = self.nodes.get_mut(&id).map(|n| std::mem::take(&mut n.claims)).unwrap_or_default();
+        claims.into_iter().map(|c| c.span).collect()
     }
 
     /// The node made last.
@@ -338,17 +357,19 @@ impl Tree {
         let (mut id, mut ts) = (id, ts);
         let mut doubt = false;
         let mut found = Found::Nothing;
+        let mut refuted = None;
         for _ in 0..MAX_DEPTH {
             let Some(n) = self.nodes.get(&id) else { break };
             found = n.evidence(ts, requests);
             if found != Found::Nothing {
                 break;
             }
+            refuted = refuted.or(n.bound);
             let (Some(parent), Some(made)) = (n.parent, n.made) else { break };
             doubt |= n.doubt;
             (id, ts) = (parent, made);
         }
-        Evidence { found, doubt }
+        Evidence { found, doubt, refuted }
     }
 }
 

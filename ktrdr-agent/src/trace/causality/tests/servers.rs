@@ -264,6 +264,45 @@ fn a_loop_that_writes_for_its_tasks_says_nothing_of_them() {
     }
 }
 
+/// The loop made its context before anybody looked, and nothing was written under it before the first response.
+#[test]
+fn a_loop_that_shows_itself_by_its_second_response_takes_back_what_the_first_seemed_to_say() {
+    let mut w = World::python();
+    let (a, b) = (queued(&mut w, 1, 50), queued(&mut w, 2, 51));
+    let (first, second) = (w.call(at(1, 50)), w.call(at(1, 51)));
+    w.respond(at(1, 4), a);
+    let background = w.call(at(1, 50));
+    w.respond(at(1, 4), b);
+    let now = w.now;
+    w.c.request_done(a, now);
+    w.c.request_done(b, now);
+    assert_eq!(w.origin(first), is(a, Method::PythonContext));
+    assert_eq!(w.origin(background), is(a, Method::PythonContext));
+    assert_eq!(w.origin(second), is(b, Method::PythonContext));
+}
+
+/// The same where the first request was over before the second came.
+#[test]
+fn the_first_requests_calls_wait_for_a_second_response_to_show_the_loop() {
+    let mut w = World::python();
+    let first = queued(&mut w, 1, 50);
+    let during = w.call(at(1, 50));
+    w.finish(at(1, 4), first);
+    let background = w.call(at(1, 50));
+    assert_eq!([w.origin(during), w.origin(background)], [Settlement::Open; 2]);
+    let (a, b) = (queued(&mut w, 1, 51), queued(&mut w, 2, 52));
+    w.finish(at(1, 4), a);
+    w.finish(at(1, 4), b);
+    assert_eq!(w.origin(during), is(first, Method::PythonContext));
+    assert_eq!(w.origin(background), is(first, Method::PythonContext));
+    // One that answers on one connection only may be a task's whose making nobody saw.
+    let mut w = World::python();
+    let alone = queued(&mut w, 1, 50);
+    let call = w.call(at(1, 50));
+    w.finish(at(1, 4), alone);
+    assert_eq!(w.late(call), None);
+}
+
 #[test]
 fn a_call_that_a_loop_wrote_is_not_the_only_requests() {
     let mut w = World::python();
