@@ -49,6 +49,8 @@ counters! {
     WriteBytesTruncated = 13, "write_bytes_truncated";
     /// Bytes of watched processes' writes copied into records.
     WriteBytesCaptured = 14, "write_bytes_captured";
+    /// Python contexts that could not be read in a process that is followed (its page was moved or is not there); what was done under them has no parent.
+    PyContextFaults = 15, "python_context_faults";
 }
 
 /// Entries of the counter array.

@@ -2,6 +2,7 @@
 
 use aya_ebpf::{helpers::bpf_probe_read_user, macros::map, maps::HashMap};
 use ktrdr_ebpf_common::{
+    Counter,
     limits::{MAX_PY_PROCESSES, MAX_PY_THREADS},
     maps::{PyContexts, PyProcess, PyThread, used},
     records::THREADS_OWN_CONTEXT,
@@ -9,6 +10,7 @@ use ktrdr_ebpf_common::{
 
 use crate::{
     constants::TASK_THREAD_POINTER,
+    counters::count,
     filter::in_use,
     memory::{Object, Probed},
     task::Task,
@@ -20,64 +22,75 @@ static PY_PROCESSES: HashMap<u32, PyProcess> = HashMap::with_max_entries(MAX_PY_
 #[map]
 static PY_THREADS: HashMap<u32, PyThread> = HashMap::with_max_entries(MAX_PY_THREADS, 0);
 
-/// Address of the context current on a thread, with [`THREADS_OWN_CONTEXT`]; 0 for a thread of a process the agent has not named or where nothing
-/// can be read. Only for the current task: it reads its memory.
+/// User memory that could not be read: moved, swapped out, or unmapped by a thread beside this one.
+struct Unreadable;
+
+/// Address of the context current on a thread, with [`THREADS_OWN_CONTEXT`]; 0 for none, for a thread of a process the agent
+/// has not named, and where it cannot be read. Only for the current task: it reads its memory.
 #[inline(always)]
 pub fn current_context(tgid: u32, tid: u32) -> u64 {
+    let Some((tstate, contexts)) = thread_state(tgid, tid) else { return 0 };
+    let current = tstate.and_then(|tstate| match tstate {
+        // Not a Python thread, or not yet.
+        0 => Ok(0),
+        tstate => context(tstate, contexts, tgid == tid),
+    });
+    current.unwrap_or_else(|Unreadable| {
+        count(Counter::PyContextFaults);
+        0
+    })
+}
+
+/// Address of the thread's `PyThreadState`, and the way from there to its contexts. `None`: nobody told.
+#[inline(always)]
+fn thread_state(tgid: u32, tid: u32) -> Option<(Result<u64, Unreadable>, PyContexts)> {
     if in_use(used::PY_PROCESSES)
         && let Some(process) = PY_PROCESSES.get_ptr(tgid)
     {
         // SAFETY: a valid map value; entries are written once per program image.
-        return own_context(unsafe { *process }, tgid == tid);
+        let process = unsafe { *process };
+        return Some((own_state(process), process.contexts));
     }
     if !in_use(used::PY_THREADS) {
-        return 0;
+        return None;
     }
-    let Some(thread) = PY_THREADS.get_ptr(tid) else { return 0 };
-    // SAFETY: a valid map value; a concurrent update of the entry can at worst give an address that reads as 0 or as
-    // a pointer that the agent does not know.
+    let thread = PY_THREADS.get_ptr(tid)?;
+    // SAFETY: a valid map value; a concurrent update of the entry can at worst give an address that cannot be read or
+    // a context that the agent does not know.
     let PyThread { tstate, contexts, tgid: owner, .. } = unsafe { *thread };
-    if owner != tgid {
-        return 0;
-    }
-    context(tstate, contexts, tgid == tid)
+    (owner == tgid).then_some((Ok(tstate), contexts))
 }
 
-/// The thread's own state is a thread-specific value of the C library, so a new thread needs no announcement.
+/// A thread finds its own state at one distance from its thread pointer, so a new one needs no announcement.
 #[inline(always)]
-fn own_context(process: PyProcess, first: bool) -> u64 {
+fn own_state(process: PyProcess) -> Result<u64, Unreadable> {
     let task = Task::<Probed>::current().0;
     let thread_pointer: u64 = task.load(&TASK_THREAD_POINTER).unwrap_or(0);
-    let tstate = user(thread_pointer.wrapping_add_signed(process.tls_offset.into()));
-    if tstate == 0 {
-        // Not a Python thread, or not yet.
-        return 0;
-    }
-    context(tstate, process.contexts, first)
+    user(thread_pointer.wrapping_add_signed(process.tls_offset.into()))
 }
 
 /// A context that is current without having been entered is the thread's own: the interpreter made it when the
 /// first context variable was used, and nobody copied it, so its address says nothing. It is marked by bit 0.
-#[inline(always)]
 ///
 /// So is, from 3.14 on, the one that `threading` enters first on each thread it starts: an empty one, or a copy of
 /// its creator's, which says nothing of what a pool's thread does later.
-fn context(tstate: u64, offsets: PyContexts, first_thread: bool) -> u64 {
-    let context = user(tstate.wrapping_add(offsets.current.into()));
+#[inline(always)]
+fn context(tstate: u64, offsets: PyContexts, first_thread: bool) -> Result<u64, Unreadable> {
+    let context = user(tstate.wrapping_add(offsets.current.into()))?;
     if context == 0 {
-        return 0;
+        return Ok(0);
     }
-    let entered = user(context.wrapping_add(offsets.entered.into())) as u32 != 0;
+    let entered = user(context.wrapping_add(offsets.entered.into()))? as u32 != 0;
     let threads = offsets.first_prev != 0
         && !first_thread
-        && user(context.wrapping_add(offsets.first_prev.into())) == 0;
-    if entered && !threads { context } else { context | THREADS_OWN_CONTEXT }
+        && user(context.wrapping_add(offsets.first_prev.into()))? == 0;
+    Ok(if entered && !threads { context } else { context | THREADS_OWN_CONTEXT })
 }
 
 #[inline(always)]
-fn user(address: u64) -> u64 {
+fn user(address: u64) -> Result<u64, Unreadable> {
     // SAFETY: the helper checks the address and reports a fault.
-    unsafe { bpf_probe_read_user(address as *const u64) }.unwrap_or(0)
+    unsafe { bpf_probe_read_user(address as *const u64) }.map_err(|_| Unreadable)
 }
 
 /// A forked process is a copy: everything is where its parent has it.

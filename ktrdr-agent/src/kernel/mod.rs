@@ -377,29 +377,27 @@ impl Kernel {
         self.controls.remove_py_thread(tid).map_err(map_error(maps::PY_THREADS))
     }
 
-    /// Attaches the Python probe to a library or executable that exports `PyContext_CopyCurrent`: at the file offset
-    /// of the function with `as_return`, or of one of its `ret` instructions without. All processes that map the file
-    /// are observed.
+    /// Attaches the Python probe to the returns of `PyContext_CopyCurrent`, which is at this offset of a library or
+    /// executable. All processes that map the file are observed.
     ///
     /// # Errors
     /// The file or the offset was refused.
-    pub fn attach_py_copy(&mut self, path: &Path, offset: u64, as_return: bool) -> Result<(), KernelError> {
-        let name = if as_return { PY_COPY } else { "py_context_copy_at_ret" };
-        let failed = |error| KernelError::Probe { name, reason: probes::reason(error) };
-        let program = self.ebpf.program_mut(name).ok_or(KernelError::MissingMap(name))?;
+    pub fn attach_py_copy(&mut self, path: &Path, offset: u64) -> Result<(), KernelError> {
+        let failed = |error| KernelError::Probe { name: PY_COPY, reason: probes::reason(error) };
+        let program = self.ebpf.program_mut(PY_COPY).ok_or(KernelError::MissingMap(PY_COPY))?;
         let program: &mut UProbe = program.try_into().map_err(failed)?;
         if program.fd().is_err() {
             program.load().map_err(failed)?;
         }
         // From 6.6 on the other way: it needs no root, and the kernel makes no event of perf on the way to the program.
-        let multi = self.multi.as_mut().filter(|_| as_return).map(|multi| multi.attach(path, offset));
+        let multi = self.multi.as_mut().map(|multi| multi.attach(path, offset));
         if !matches!(multi, Some(Ok(()))) {
             let scope = UProbeScope::AllProcesses;
             program
                 .attach(UProbeAttachLocation::AbsoluteOffset(offset), path, scope)
-                .map_err(|error| KernelError::Probe { name, reason: both(multi, error) })?;
+                .map_err(|error| KernelError::Probe { name: PY_COPY, reason: both(multi, error) })?;
         }
-        if let Some(report) = self.probes.iter_mut().find(|report| report.name == name) {
+        if let Some(report) = self.probes.iter_mut().find(|report| report.name == PY_COPY) {
             report.status = ProbeStatus::Attached;
         }
         Ok(())

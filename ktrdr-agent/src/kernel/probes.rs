@@ -179,14 +179,7 @@ const PROBES: &[Probe] = &[
     },
     Probe {
         name: "py_context_copy_ret",
-        purpose: "Python causality (return probe)",
-        place: Place::Uprobe,
-        hook: None,
-        required: false,
-    },
-    Probe {
-        name: "py_context_copy_at_ret",
-        purpose: "Python causality (at the return instruction)",
+        purpose: "Python causality",
         place: Place::Uprobe,
         hook: None,
         required: false,

@@ -8,7 +8,6 @@ use ktrdr_ebpf_common::maps::{PyProcess, PyThread};
 use crate::event::Ns;
 use crate::event::shell::{PythonStatus, ShellEvent};
 use crate::kernel::Kernel;
-use crate::python::image::CopySymbol;
 use crate::python::{Probes, Watcher};
 
 /// Follows the Python processes, unless that is switched off.
@@ -63,17 +62,9 @@ impl Python {
 }
 
 impl Probes for Kernel {
-    fn attach(&mut self, path: &Path, copy: &CopySymbol) -> Result<(), String> {
-        // A probe at `ret` itself needs no second trap, but its instruction has to be single-stepped: 20 µs and
-        // more in a virtual machine against 2 µs of the return probe (build host, 6.18). So it comes second.
-        let at_return = self.attach_py_copy(path, copy.entry, true);
-        let attached = match at_return {
-            Err(_) if !copy.returns.is_empty() => {
-                copy.returns.iter().try_for_each(|at| self.attach_py_copy(path, *at, false))
-            }
-            done => done,
-        };
-        attached.map_err(|e| format!("context copies cannot be seen in {}: {e}", path.display()))
+    fn attach(&mut self, path: &Path, copy: u64) -> Result<(), String> {
+        self.attach_py_copy(path, copy)
+            .map_err(|e| format!("context copies cannot be seen in {}: {e}", path.display()))
     }
 
     fn process(&mut self, tgid: u32, process: PyProcess) -> Result<(), String> {

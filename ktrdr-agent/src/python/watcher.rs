@@ -11,7 +11,7 @@ use std::sync::Arc;
 use ktrdr_ebpf_common::maps::{PyProcess, PyThread};
 use ktrdr_ebpf_common::{EventHeader, kind};
 
-use super::image::{CopySymbol, Image, ImageError};
+use super::image::{Image, ImageError};
 use super::process::{PythonError, PythonProcess};
 use super::walk::ThreadState;
 use crate::event::shell::PythonStatus;
@@ -19,11 +19,12 @@ use crate::event::{MS, Ns};
 
 /// The kernel side, as far as the watcher needs it. Errors are in words: they become the status of a process.
 pub trait Probes {
-    /// Sees context copies in this file (as the agent reaches it), of all processes that map it.
+    /// Sees context copies in this file (as the agent reaches it), of all processes that map it. `copy` is where
+    /// `PyContext_CopyCurrent` begins in it.
     ///
     /// # Errors
     /// Why they cannot be seen.
-    fn attach(&mut self, path: &Path, copy: &CopySymbol) -> Result<(), String>;
+    fn attach(&mut self, path: &Path, copy: u64) -> Result<(), String>;
     /// Tells where this process's threads find their contexts.
     ///
     /// # Errors
@@ -253,7 +254,7 @@ impl Watcher {
         probes: &mut dyn Probes,
     ) -> Result<Told, String> {
         if !self.attached.contains(&process.file) {
-            probes.attach(&process.path, &process.image.copy)?;
+            probes.attach(&process.path, process.image.copy)?;
             self.attached.insert(process.file.clone());
         }
         if let Some(tls) = process.tls(threads) {

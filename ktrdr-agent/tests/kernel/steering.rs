@@ -141,70 +141,63 @@ extern "C" fn ktrdr_test_copy_current(child: u64) -> u64 {
     std::hint::black_box(child)
 }
 
-/// File offset of a function of this executable, and of its first `ret`.
-fn function(name: &str) -> (u64, u64) {
+/// File offset of a function of this executable.
+fn function(name: &str) -> u64 {
     let bytes = fs::read("/proc/self/exe").unwrap();
     let file = object::File::parse(&*bytes).unwrap();
     let symbol = file.symbols().find(|symbol| symbol.name() == Ok(name)).unwrap();
     let section = file.section_by_index(symbol.section_index().unwrap()).unwrap();
-    let start = symbol.address() - section.address() + section.file_range().unwrap().0;
-    let code = &bytes[start as usize..(start + symbol.size()) as usize];
-    let mut decoder = iced_x86::Decoder::new(64, code, iced_x86::DecoderOptions::NONE);
-    let ret = decoder.iter().find(|i| i.mnemonic() == iced_x86::Mnemonic::Ret).unwrap();
-    (start, start + ret.ip())
+    symbol.address() - section.address() + section.file_range().unwrap().0
 }
 
 #[test]
 fn python_context_copies_name_parent_and_child() {
-    let (start, ret) = function("ktrdr_test_copy_current");
-    for (offset, as_return) in [(start, true), (ret, false)] {
-        let Some(mut observer) = Observer::start(&options(Hook::Auto)) else { return };
-        // A thread state whose context is at offset 16, and a context that says at offset 40 that it was entered, and at
-        // 16 that it is the first that was.
-        let entered: [u64; 6] = [0, 0, 0, 0, 0, 1];
-        let context = entered.as_ptr() as u64;
-        let state: [u64; 3] = [0, 0, context];
-        let thread = PyThread {
-            tstate: state.as_ptr() as u64,
-            contexts: PyContexts { current: 16, entered: 40, first_prev: 0, reserved: 0 },
-            tgid: std::process::id(),
-            reserved: 0,
-        };
-        let in_contexts = PyThread { contexts: PyContexts { first_prev: 16, ..thread.contexts }, ..thread };
-        observer.kernel.attach_py_copy(Path::new("/proc/self/exe"), offset, as_return).unwrap();
+    let Some(mut observer) = Observer::start(&options(Hook::Auto)) else { return };
+    // A thread state whose context is at offset 16, and a context that says at offset 40 that it was entered, and at
+    // 16 that it is the first that was.
+    let entered: [u64; 6] = [0, 0, 0, 0, 0, 1];
+    let context = entered.as_ptr() as u64;
+    let state: [u64; 3] = [0, 0, context];
+    let thread = PyThread {
+        tstate: state.as_ptr() as u64,
+        contexts: PyContexts { current: 16, entered: 40, first_prev: 0, reserved: 0 },
+        tgid: std::process::id(),
+        reserved: 0,
+    };
+    let in_contexts = PyThread { contexts: PyContexts { first_prev: 16, ..thread.contexts }, ..thread };
+    observer.kernel.attach_py_copy(Path::new("/proc/self/exe"), function("ktrdr_test_copy_current")).unwrap();
 
-        ktrdr_test_copy_current(1);
-        observer.kernel.set_py_thread(sys::gettid(), thread).unwrap();
-        ktrdr_test_copy_current(2);
-        ktrdr_test_copy_current(0);
-        // Another process's thread of the same number must not be believed.
-        observer.kernel.set_py_thread(sys::gettid(), PyThread { tgid: 1, ..thread }).unwrap();
-        ktrdr_test_copy_current(3);
-        // The thread's own context, where threads run inside one; the test's thread is not its process's first.
-        observer.kernel.set_py_thread(sys::gettid(), in_contexts).unwrap();
-        ktrdr_test_copy_current(4);
-        observer.kernel.set_py_thread(sys::gettid(), thread).unwrap();
-        let mut pair = Pair::new();
-        pair.send(b"under a context");
-        observer.kernel.remove_py_thread(sys::gettid()).unwrap();
-        observer.settle();
+    ktrdr_test_copy_current(1);
+    observer.kernel.set_py_thread(sys::gettid(), thread).unwrap();
+    ktrdr_test_copy_current(2);
+    ktrdr_test_copy_current(0);
+    // Another process's thread of the same number must not be believed.
+    observer.kernel.set_py_thread(sys::gettid(), PyThread { tgid: 1, ..thread }).unwrap();
+    ktrdr_test_copy_current(3);
+    // The thread's own context, where threads run inside one; the test's thread is not its process's first.
+    observer.kernel.set_py_thread(sys::gettid(), in_contexts).unwrap();
+    ktrdr_test_copy_current(4);
+    observer.kernel.set_py_thread(sys::gettid(), thread).unwrap();
+    let mut pair = Pair::new();
+    pair.send(b"under a context");
+    observer.kernel.remove_py_thread(sys::gettid()).unwrap();
+    observer.settle();
 
-        let copies: Vec<(u64, u64)> = observer
-            .records
-            .iter()
-            .filter(|r| r.header.tid == sys::gettid())
-            .filter_map(|r| match r.body {
-                Body::PyCopy(copy) => Some((copy.parent, copy.child)),
-                _ => None,
-            })
-            .collect();
-        assert_eq!(copies, [(0, 1), (context, 2), (0, 3), (context | THREADS_OWN_CONTEXT, 4)]);
-        assert_eq!(observer.counter(Counter::PyContextCopies), 4);
-        let (client_port, server_port) = pair.ports();
-        let conn = conn_of(&observer.records, client_port, server_port).unwrap();
-        assert_eq!(observer.stream(conn, SEND)[0].body.py_context, context);
-        assert_eq!(observer.states(conn)[0].1.py_context, context);
-    }
+    let copies: Vec<(u64, u64)> = observer
+        .records
+        .iter()
+        .filter(|r| r.header.tid == sys::gettid())
+        .filter_map(|r| match r.body {
+            Body::PyCopy(copy) => Some((copy.parent, copy.child)),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(copies, [(0, 1), (context, 2), (0, 3), (context | THREADS_OWN_CONTEXT, 4)]);
+    assert_eq!(observer.counter(Counter::PyContextCopies), 4);
+    let (client_port, server_port) = pair.ports();
+    let conn = conn_of(&observer.records, client_port, server_port).unwrap();
+    assert_eq!(observer.stream(conn, SEND)[0].body.py_context, context);
+    assert_eq!(observer.states(conn)[0].1.py_context, context);
 }
 
 /// Kernel identities of the programs, maps and links this process holds.

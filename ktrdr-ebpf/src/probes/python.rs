@@ -1,10 +1,7 @@
 //! `PyContext_CopyCurrent` of CPython: a context was copied, so what runs under the copy was begun by what ran under
 //! the original.
 
-use aya_ebpf::{
-    macros::{uprobe, uretprobe},
-    programs::{ProbeContext, RetProbeContext},
-};
+use aya_ebpf::{macros::uretprobe, programs::RetProbeContext};
 use ktrdr_ebpf_common::{Counter, EventHeader, PyCopyBody, kind};
 use zerocopy::{Immutable, IntoBytes};
 
@@ -21,20 +18,10 @@ struct PyCopyRecord {
     body: PyCopyBody,
 }
 
-/// At the return of the function, by return probe.
+/// At the return of the function: until then there is no copy.
 #[uretprobe]
 pub fn py_context_copy_ret(ctx: RetProbeContext) -> u32 {
-    copied(ctx.ret())
-}
-
-/// At one of the function's `ret` instructions, which costs half as much.
-#[uprobe]
-pub fn py_context_copy_at_ret(ctx: ProbeContext) -> u32 {
-    copied(RetProbeContext { regs: ctx.regs }.ret())
-}
-
-#[inline(always)]
-fn copied(child: u64) -> u32 {
+    let child = ctx.ret();
     if child == 0 {
         // The copy failed: an exception is on its way.
         return 0;
