@@ -175,7 +175,9 @@ def score_logs(lines):
 
 def score(spans):
     """(case, in flight) → counts."""
-    servers = [s for s in spans if s["kind"] == "server" and not s["attributes"]["url.path"].startswith("/x/")]
+    # Of a request whose beginning was not seen the path is not known.
+    paths = ((s, s["attributes"].get("url.path")) for s in spans if s["kind"] == "server")
+    servers = [s for s, path in paths if path and not path.startswith("/x/")]
     by_path = {s["attributes"]["url.path"]: s for s in servers}
     case_of = {s["span_id"]: path for path, s in by_path.items()}
     threads = collections.defaultdict(list)
