@@ -24,8 +24,11 @@ impl Core {
 
     /// Says of a call that remained without an answer, or without the end of one, whose end cut it off.
     pub(super) fn tell_ends(&mut self, call: SpanRef, span: &mut Span, on: &OnConn, tgid: u32) {
-        let why = span.attributes.get("ktrdr.incomplete").and_then(|v| v.as_str());
-        if !why.is_some_and(|why| BROKEN.contains(&why)) {
+        let broken = |key: &str| {
+            let why = span.attributes.get(key).and_then(|v| v.as_str());
+            why.is_some_and(|why| BROKEN.contains(&why))
+        };
+        if !broken("ktrdr.incomplete") && !broken("error.type") {
             return;
         }
         let during = span.start..=span.end;

@@ -156,6 +156,29 @@ fn a_server_that_hangs_up_is_an_error_of_the_call() {
 }
 
 #[test]
+fn half_a_response_is_an_error_of_its_client_unless_the_client_left() {
+    for (errno, kind) in [(104, Some("connection_reset")), (0, None)] {
+        let mut h = host();
+        let mut p = h.connect(CLI, API, "127.0.0.1:8000");
+        h.request(&mut p, b"GET /x HTTP/1.1\r\nHost: x\r\n\r\n");
+        h.response(&mut p, b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf");
+        h.close(&p, errno);
+        let spans = h.spans();
+        let s = one(&spans, "ktrdr-cli", SpanKind::Client);
+        assert_eq!(text(s, "ktrdr.incomplete"), "eof_in_body");
+        assert_eq!(s.attributes.get("error.type").and_then(|v| v.as_str()), kind);
+        let said =
+            "got a part of the response only from ktrdr-api at 127.0.0.1:8000: the connection was reset";
+        assert_eq!(
+            matches!(&s.status, Status::Error(t) if t.contains(said)),
+            kind.is_some(),
+            "{:?}",
+            s.status
+        );
+    }
+}
+
+#[test]
 fn closing_an_idle_connection_is_nothing() {
     let mut h = host();
     let p = h.connect(CLI, API, "127.0.0.1:8000");

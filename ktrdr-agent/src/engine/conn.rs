@@ -4,7 +4,7 @@ use super::half::{Half, Mark, Report, Reports};
 use super::pairing::{Paired, Pairing};
 use super::sequence::{Chunk, Piece, Sequencer};
 use crate::event::{ConnId, Data, Direction, MS, Ns, Task, Tuple};
-use crate::protocol::{ConnContext, PROTOCOLS, Parser, Role, Side, Sniff};
+use crate::protocol::{ConnContext, PROTOCOLS, ParseEvent, Parser, Role, Side, Sniff};
 use crate::trace::causality::SpanRef;
 
 /// First bytes kept while no protocol can be told; every known protocol shows itself within these.
@@ -88,6 +88,9 @@ pub struct Effects {
     /// Nothing more is to be had from this connection.
     pub opaque: bool,
 }
+
+/// The other end closed the connection.
+const PEER_CLOSED: &str = "peer_closed";
 
 fn index(direction: Direction) -> usize {
     match direction {
@@ -213,10 +216,11 @@ impl Conn {
         }
         self.sequencers[at] = sequencer;
         if d.eof {
-            self.eof(d.direction, ts, spans, effects);
+            let why = if self.role == Some(Role::Client) { PEER_CLOSED } else { "connection_closed" };
+            self.eof(d.direction, ts, why, spans, effects);
             if self.role == Some(Role::Client) {
                 // The server will answer no more, whether or not this end goes on sending.
-                self.pairing.close(Some(ts), "peer_closed", &mut effects.paired);
+                self.pairing.close(Some(ts), PEER_CLOSED, &mut effects.paired);
             }
         }
     }
@@ -253,7 +257,7 @@ impl Conn {
             let at = index(direction);
             let mut sequencer = std::mem::take(&mut self.sequencers[at]);
             sequencer.finish(&mut |p| self.piece(direction, p, settings, spans, effects));
-            self.eof(direction, ts, spans, effects);
+            self.eof(direction, ts, why, spans, effects);
         }
         self.pairing.close(Some(ts), why, &mut effects.paired);
         self.halves[0].counts.lost += self.in_hand();
@@ -264,6 +268,7 @@ impl Conn {
         &mut self,
         direction: Direction,
         ts: Ns,
+        why: &'static str,
         spans: &mut dyn FnMut() -> SpanRef,
         effects: &mut Effects,
     ) {
@@ -276,7 +281,12 @@ impl Conn {
         let Protocol::Parsing { parser } = &mut self.state else { return };
         let mut reports = Reports::new();
         self.halves[index(direction)].eof(parser.as_mut(), side, ts, &mut reports);
+        let cut = |r: &Report| matches!(r, Report::Boundary(b) if matches!(&b.event, ParseEvent::End(e) if e.incomplete.is_some()));
+        let cut = side == Side::Response && reports.iter().any(cut);
         self.reports(side, reports, spans, effects);
+        if cut && let Some(Paired::Done(x)) = effects.paired.last_mut() {
+            x.cut = Some(why);
+        }
     }
 
     fn piece(

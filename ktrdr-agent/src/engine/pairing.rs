@@ -40,6 +40,8 @@ pub struct Exchange {
     pub response_body: Option<Vec<u8>>,
     /// Why it is not whole, if it is not.
     pub incomplete: Option<&'static str>,
+    /// How the connection ended, if that was in the middle of the response.
+    pub cut: Option<&'static str>,
 }
 
 /// A request whose head is known.
@@ -211,6 +213,7 @@ impl Pairing {
                     request_body: None,
                     response_body: None,
                     incomplete: None,
+                    cut: None,
                 }));
                 out.push(Paired::Began(Began { span, start, head: end, context, digest }));
             }

@@ -38,7 +38,7 @@ fn for_cause(finding: &Finding<'_>, tree: &Tree<'_>, hints: &mut Vec<String>) {
                 hints.push(format!("ip route get {address}   # is there a way to it?"));
             }
         }
-        Kind::TimedOut | Kind::NoResponse | Kind::Reset | Kind::Stuck | Kind::Waiting => {
+        Kind::TimedOut | Kind::NoResponse | Kind::ResponseCut | Kind::Reset | Kind::Stuck | Kind::Waiting => {
             if let Some(service) = callee(tree, finding) {
                 hints.push(format!("look at the log of {service} at {}", time(span)));
             }

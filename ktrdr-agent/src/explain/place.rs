@@ -21,7 +21,9 @@ pub fn name_lost_workers(tree: &Tree<'_>, symptoms: &mut [Option<Kind>]) {
             None if view::path(span).is_some_and(symptom::starts_work) => {
                 working.insert(key);
             }
-            Some(Kind::Refused | Kind::Reset | Kind::NoResponse) if working.contains(&key) => {
+            Some(Kind::Refused | Kind::Reset | Kind::NoResponse | Kind::ResponseCut)
+                if working.contains(&key) =>
+            {
                 symptoms[i] = Some(Kind::WorkerLost);
             }
             _ => {}

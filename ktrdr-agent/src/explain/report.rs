@@ -46,7 +46,7 @@ pub fn make(case: &Case, tree: &Tree<'_>, analysis: &Analysis<'_>) -> Report {
         report.truncated.push(format!("{} more causes", analysis.findings.len() - MAX_CAUSES));
     }
     if hidden > 0 {
-        report.truncated.push(format!("{hidden} spans in no line of the timeline"));
+        report.truncated.push(format!("{hidden} further spans of the timeline"));
     }
     if unsaid > 0 {
         report.truncated.push(format!("{unsaid} log records"));

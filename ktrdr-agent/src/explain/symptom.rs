@@ -27,6 +27,8 @@ pub enum Kind {
     Reset,
     /// The connection was closed before an answer.
     NoResponse,
+    /// The connection ended in the middle of an answer.
+    ResponseCut,
     /// A process ended in the middle of a call.
     ProcessEnded,
     /// An answer with an HTTP error status.
@@ -77,6 +79,7 @@ impl Kind {
             Kind::TimedOut => "timed out",
             Kind::Reset => "reset",
             Kind::NoResponse => "no response",
+            Kind::ResponseCut => "cut off",
             Kind::ProcessEnded => "process ended",
             Kind::HttpError => "http error",
             Kind::BusinessError => "failed",
@@ -120,7 +123,7 @@ impl Kind {
             | Kind::ConnectFailed
             | Kind::NameNotResolved
             | Kind::GatewayError => 1,
-            Kind::Reset | Kind::NoResponse | Kind::ProcessEnded => 2,
+            Kind::Reset | Kind::NoResponse | Kind::ResponseCut | Kind::ProcessEnded => 2,
             Kind::TimedOut | Kind::Stuck | Kind::Unheard | Kind::GpuOutOfMemory => 3,
             Kind::BusinessError | Kind::Failed | Kind::Other => 4,
             Kind::HttpError => 5,
@@ -150,6 +153,9 @@ pub fn kind_of(span: &Span) -> Option<Kind> {
         return Some(if view::is_operation(span) { said(span) } else { Kind::Failed });
     };
     Some(match error {
+        "peer_closed" | "connection_reset" | "connection_timeout" if view::code(span).is_some() => {
+            Kind::ResponseCut
+        }
         "connection_refused" => Kind::Refused,
         "host_unreachable" | "network_unreachable" => Kind::Unreachable,
         "address_not_available"
@@ -226,9 +232,10 @@ pub fn starts_work(path: &str) -> bool {
     matches!(path.trim_end_matches('/'), "/training/start" | "/backtests/start")
 }
 
-/// Whether a symptom means that there was no answer.
+/// Whether a symptom means that there was no answer, or no end of one.
 pub fn unanswered(kind: Kind) -> bool {
-    matches!(kind, Kind::TimedOut | Kind::Reset | Kind::NoResponse | Kind::ProcessEnded)
+    use Kind::{NoResponse, ProcessEnded, Reset, ResponseCut, TimedOut};
+    matches!(kind, TimedOut | Reset | NoResponse | ResponseCut | ProcessEnded)
 }
 
 /// An answer that blames the request: the caller may have asked just to find out.

@@ -140,6 +140,17 @@ fn reset_and_closed() {
 }
 
 #[test]
+fn an_answer_that_broke_off_is_no_missing_one() {
+    let mut b = Build::default();
+    let api = b.call(0, CLI, API, DOWNLOAD, (0, 40), 500);
+    let text = "ktrdr-api got a part of the response only from ktrdr-ib-host-service";
+    let id = b.client(api, API.0, IB, "POST /data/validate", (5, 20), 200);
+    b.fail(id, "peer_closed", text);
+    verdict(&explained(&b), Kind::ResponseCut, id);
+    says(&explained(&b), &[text, "POST /data/validate"]);
+}
+
+#[test]
 fn an_http_error_names_who_answered() {
     let mut b = Build::default();
     let api = b.call(0, CLI, API, DOWNLOAD, (0, 40), 500);

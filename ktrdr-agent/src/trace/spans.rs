@@ -119,6 +119,8 @@ pub fn exchange(x: Exchange, id: ExchangeId, on: &OnConn, facts: &mut Facts<'_>)
         s.attributes.push("ktrdr.incomplete", why);
         if !answered {
             no_response(&mut s, why, on, facts);
+        } else if let Some(cut) = x.cut {
+            half_a_response(&mut s, cut, on, facts);
         }
     }
     s
@@ -197,6 +199,30 @@ fn no_response(s: &mut Span, why: &'static str, on: &OnConn, facts: &Facts<'_>) 
         }
     };
     s.attributes.set("error.type", kind);
+    s.status = Status::Error(text);
+}
+
+/// A call whose answer broke off. Only its client knows that for a failure: what it left to its server's end may be
+/// all that it wanted (an event stream), and a server is not told why its client went. A failure that the status tells
+/// comes first, as semantic conventions have it.
+fn half_a_response(s: &mut Span, why: &'static str, on: &OnConn, facts: &Facts<'_>) {
+    let broken = matches!(why, "peer_closed" | "connection_reset" | "connection_timeout");
+    if on.role != Role::Client || !broken || matches!(s.status, Status::Error(_)) {
+        return;
+    }
+    let peer = facts.peer(on.tuple.netns, on.tuple.remote).unwrap_or_else(|| "the server".to_owned());
+    let what = match why {
+        "connection_reset" => "the connection was reset".to_owned(),
+        "connection_timeout" => "the connection timed out".to_owned(),
+        _ => format!("{peer} closed the connection"),
+    };
+    let me = &s.resource.service;
+    let after = listeners::ago(s.end.saturating_sub(s.start));
+    let text = format!(
+        "{me} got a part of the response only from {peer} at {}: {what} after {after}",
+        on.tuple.remote
+    );
+    s.attributes.set("error.type", why);
     s.status = Status::Error(text);
 }
 

@@ -114,6 +114,7 @@ fn pipelined_requests_keep_their_order() {
         let last = only(&finished.spans, "client", "/p/19");
         assert_eq!(last.status_code(), Some(229));
         assert_eq!(last.incomplete(), Some("eof_in_body"), "{}", last.brief());
+        assert_eq!(last.text("error.type"), Some("peer_closed"), "{}", last.brief());
     });
 }
 

@@ -291,6 +291,12 @@ pub const FAULTS: &[Fault] = &[
             &["ktrdr-api answered 404", "op_training_20260101_000000_00000000"],
         ),
     },
+    Fault {
+        name: "API restarted, and it has forgotten an operation",
+        acts: &[HOLD_A_WORKER, Restart(API, &[]), Follow],
+        asked: Operation,
+        expected: cause(&["http_error"], "", "", &["ktrdr-api answered 404"]),
+    },
     // Workers.
     Fault {
         name: "no worker registered",
