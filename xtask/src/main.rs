@@ -16,6 +16,7 @@ mod setup;
 mod stack;
 mod test;
 mod tidy;
+mod usage;
 mod vm;
 mod wait;
 

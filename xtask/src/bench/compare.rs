@@ -4,7 +4,8 @@ use anyhow::Result;
 use serde::Serialize;
 
 use super::wrk::{Load, Measured};
-use super::{Bench, median, usage};
+use super::{Bench, median};
+use crate::usage;
 
 #[derive(Serialize)]
 pub struct Round {

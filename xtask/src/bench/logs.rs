@@ -10,9 +10,10 @@ use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Bench, median, usage};
+use super::{Bench, median};
 use crate::stack::child::Child;
 use crate::stack::ports;
+use crate::usage;
 use crate::{cmd, host, setup, wait};
 
 const PORT: u16 = 18082;

@@ -15,12 +15,11 @@ mod programs;
 mod replay;
 mod report;
 mod sink;
-mod usage;
 mod wrk;
 
 use crate::agent::Agent;
 use crate::stack::Stack;
-use crate::{build, cmd, host, setup};
+use crate::{build, cmd, host, setup, usage};
 use compare::Comparison;
 use wrk::Load;
 

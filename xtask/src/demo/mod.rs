@@ -3,7 +3,7 @@
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
@@ -16,7 +16,7 @@ mod user;
 
 use crate::agent::Agent;
 use crate::stack::Stack;
-use crate::{build, cmd, host, setup, stack, wait};
+use crate::{build, cmd, host, setup, stack, usage, wait};
 use answers::Answers;
 use scenario::Scenario;
 use screen::Screen;
@@ -76,6 +76,7 @@ pub fn play_all(binary: &Path, Options { keep, unprivileged }: Options) -> Resul
     run.args(page.map(|at| format!("--ui-listen={at}")));
     // A gateway that refuses is not tried again for minutes.
     stack.set_env(&[("IB_CONNECT_PATIENCE", "0")]);
+    let started = Instant::now();
     let mut agent = Agent::start_command(&mut run, &directory.join("agent.log"))?;
     let screen = agent.stdout().map(Screen::relay).context("the agent's output is no pipe")?;
     let mut spans = SpanFile::open(&spans_file);
@@ -111,6 +112,8 @@ pub fn play_all(binary: &Path, Options { keep, unprivileged }: Options) -> Resul
 
     println!();
     answers.list()?;
+    println!();
+    say(&cost(agent.id(), started.elapsed())?);
     if !keep {
         // It prints what it still holds before it ends, so the sentences come last.
         agent.stop();
@@ -164,6 +167,17 @@ fn play(scenario: &Scenario, stack: &Stack, spans: &mut SpanFile, agent: &mut Ag
     story.with_context(|| {
         format!("the agent did not show {} within {} s", scenario.expected, SPANS_DEADLINE.as_secs())
     })
+}
+
+/// What the agent took, its start included.
+fn cost(agent: u32, ran: Duration) -> Result<String> {
+    const MIB: u64 = 1024 * 1024;
+    let (cpu, peak) = (usage::cpu_seconds(agent)?, usage::peak_resident(agent)?);
+    let (share, ran) = (100.0 * cpu / ran.as_secs_f64(), ran.as_secs());
+    Ok(format!(
+        "the agent itself took {cpu:.2} s of CPU time in {ran} s ({share:.0} % of one core, with its start) and at most {} MiB",
+        peak / MIB
+    ))
 }
 
 fn by_hand(arguments: &[&str]) -> String {

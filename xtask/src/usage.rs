@@ -14,9 +14,19 @@ pub fn cpu_seconds(pid: u32) -> Result<f64> {
 
 /// Resident memory now (bytes).
 pub fn resident(pid: u32) -> Result<u64> {
+    memory(pid, "VmRSS:")
+}
+
+/// Most resident memory it ever had (bytes).
+pub fn peak_resident(pid: u32) -> Result<u64> {
+    memory(pid, "VmHWM:")
+}
+
+/// One of the amounts in proc_pid_status(5).
+fn memory(pid: u32, name: &str) -> Result<u64> {
     let text =
         std::fs::read_to_string(format!("/proc/{pid}/status")).context("cannot read the agent's memory")?;
-    parse_resident(&text).with_context(|| format!("/proc/{pid}/status names no VmRSS"))
+    parse_memory(&text, name).with_context(|| format!("/proc/{pid}/status names no {name}"))
 }
 
 /// Processes that wanted to run, on average over the last minute.
@@ -32,8 +42,8 @@ fn parse_cpu(stat: &str) -> Option<f64> {
     Some((user + system) / TICKS_PER_SECOND)
 }
 
-fn parse_resident(status: &str) -> Option<u64> {
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+fn parse_memory(status: &str, name: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
     Some(line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()? * 1024)
 }
 
@@ -45,7 +55,7 @@ mod tests {
     fn the_kernels_texts_are_read() {
         let stat = "42 (a) b) S 1 42 42 0 -1 4194560 100 0 0 0 150 50 0 0 20 0 5 0 100 1000 10";
         assert_eq!(parse_cpu(stat), Some(2.0));
-        assert_eq!(parse_resident("Name:\tx\nVmRSS:\t    2048 kB\n"), Some(2 * 1024 * 1024));
+        assert_eq!(parse_memory("Name:\tx\nVmRSS:\t    2048 kB\n", "VmRSS:"), Some(2 * 1024 * 1024));
         assert!(resident(std::process::id()).unwrap() > 0);
         assert!(cpu_seconds(std::process::id()).unwrap() >= 0.0);
     }
