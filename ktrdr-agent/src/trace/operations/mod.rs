@@ -1,6 +1,7 @@
 //! Operations: KTRDR's unit of work, recognised by their ids wherever these appear. Each becomes a span of its own
 //! from its creation to the terminal status seen in any reply.
 
+mod bodies;
 pub mod body;
 pub mod ids;
 mod operation;
@@ -16,6 +17,7 @@ use super::ids::ExchangeId;
 use super::model::{Attributes, Span, SpanKind, Status, Value};
 use crate::event::{MS, Ns};
 use crate::protocol::Role;
+use bodies::Bodies;
 use body::{Fields, failure};
 pub use operation::Operation;
 use operation::terminal;
@@ -49,6 +51,7 @@ pub struct Call<'a> {
 pub struct Operations {
     open: LruCache<Arc<str>, Operation, foldhash::fast::FixedState>,
     rules: Rules,
+    bodies: Bodies,
     workers: Workers,
     ending: Vec<(Ns, Arc<str>)>,
     given_up_now: Vec<(Operation, Ns)>,
@@ -63,6 +66,7 @@ impl Operations {
         Self {
             open: LruCache::with_hasher(MAX_OPERATIONS, foldhash::fast::FixedState::default()),
             rules,
+            bodies: Bodies::default(),
             workers: Workers::default(),
             ending: Vec::new(),
             given_up_now: Vec::new(),
@@ -87,10 +91,15 @@ impl Operations {
         self.open.is_empty()
     }
 
+    /// What a body says, of which only a prefix may be at hand.
+    pub fn fields(&mut self, body: &[u8]) -> Arc<Fields> {
+        self.bodies.fields(body, &self.rules)
+    }
+
     /// Looks at a finished call: tags its span, and learns what it says. Returns the operation it belongs to.
     pub fn observe(&mut self, call: &Call<'_>, span: &mut Span) -> Option<Arc<str>> {
-        let request = Fields::by(call.request, &self.rules);
-        let response = Fields::by(call.response, &self.rules);
+        let request = self.fields(call.request);
+        let response = self.fields(call.response);
         self.business_error(&response, span);
         let id = self.id_of(span, &request, &response);
         let worker = self.workers.observe(span, &request, &response, id.as_deref());

@@ -12,7 +12,8 @@ pub fn parse(message: &str) -> Option<Access> {
     let (client, rest) = split_once(message, " - \"")?;
     let (request, status) = split_once(rest, "\" ")?;
     let (method, rest) = request.split_once(' ')?;
-    let (target, version) = rest.rsplit_once(" HTTP/")?;
+    let (target, version) = rest.rsplit_once(' ')?;
+    let version = version.strip_prefix("HTTP/")?;
     let code: i64 = status.split(' ').next()?.parse().ok().filter(|n| (100..600).contains(n))?;
     let known = method.len() <= 16 && method.bytes().all(|b| b.is_ascii_uppercase());
     if !known || version.len() > 3 {
