@@ -6,13 +6,13 @@ use crate::engine::half::MAX_SAMPLE;
 use crate::engine::pairing::{Began, Exchange, Paired};
 use crate::event::{ConnId, Data, Direction, Ns, Task, Tuple};
 use crate::protocol::{Role, jsonrpc};
+use crate::trace::assembly::passing::{Head, Moment};
 use crate::trace::assembly::{About, NewSpan};
 use crate::trace::causality::{Delivered, SpanRef};
 use crate::trace::gpu::demand::Call as Demand;
 use crate::trace::ids::{self, ExchangeId, Positions};
 use crate::trace::model::{Attributes, Span};
 use crate::trace::operations;
-use crate::trace::operations::body::Fields;
 use crate::trace::relays::{At, Ends, Seen};
 use crate::trace::spans::{self, OnConn};
 use xxhash_rust::xxh3::xxh3_64;
@@ -145,6 +145,23 @@ impl Core {
         Some(Seen { ends: Ends::of(&on.tuple, on.role), at, span: b.span, ts: b.start.ts })
     }
 
+    /// What tells whether this request is repeated, or repeats one.
+    fn passing(&self, conn: ConnId, on: &OnConn, b: &Began) -> Option<Head> {
+        let task = b.start.task;
+        let mut gist = self.engine.get(conn)?.pairing.get(b.span)?.request.gist;
+        if self.causality.follows_contexts(task.tgid) {
+            // What its contexts do not tell is not for guessing.
+            gist.said = None;
+        }
+        let calls = on.role == Role::Client;
+        let after = calls.then(|| self.causality.just_read(task)).flatten();
+        Some(Head {
+            gist: Some(gist),
+            connect: on.connected.filter(|_| calls).map(|c| Moment { ts: c.start, after: c.after }),
+            begin: Moment { ts: b.start.ts, after },
+        })
+    }
+
     fn began(&mut self, conn: ConnId, on: &OnConn, b: Began) {
         let call = match on.role {
             Role::Client => Some(self.causality.call(b.start.task, b.start.ts)),
@@ -159,6 +176,7 @@ impl Core {
         let exchange = self.exchange_id(on, b.start.seq);
         let positions = self.positions(conn, on, b.start.seq);
         let relay = self.in_stream(conn, on, &b);
+        let passing = self.passing(conn, on, &b);
         self.assembler.begin(NewSpan {
             span: b.span,
             role: on.role,
@@ -169,6 +187,7 @@ impl Core {
             call,
             context: b.context,
             relay,
+            passing,
         });
         match on.role {
             Role::Client => self.called(b.span, b.start.task, b.start.ts),
@@ -184,7 +203,7 @@ impl Core {
     fn early_operation(&mut self, conn: ConnId, span: SpanRef) {
         let Some(x) = self.engine.get(conn).and_then(|c| c.pairing.get(span)) else { return };
         let url = ["url.path", "url.full"].iter().find_map(|k| x.request.attributes.get(k)?.as_str());
-        let fields = Fields::by(x.request_body.as_deref().unwrap_or_default(), self.operations.rules());
+        let fields = self.operations.fields(x.request_body.as_deref().unwrap_or_default());
         let partly = x.request.has_body && x.request_body.as_ref().is_none_or(|b| b.len() >= MAX_SAMPLE);
         let about = About::request(&x.request.attributes, fields.symbols(), partly);
         if let Some(context) = x.request_body.as_deref().and_then(jsonrpc::http::context) {

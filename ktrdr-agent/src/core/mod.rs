@@ -27,6 +27,8 @@ mod open;
 #[cfg(test)]
 mod operation_tests;
 #[cfg(test)]
+mod passing_tests;
+#[cfg(test)]
 mod rpc_tests;
 #[cfg(test)]
 mod scenario;
@@ -206,7 +208,7 @@ impl Core {
         if losses.is_some_and(|mark| self.losses.advance(mark)) {
             // Copies of contexts may be missing right before this record.
             self.causality.lost(ts);
-            self.assembler.relays.lost(ts);
+            self.assembler.lost(ts);
             self.commands.lost();
         }
         match body {
@@ -269,7 +271,7 @@ impl Core {
                 let told = self.losses.told() && l.counts.iter().all(|(name, _)| name == RING_FULL);
                 if !told {
                     self.causality.lost(self.now);
-                    self.assembler.relays.lost(self.now);
+                    self.assembler.lost(self.now);
                     self.commands.lost();
                 }
                 for (name, n) in l.counts {

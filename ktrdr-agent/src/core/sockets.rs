@@ -7,6 +7,7 @@ use super::lingering::Lingering;
 use super::{Core, Output, facts};
 use crate::event::{ConnId, ConnectError, Ns, State, Task, Tuple, tcp};
 use crate::protocol::Role;
+use crate::trace::assembly::passing::{Head, Moment};
 use crate::trace::assembly::{About, NewSpan};
 use crate::trace::connects::{Connecting, Failed};
 use crate::trace::ids::ExchangeId;
@@ -30,9 +31,7 @@ impl Core {
                     return;
                 }
                 self.watch_user(task.tgid);
-                let call = self.causality.call(task, ts);
-                let connecting =
-                    Connecting { task, call, start: ts, remote: s.tuple.remote, netns: s.tuple.netns };
+                let connecting = self.connecting(task, ts, s.tuple.remote, s.tuple.netns);
                 self.connects.started(s.conn, connecting);
             }
             (tcp::SYN_SENT, tcp::CLOSE) => {
@@ -58,7 +57,7 @@ impl Core {
                         }
                         None => {}
                     }
-                    self.engine.established(ts, s, owner, connecting.map(|c| c.start));
+                    self.engine.established(ts, s, owner, connecting.map(|c| (c.start, c.after)));
                 }
             }
             (_, tcp::LISTEN) => {
@@ -91,6 +90,11 @@ impl Core {
         }
     }
 
+    fn connecting(&mut self, task: Task, start: Ns, remote: SocketAddr, netns: u32) -> Connecting {
+        let after = self.causality.just_read(task);
+        Connecting { task, call: self.causality.call(task, start), after, start, remote, netns }
+    }
+
     fn closed(&mut self, ts: Ns, conn: ConnId, why: &'static str) {
         if let Some(outcome) = self.engine.closed(ts, conn, why) {
             let (on, paired) = digest(outcome);
@@ -118,8 +122,7 @@ impl Core {
         if task.tgid == self.agent_tgid || !self.wanted_ports(0, c.remote.port()) {
             return;
         }
-        let call = self.causality.call(task, ts);
-        let connecting = Connecting { task, call, start: ts, remote: c.remote, netns: c.netns };
+        let connecting = self.connecting(task, ts, c.remote, c.netns);
         self.connects.failed_at_once(connecting, c.error, ts);
     }
 
@@ -140,6 +143,7 @@ impl Core {
         // Numbered now and not when it failed: it may have waited for another address meanwhile.
         let span = self.engine.next_span();
         let call = Some(c.call);
+        let begin = Moment { ts: c.start, after: c.after };
         self.assembler.begin(NewSpan {
             span,
             role: Role::Client,
@@ -150,6 +154,7 @@ impl Core {
             call,
             context: None,
             relay: None,
+            passing: (!self.causality.follows_contexts(c.task.tgid)).then(|| Head::connect(begin)),
         });
         self.called(span, c.task, c.start);
         let ports = crate::protocol::PROTOCOLS.iter().flat_map(|p| p.ports());

@@ -100,6 +100,7 @@ impl Core {
             call: None,
             context,
             relay: None,
+            passing: None,
         });
         self.no_command(task.tgid);
         self.causality.request_read(task, stdio::conn(task.tgid), span, ts);
@@ -148,6 +149,7 @@ impl Core {
             call: Some(call),
             context: asked.context,
             relay: None,
+            passing: None,
         });
         self.called(span, task, ts);
         if let Some(id) = self.logs.hints.of(task, ts) {

@@ -23,6 +23,8 @@ pub struct Connected {
     pub start: Ns,
     /// When the connection stood.
     pub end: Ns,
+    /// The request whose head the connecting thread had received last.
+    pub after: Option<SpanRef>,
 }
 
 /// Settings the connections share.

@@ -140,13 +140,13 @@ impl Engine {
         self.holding.remove(&conn.id);
     }
 
-    /// A connection stands: it was connected or accepted.
-    pub fn established(&mut self, ts: Ns, s: &State, owner: u32, connect_started: Option<Ns>) {
+    /// A connection stands: it was connected or accepted. `connect`: when the SYN left, and what its thread had read then.
+    pub fn established(&mut self, ts: Ns, s: &State, owner: u32, connect: Option<(Ns, Option<SpanRef>)>) {
         let role = if s.old == tcp::SYN_SENT { Role::Client } else { Role::Server };
         let Some(conn) = self.conn(s.conn, Some(s.tuple), ts) else { return };
         conn.opened(role, s.write_seq, s.copied_seq);
         conn.owner = owner;
-        conn.connected = connect_started.map(|start| Connected { start, end: ts });
+        conn.connected = connect.map(|(start, after)| Connected { start, end: ts, after });
     }
 
     /// A call took the news of the connection's opening.

@@ -190,6 +190,35 @@ pub struct Request {
     pub want_body: bool,
     /// There is a body, or may be one.
     pub has_body: bool,
+    /// What tells it from others, for those who look for a request that it repeats.
+    pub gist: Gist,
+}
+
+/// What a service leaves of a request when it passes it on, or makes another one because of it. Hashes, to compare.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Gist {
+    /// Its id, if it carries one (`X-Request-ID`).
+    pub id: Option<u64>,
+    /// What a reverse proxy leaves as it was: method, query, who the client says to be.
+    pub said: Option<u64>,
+    /// Path.
+    pub path: u64,
+    /// The path without its first segment, which a proxy may add or remove; `None` = it has only one.
+    pub tail: Option<u64>,
+}
+
+impl Gist {
+    /// Whether one of the two may be the other, passed on.
+    pub fn repeats(&self, other: &Gist) -> bool {
+        let paths = self.path == other.path || self.tail == Some(other.path) || other.tail == Some(self.path);
+        let ids = self.id.zip(other.id).is_none_or(|(one, another)| one == another);
+        paths && ids && self.said.is_some() && self.said == other.said
+    }
+
+    /// Whether both carry the same id.
+    pub fn shares_id(&self, other: &Gist) -> bool {
+        self.id.is_some() && self.id == other.id
+    }
 }
 
 /// A response.

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 
 use hashlink::LruCache;
 
-use super::causality::CallRef;
+use super::causality::{CallRef, SpanRef};
 use crate::event::{ConnId, MS, Ns, Task};
 
 /// Connects under way, and recent failures per (process, target): a process that opens more at once, or fails to
@@ -31,6 +31,8 @@ pub struct Connecting {
     pub task: Task,
     /// Its origin.
     pub call: CallRef,
+    /// The request whose head its thread had received last.
+    pub after: Option<SpanRef>,
     /// When the SYN left.
     pub start: Ns,
     /// Where to.
@@ -203,7 +205,7 @@ mod tests {
 
     fn connecting(remote: &str, start: Ns) -> Connecting {
         let task = Task { tgid: 7, tid: 7, py_context: 0 };
-        Connecting { task, call: CallRef(1), start, remote: remote.parse().unwrap(), netns: 1 }
+        Connecting { task, call: CallRef(1), after: None, start, remote: remote.parse().unwrap(), netns: 1 }
     }
 
     fn refuse(c: &mut Connects, id: u64, remote: &str, at: Ns) -> Vec<Failed> {

@@ -89,6 +89,7 @@ fn a_proxy_is_a_server_and_a_client() {
         finished.spans.into_iter().partition(|s| s.int("server.port") == Some(port.into()));
     compare::same(&truths, &outer);
     assert_eq!(inner.len(), truths.len() * 2, "{}", brief(&inner));
+    let asked = |path: &str| outer.iter().find(|s| s.is_server() && s.path() == Some(path));
     for truth in &truths {
         let of = |kind: &str| inner.iter().find(|s| s.kind == kind && s.path() == Some(&truth.path));
         let (Some(client), Some(server)) = (of("client"), of("server")) else {
@@ -104,6 +105,51 @@ fn a_proxy_is_a_server_and_a_client() {
             assert_eq!(span.response_size(), Some(truth.received), "{}", span.brief());
         }
         assert_eq!(server.parent_span_id.as_ref(), Some(&client.span_id), "{}", server.brief());
+        // What the proxy sends says what it was asked.
+        let above = asked(&truth.path).map(|s| &s.span_id);
+        assert_eq!(client.parent_span_id.as_ref(), above, "{}", client.brief());
+        assert_eq!(client.text("ktrdr.link.certainty"), Some("inferred"), "{}", client.brief());
+    }
+}
+
+/// Many requests that say the same, at once, through a proxy with one thread and few kept connections. Which is which is
+/// in a field that the agent is told to show, and that it does not judge by.
+#[test]
+fn equal_requests_at_once_keep_apart_behind_a_proxy() {
+    if !can_observe() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let (port, upstream) = (free_port(), free_port());
+    let _server = Server::Node.start(upstream, dir.path());
+    let _nginx = nginx(port, dir.path(), Some(upstream), dir.path());
+    let shown = ("KTRDR_AGENT_OPERATIONS__HEADERS", "X-Truth");
+    let agent = Options::ports(&[port, upstream]).env(shown.0, shown.1).start();
+    let mut wrk = Command::new("wrk");
+    wrk.args(["-t", "1", "-c", "24", "-d", "1s", "-s"]).arg(program("numbered.lua"));
+    // The answer takes a while, so that many are in flight.
+    let said = run(wrk.arg(format!("http://127.0.0.1:{port}/c/1/1/slow/20")));
+    let requests: usize =
+        said.split(" requests in ").next().unwrap().split_whitespace().last().unwrap().parse().unwrap();
+    agent.wait_for_spans(requests * 4);
+    let finished = agent.stop();
+    let number = |s: &Span| s.attributes.get("http.request.header.x-truth").cloned();
+    let (outer, inner): (Vec<&Span>, Vec<&Span>) =
+        finished.spans.iter().partition(|s| s.int("server.port") == Some(port.into()));
+    let calls: Vec<&Span> = inner.into_iter().filter(|s| s.kind == "client").collect();
+    let answered: Vec<&&Span> = calls.iter().filter(|s| s.status_code() == Some(200)).collect();
+    assert!(answered.len() >= requests.min(100), "{said}");
+    for call in &calls {
+        let Some(parent) = &call.parent_span_id else {
+            panic!(
+                "{} of {} stand alone",
+                calls.iter().filter(|c| c.parent_span_id.is_none()).count(),
+                calls.len()
+            )
+        };
+        let above = outer.iter().find(|s| s.is_server() && s.span_id == *parent).unwrap();
+        assert_eq!(number(above), number(call), "{}\n{}", above.brief(), call.brief());
+        assert!(number(call).is_some(), "{}", call.brief());
     }
 }
 

@@ -9,7 +9,7 @@ use super::body::{self, Framing};
 use super::head::{Fields, RequestHead, ResponseHead};
 use super::memo::Scope;
 use super::target::{Target, host_port};
-use super::{forwarded, old_names, route};
+use super::{forwarded, gist, old_names, route};
 use crate::mask::{self, Mask};
 use crate::protocol::{ConnContext, Interim, Request, Response, Role, Side, parse_traceparent};
 use crate::trace::model::{Attributes, Status, Value};
@@ -154,6 +154,7 @@ impl Describe {
             trace_context: head.fields.traceparent.and_then(Result::ok).and_then(parse_traceparent),
             want_body: head.fields.json,
             has_body: !matches!(body::of_request(&head.fields), Framing::None | Framing::Length(0)),
+            gist: gist::of(head, &target),
             ..Request::default()
         }
     }

@@ -23,6 +23,8 @@ pub(super) struct Fields<'a> {
     pub host: Option<&'a str>,
     /// `User-Agent`.
     pub user_agent: Option<&'a str>,
+    /// `X-Request-ID`.
+    pub request_id: Option<&'a str>,
     /// First hop of `X-Forwarded-For`, not trimmed further.
     pub x_forwarded_for: Option<&'a str>,
     /// `X-Forwarded-Proto`.
@@ -191,7 +193,11 @@ fn fields<'a>(headers: &[Header<'a>], kept: &[String]) -> Fields<'a> {
             17 if is("transfer-encoding") => fields.transfer_encoding = Some(ends_in_chunked(value)),
             17 if is("x-forwarded-proto") => fields.x_forwarded_proto = text(),
             20 if is("mcp-protocol-version") => fields.mcp_version = text(),
-            _ => {
+            length => {
+                // May be asked for by name as well.
+                if length == 12 && is("x-request-id") {
+                    fields.request_id = fields.request_id.or_else(text);
+                }
                 if let Some(at) = kept.iter().take(MAX_KEPT).position(|name| is(name)) {
                     fields.kept[at] = fields.kept[at].or_else(text);
                 }

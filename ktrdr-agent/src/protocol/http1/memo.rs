@@ -124,6 +124,7 @@ impl Said {
                     cancels: r.cancels,
                     want_body: r.want_body,
                     has_body: r.has_body,
+                    gist: r.gist,
                 };
                 Said::Asks(Asks { request, ..*a })
             }

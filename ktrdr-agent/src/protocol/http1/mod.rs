@@ -5,6 +5,7 @@ mod attribute_tests;
 mod attributes;
 mod body;
 mod forwarded;
+mod gist;
 mod head;
 mod memo;
 mod old_names;

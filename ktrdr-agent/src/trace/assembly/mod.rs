@@ -9,6 +9,7 @@ mod due;
 mod flags;
 mod handoff;
 mod node;
+pub mod passing;
 pub mod said;
 
 use std::sync::Arc;
@@ -21,6 +22,7 @@ pub use handoff::About;
 use handoff::Handoff;
 use node::Nodes;
 pub use node::{Node, Place};
+use passing::Passing;
 
 use super::causality::{CallRef, Causality, Method, Origin, Settlement, SpanRef};
 use super::ids::{self, ExchangeId, Positions};
@@ -55,6 +57,7 @@ pub struct Assembler {
     due: Due,
     created: Created,
     handoff: Handoff,
+    passing: Passing,
     /// Connections that go through a process.
     pub relays: Relays,
     /// Counters.
@@ -87,6 +90,8 @@ pub struct NewSpan {
     pub context: Option<TraceContext>,
     /// Its place in the stream, for relays.
     pub relay: Option<Seen>,
+    /// What tells who passes on what, where that is worth asking.
+    pub passing: Option<passing::Head>,
 }
 
 /// Outcome of asking for a place.
@@ -106,6 +111,7 @@ impl Assembler {
             due: Due::default(),
             created: Created::default(),
             handoff: Handoff::default(),
+            passing: Passing::default(),
             relays: Relays::default(),
             counts: AssemblyCounts::default(),
             flags: flags::Flags::default(),
@@ -134,6 +140,12 @@ impl Assembler {
         self.seed
     }
 
+    /// Records were lost.
+    pub fn lost(&mut self, ts: Ns) {
+        self.relays.lost(ts);
+        self.passing.lost();
+    }
+
     /// Spans forgotten before they ended.
     pub fn forgotten(&self) -> u64 {
         self.nodes.forgotten
@@ -152,16 +164,22 @@ impl Assembler {
                 Role::Client => passed_on = self.relays.sent(seen),
             }
         }
+        let repeats = new.passing.filter(|_| new.role == Role::Client);
+        let repeats = repeats.and_then(|head| self.passing.sent(new.tgid, &head, &self.nodes));
         self.nodes.insert(
             new.span,
             Node {
                 positions: new.positions,
                 context: new.context,
                 passed_on,
+                repeats,
                 ..Node::new(new.role, new.exchange, span_id, (new.tgid, new.start), new.call)
             },
         );
         if new.role == Role::Server {
+            if let Some(head) = &new.passing {
+                self.passing.served(new.tgid, new.span, head);
+            }
             self.handoff.began(new.tgid, new.span, &self.nodes);
         }
         span_id
@@ -352,7 +370,7 @@ impl Assembler {
         }
         let own_trace = self.own_trace(node);
         let (role, start, context, call) = (node.role, node.start, node.context, node.call);
-        let passed_on = node.passed_on;
+        let (passed_on, repeats) = (node.passed_on, node.repeats);
         let mut above = None;
         let place = match role {
             _ if depth > MAX_DEPTH => root(own_trace),
@@ -384,6 +402,10 @@ impl Assembler {
                         Some(Settlement::Settled(origin)) => origin,
                         None => None,
                     };
+                    // A request that says the same tells more than that it is the only one.
+                    let guessed = origin.is_none_or(|o| o.method == Method::SingleInFlight);
+                    let repeats = repeats.filter(|o| guessed && self.nodes.get(o.span).is_some());
+                    let origin = repeats.or(origin);
                     let origin = origin.or_else(|| self.by_operation(span));
                     let origin = origin.or_else(|| self.handoff.origin(span, &self.nodes, &self.created));
                     let origin = match self.command_of(span, origin, now, depth) {

@@ -11,7 +11,7 @@ use super::handoff::About;
 use super::said::Said;
 use crate::event::Ns;
 use crate::protocol::{Role, TraceContext};
-use crate::trace::causality::{CallRef, Method, SpanRef};
+use crate::trace::causality::{CallRef, Method, Origin, SpanRef};
 use crate::trace::ids::{ExchangeId, Positions};
 use crate::trace::model::{BoxedSpan, SpanId, TraceId};
 
@@ -57,6 +57,8 @@ pub struct Node {
     pub context: Option<TraceContext>,
     /// The request that it passes on, as a relay does.
     pub passed_on: Option<SpanRef>,
+    /// The request that it repeats, as a reverse proxy does, or whose id it carries.
+    pub repeats: Option<Origin>,
     /// Where it hangs, once decided.
     pub place: Option<Place>,
     /// The span it hangs below or follows.
@@ -96,6 +98,7 @@ impl Node {
             end: None,
             call,
             passed_on: None,
+            repeats: None,
             context: None,
             place: None,
             above: None,

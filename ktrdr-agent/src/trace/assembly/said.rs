@@ -160,6 +160,7 @@ mod tests {
             call: None,
             context: None,
             relay: None,
+            passing: None,
         });
         let mut out = Vec::new();
         let mut draft = fixture::span(1, 1, 0, &fixture::service("api"), SpanKind::Server, "GET /", (0, 1));

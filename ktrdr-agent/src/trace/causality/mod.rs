@@ -57,6 +57,10 @@ pub enum Method {
     Clone,
     /// The same operation id in the call and in the answer to the request of its process that created it.
     OperationId,
+    /// The same request id (`X-Request-ID`) in the call and in the only request in flight in its process that has it.
+    RequestId,
+    /// The request in flight in that process that the call repeats, as a reverse proxy does.
+    SameRequest,
     /// The only one that names the symbol which the call names, among what that process has in hand.
     SameSymbol,
     /// The order in which a session's task took messages and created tasks for them.
@@ -78,6 +82,8 @@ impl Method {
             Method::Thread => "thread",
             Method::Clone => "clone",
             Method::OperationId => "operation-id",
+            Method::RequestId => "request-id",
+            Method::SameRequest => "same-request",
             Method::SameSymbol => "same-symbol",
             Method::MessageOrder => "message-order",
             Method::SingleInFlight => "single-in-flight",
@@ -89,7 +95,12 @@ impl Method {
     pub const fn exact(self) -> bool {
         !matches!(
             self,
-            Method::OperationId | Method::SameSymbol | Method::MessageOrder | Method::SingleInFlight
+            Method::OperationId
+                | Method::RequestId
+                | Method::SameRequest
+                | Method::SameSymbol
+                | Method::MessageOrder
+                | Method::SingleInFlight
         )
     }
 }
@@ -175,6 +186,17 @@ impl Causality {
         let node = self.node_of(task, ts);
         self.note_context(task);
         self.open_call(task, node, ts)
+    }
+
+    /// The request whose head the task's thread received last: nothing else came in there since.
+    pub fn just_read(&self, task: Task) -> Option<SpanRef> {
+        let thread = self.threads.peek(&task.tid).filter(|t| t.tgid == task.tgid)?;
+        thread.pending.filter(|p| !p.closed).map(|p| p.span)
+    }
+
+    /// Whether the contexts of the process's tasks are followed: what they do not tell is not for guessing.
+    pub fn follows_contexts(&self, tgid: u32) -> bool {
+        self.processes.peek(&tgid).is_some_and(|p| p.python == Some(true))
     }
 
     /// The origin of a call, as far as it is known at `now`.

@@ -1,0 +1,239 @@
+//! Requests that a reverse proxy passes on: one thread, many at once, no contexts.
+
+use super::scenario::{Host, Pipe};
+use crate::event::ShellEvent;
+use crate::event::shell::PythonStatus;
+use crate::trace::model::{Span, SpanId, SpanKind, Value};
+
+const PROXY: u32 = 100;
+const API: u32 = 200;
+const CLIENT: u32 = 300;
+const FRONT: &str = "127.0.0.1:8080";
+const BACK: &str = "127.0.0.1:8000";
+
+fn host() -> Host {
+    let mut h = Host::new();
+    for (pid, name) in [(PROXY, "nginx"), (API, "api"), (CLIENT, "client")] {
+        h.process(pid, name);
+    }
+    h.listen(PROXY, FRONT);
+    h.listen(API, BACK);
+    h
+}
+
+fn get(path: &str) -> Vec<u8> {
+    format!("GET {path} HTTP/1.1\r\nHost: x\r\nUser-Agent: curl/8\r\n\r\n").into_bytes()
+}
+
+/// As a proxy sends it: another host, a header more.
+fn passed(path: &str) -> Vec<u8> {
+    format!("GET {path} HTTP/1.1\r\nX-Real-IP: 10.0.0.1\r\nHost: api\r\nUser-Agent: curl/8\r\n\r\n")
+        .into_bytes()
+}
+
+fn ok(h: &mut Host, p: &mut Pipe) {
+    h.response(p, b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+}
+
+fn text(s: &Span, key: &str) -> String {
+    s.attributes.get(key).and_then(Value::as_str).unwrap_or_default().to_owned()
+}
+
+/// The proxy's own spans of a kind, in the order in which they began.
+fn of_proxy(spans: &[Span], kind: SpanKind) -> Vec<&Span> {
+    let mut all: Vec<_> = spans.iter().filter(|s| s.resource.service == "nginx" && s.kind == kind).collect();
+    all.sort_by_key(|s| s.start);
+    all
+}
+
+/// For each call of the proxy, in order: which of its requests it hangs below, and by which method.
+fn edges(spans: &[Span]) -> Vec<(Option<usize>, String)> {
+    let requests = of_proxy(spans, SpanKind::Server);
+    let at = |id: SpanId| requests.iter().position(|r| r.span_id == id);
+    let calls = of_proxy(spans, SpanKind::Client);
+    calls.iter().map(|c| (c.parent_span_id.and_then(at), text(c, "ktrdr.link.method"))).collect()
+}
+
+fn same(n: usize) -> (Option<usize>, String) {
+    (Some(n), "same-request".to_owned())
+}
+
+#[test]
+fn equal_requests_at_once_are_told_apart_by_who_was_read_just_before() {
+    let mut h = host();
+    let mut fronts: Vec<Pipe> = (0..8).map(|_| h.connect(CLIENT, PROXY, FRONT)).collect();
+    let mut backs: Vec<Pipe> = (0..8).map(|_| h.connect(PROXY, API, BACK)).collect();
+    for (front, back) in fronts.iter_mut().zip(&mut backs) {
+        h.request(front, &get("/api/v1/symbols?limit=5"));
+        h.request(back, &passed("/api/v1/symbols?limit=5"));
+    }
+    for (front, back) in fronts.iter_mut().zip(&mut backs).rev() {
+        ok(&mut h, back);
+        ok(&mut h, front);
+    }
+    let spans = h.spans();
+    assert_eq!(edges(&spans), (0..8).map(same).collect::<Vec<_>>());
+    let certain: Vec<_> =
+        of_proxy(&spans, SpanKind::Client).iter().map(|s| text(s, "ktrdr.link.certainty")).collect();
+    assert_eq!(certain, ["inferred"; 8]);
+}
+
+#[test]
+fn what_waits_in_the_proxy_is_known_by_what_it_says() {
+    let mut h = host();
+    let mut fronts: Vec<Pipe> = (0..3).map(|_| h.connect(CLIENT, PROXY, FRONT)).collect();
+    for (n, front) in fronts.iter_mut().enumerate() {
+        h.request(front, &get(&format!("/shop/items/{n}")));
+    }
+    // The location's prefix is taken away.
+    for n in [1, 2, 0] {
+        let mut back = h.connect(PROXY, API, BACK);
+        h.request(&mut back, &passed(&format!("/items/{n}")));
+        ok(&mut h, &mut back);
+    }
+    fronts.iter_mut().for_each(|front| ok(&mut h, front));
+    assert_eq!(edges(&h.spans()), [same(1), same(2), same(0)]);
+}
+
+#[test]
+fn of_two_equal_requests_that_waited_neither_is_believed() {
+    let mut h = host();
+    let mut fronts: Vec<Pipe> = (0..2).map(|_| h.connect(CLIENT, PROXY, FRONT)).collect();
+    let mut other = h.connect(CLIENT, PROXY, FRONT);
+    fronts.iter_mut().for_each(|front| h.request(front, &get("/api/v1/symbols")));
+    h.request(&mut other, &get("/api/v1/health"));
+    let mut back = h.connect(PROXY, API, BACK);
+    h.request(&mut back, &passed("/api/v1/symbols"));
+    ok(&mut h, &mut back);
+    fronts.iter_mut().for_each(|front| ok(&mut h, front));
+    ok(&mut h, &mut other);
+    assert_eq!(edges(&h.spans()), [(None, String::new())]);
+}
+
+#[test]
+fn a_poller_does_not_pass_on_what_it_was_asked() {
+    let mut h = host();
+    let mut back = h.connect(PROXY, API, BACK);
+    h.request(&mut back, &passed("/api/v1/health"));
+    ok(&mut h, &mut back);
+    let mut front = h.connect(CLIENT, PROXY, FRONT);
+    h.request(&mut front, &get("/api/v1/health"));
+    let mut other = h.connect(CLIENT, PROXY, FRONT);
+    h.request(&mut other, &get("/api/v1/symbols"));
+    // Its next turn, while somebody asks for the same.
+    h.request(&mut back, &passed("/api/v1/health"));
+    ok(&mut h, &mut back);
+    ok(&mut h, &mut front);
+    ok(&mut h, &mut other);
+    assert_eq!(edges(&h.spans()), [(None, String::new()), (None, String::new())]);
+}
+
+#[test]
+fn a_refused_upstream_is_the_request_s_own_once_the_proxy_is_known_for_one() {
+    let mut h = host();
+    let mut front = h.connect(CLIENT, PROXY, FRONT);
+    let mut other = h.connect(CLIENT, PROXY, FRONT);
+    // Somebody else's is in flight all the time: that there is a single one would not tell.
+    h.request(&mut other, &get("/api/v1/long"));
+    h.request(&mut front, &get("/api/v1/symbols"));
+    h.fail(PROXY, BACK, 111);
+    ok(&mut h, &mut front);
+    h.request(&mut front, &get("/api/v1/symbols"));
+    let mut back = h.connect(PROXY, API, BACK);
+    h.request(&mut back, &passed("/api/v1/symbols"));
+    ok(&mut h, &mut back);
+    ok(&mut h, &mut front);
+    h.request(&mut front, &get("/api/v1/symbols"));
+    h.fail(PROXY, BACK, 111);
+    ok(&mut h, &mut front);
+    ok(&mut h, &mut other);
+    let spans = h.spans();
+    // The first one waited for another address, until it was known.
+    assert_eq!(edges(&spans), [same(1), same(2), same(3)]);
+}
+
+#[test]
+fn a_connect_of_who_never_passed_anything_on_is_nobody_s() {
+    let mut h = host();
+    let mut front = h.connect(CLIENT, PROXY, FRONT);
+    let mut other = h.connect(CLIENT, PROXY, FRONT);
+    h.request(&mut other, &get("/api/v1/long"));
+    h.request(&mut front, &get("/api/v1/symbols"));
+    h.fail(PROXY, BACK, 111);
+    ok(&mut h, &mut front);
+    ok(&mut h, &mut other);
+    assert_eq!(edges(&h.spans()), [(None, String::new())]);
+}
+
+#[test]
+fn a_connection_made_for_one_request_may_be_used_for_the_next() {
+    let mut h = host();
+    let mut fronts: Vec<Pipe> = (0..2).map(|_| h.connect(CLIENT, PROXY, FRONT)).collect();
+    let mut idle = h.connect(PROXY, API, BACK);
+    h.request(&mut fronts[0], &get("/api/v1/symbols"));
+    let mut new = h.connect(PROXY, API, BACK);
+    // Meanwhile another connection became free.
+    h.request(&mut idle, &passed("/api/v1/symbols"));
+    h.request(&mut fronts[1], &get("/api/v1/items"));
+    h.request(&mut new, &passed("/api/v1/items"));
+    ok(&mut h, &mut idle);
+    ok(&mut h, &mut new);
+    fronts.iter_mut().for_each(|front| ok(&mut h, front));
+    assert_eq!(edges(&h.spans()), [same(0), same(1)]);
+}
+
+#[test]
+fn where_tasks_are_followed_nothing_is_guessed() {
+    let mut h = host();
+    h.shell(ShellEvent::Python(PythonStatus { tgid: PROXY, exact: true, ..PythonStatus::default() }));
+    let mut front = h.connect(CLIENT, PROXY, FRONT);
+    let mut other = h.connect(CLIENT, PROXY, FRONT);
+    h.request(&mut other, &get("/api/v1/long"));
+    h.request(&mut front, &get("/api/v1/symbols"));
+    let mut back = h.connect(PROXY, API, BACK);
+    h.request(&mut back, &passed("/api/v1/symbols"));
+    ok(&mut h, &mut back);
+    ok(&mut h, &mut front);
+    ok(&mut h, &mut other);
+    assert_eq!(edges(&h.spans()), [(None, String::new())]);
+}
+
+#[test]
+fn an_id_in_both_joins_what_says_nothing_else_alike() {
+    let mut h = host();
+    let asked = |path: &str, agent: &str, id: u32| {
+        let id = format!("7b0c31f2-{id:04}");
+        format!("GET {path} HTTP/1.1\r\nHost: x\r\nUser-Agent: {agent}\r\nX-Request-ID: {id}\r\n\r\n")
+            .into_bytes()
+    };
+    // Its tasks are followed, but these calls come from threads of a pool.
+    h.shell(ShellEvent::Python(PythonStatus { tgid: PROXY, exact: true, ..PythonStatus::default() }));
+    let mut fronts: Vec<Pipe> = (0..3).map(|_| h.connect(CLIENT, PROXY, FRONT)).collect();
+    for (front, id) in fronts.iter_mut().zip([1, 2, 2]) {
+        h.request(front, &asked("/api/v1/symbols", "curl/8", id));
+    }
+    for id in [2, 1, 3] {
+        let mut back = h.connect_from(PROXY, 101, API, BACK);
+        h.request(&mut back, &asked("/data/items", "node", id));
+        ok(&mut h, &mut back);
+    }
+    fronts.iter_mut().for_each(|front| ok(&mut h, front));
+    let none = (None, String::new());
+    assert_eq!(edges(&h.spans()), [none.clone(), (Some(0), "request-id".to_owned()), none]);
+}
+
+#[test]
+fn after_lost_records_only_what_was_read_since_counts() {
+    let mut h = host();
+    let mut front = h.connect(CLIENT, PROXY, FRONT);
+    h.request(&mut front, &get("/api/v1/symbols"));
+    h.shell(ShellEvent::Lost(crate::event::shell::Lost { counts: vec![("map_faults".into(), 3)] }));
+    let mut other = h.connect(CLIENT, PROXY, FRONT);
+    h.request(&mut other, &get("/api/v1/long"));
+    let mut back = h.connect(PROXY, API, BACK);
+    h.request(&mut back, &passed("/api/v1/symbols"));
+    ok(&mut h, &mut back);
+    ok(&mut h, &mut front);
+    ok(&mut h, &mut other);
+    assert_eq!(edges(&h.spans()), [(None, String::new())]);
+}
