@@ -10,12 +10,12 @@ mod flags;
 mod handoff;
 mod node;
 pub mod passing;
+mod placing;
 pub mod said;
 
 use std::sync::Arc;
 
 pub use commands::NewCommand;
-use commands::Origins;
 use created::Created;
 use due::Due;
 pub use handoff::About;
@@ -23,8 +23,9 @@ use handoff::Handoff;
 use node::Nodes;
 pub use node::{Node, Place};
 use passing::Passing;
+use placing::Placing;
 
-use super::causality::{CallRef, Causality, Method, Origin, Settlement, SpanRef};
+use super::causality::{CallRef, Causality, SpanRef};
 use super::ids::{self, ExchangeId, Positions};
 use super::model::{BoxedSpan, Link, Span, SpanId, Status, TraceId};
 use super::operations;
@@ -92,14 +93,6 @@ pub struct NewSpan {
     pub relay: Option<Seen>,
     /// What tells who passes on what, where that is worth asking.
     pub passing: Option<passing::Head>,
-}
-
-/// Outcome of asking for a place.
-enum Placing {
-    Wait,
-    /// Its trace is known, what it hangs below is not.
-    In(TraceId),
-    At(Place),
 }
 
 impl Assembler {
@@ -361,158 +354,10 @@ impl Assembler {
         self.counts.emitted += 1;
         out.push(s);
     }
-
-    /// Decides where a span hangs, and remembers it.
-    fn place(&mut self, span: SpanRef, now: Ns, causality: &mut Causality, depth: u32) -> Placing {
-        let Some(node) = self.nodes.get(span) else { return Placing::Wait };
-        if let Some(place) = node.place {
-            return Placing::At(place);
-        }
-        let own_trace = self.own_trace(node);
-        let (role, start, context, call) = (node.role, node.start, node.context, node.call);
-        let (passed_on, repeats) = (node.passed_on, node.repeats);
-        let mut above = None;
-        let place = match role {
-            _ if depth > MAX_DEPTH => root(own_trace),
-            Role::Server => match self.nodes.other_end(node) {
-                Some(client) => match self.below(client, Method::Connection, now, causality, depth) {
-                    None => return Placing::Wait,
-                    Some(place) => place.below(&mut above, client),
-                },
-                None if now < start.saturating_add(GRACE_NS) => return Placing::Wait,
-                None => match self.relays.across(span).filter(|c| self.nodes.get(*c).is_some()) {
-                    None => context.map_or(root(own_trace), from_wire),
-                    Some(client) => match self.below(client, Method::Relay, now, causality, depth) {
-                        None => return Placing::Wait,
-                        Some(place) => place.below(&mut above, client),
-                    },
-                },
-            },
-            Role::Client => {
-                if let Some(source) = passed_on.filter(|s| self.nodes.get(*s).is_some()) {
-                    match self.below(source, Method::Relay, now, causality, depth) {
-                        None => return Placing::Wait,
-                        Some(place) => place.below(&mut above, source),
-                    }
-                } else if let Some(c) = context {
-                    from_wire(c)
-                } else {
-                    let origin = match call.map(|c| causality.origin(c, now)) {
-                        Some(Settlement::Open) => return Placing::Wait,
-                        Some(Settlement::Settled(origin)) => origin,
-                        None => None,
-                    };
-                    // A request that says the same tells more than that it is the only one.
-                    let guessed = origin.is_none_or(|o| o.method == Method::SingleInFlight);
-                    let repeats = repeats.filter(|o| guessed && self.nodes.get(o.span).is_some());
-                    let origin = repeats.or(origin);
-                    let origin = origin.or_else(|| self.by_operation(span));
-                    let origin = origin.or_else(|| self.handoff.origin(span, &self.nodes, &self.created));
-                    let origin = match self.command_of(span, origin, now, depth) {
-                        Origins::At(origin) => origin,
-                        Origins::Later => return Placing::Wait,
-                        Origins::Leads(command) => {
-                            let trace = self.trace_of(command, now, causality, depth);
-                            return trace.map_or(Placing::Wait, Placing::In);
-                        }
-                    };
-                    match origin.and_then(|o| self.nodes.get(o.span).map(|n| (o, n.span_id, n.end))) {
-                        None => root(own_trace),
-                        Some((o, parent, end)) => {
-                            let Some(trace_id) = self.trace_of(o.span, now, causality, depth) else {
-                                return Placing::Wait;
-                            };
-                            let over = end.is_some_and(|e| e < start);
-                            Place {
-                                trace_id,
-                                parent: (!over).then_some(parent),
-                                follows: over.then_some(parent),
-                                method: Some(o.method),
-                            }
-                            .below(&mut above, o.span)
-                        }
-                    }
-                }
-            }
-        };
-        if let Some(node) = self.nodes.get_mut(span) {
-            node.place = Some(place);
-            node.above = above;
-            let under = node.under;
-            self.placed_under(under, place.method == Some(Method::Process));
-        }
-        self.relays.placed(span);
-        if let Some(call) = call {
-            causality.placed(call);
-        }
-        Placing::At(place)
-    }
-
-    /// The request of the same process that created the operation this call is for.
-    fn by_operation(&self, span: SpanRef) -> Option<Origin> {
-        let node = self.nodes.get(span)?;
-        let creator = self.created.by(node.operation.as_ref().or(node.hint.as_ref())?)?;
-        let created_by = self.nodes.get(creator)?;
-        let same = created_by.tgid == node.tgid && created_by.role == Role::Server && creator != span;
-        same.then_some(Origin { span: creator, method: Method::OperationId })
-    }
-
-    /// The place of a child of `parent`, once that one's is known.
-    fn below(
-        &mut self,
-        parent: SpanRef,
-        method: Method,
-        now: Ns,
-        causality: &mut Causality,
-        depth: u32,
-    ) -> Option<Place> {
-        let trace_id = self.trace_of(parent, now, causality, depth)?;
-        let parent = self.nodes.get(parent).map(|p| p.span_id);
-        Some(Place { trace_id, parent, follows: None, method: Some(method) })
-    }
-
-    fn trace_of(&mut self, span: SpanRef, now: Ns, causality: &mut Causality, depth: u32) -> Option<TraceId> {
-        match self.place(span, now, causality, depth + 1) {
-            Placing::At(place) => Some(place.trace_id),
-            Placing::In(trace_id) => Some(trace_id),
-            Placing::Wait => None,
-        }
-    }
 }
 
 impl Default for Assembler {
     fn default() -> Self {
         Self::new()
     }
-}
-
-impl Place {
-    /// Writes it on the span.
-    fn put(self, s: &mut Span) {
-        s.trace_id = self.trace_id;
-        s.parent_span_id = self.parent;
-        if let Some(method) = self.method {
-            s.attributes.set("ktrdr.link.method", method.name());
-            s.attributes.set("ktrdr.link.certainty", if method.exact() { "exact" } else { "inferred" });
-        }
-        if let Some(follows) = self.follows {
-            let mut attributes = super::model::Attributes::new();
-            attributes.set("ktrdr.link.kind", "work_after_response");
-            s.links.push(Link { trace_id: self.trace_id, span_id: follows, attributes });
-        }
-    }
-
-    /// Notes the span above.
-    fn below(self, above: &mut Option<SpanRef>, span: SpanRef) -> Self {
-        *above = Some(span);
-        self
-    }
-}
-
-fn root(trace_id: TraceId) -> Place {
-    Place { trace_id, parent: None, follows: None, method: None }
-}
-
-fn from_wire(c: TraceContext) -> Place {
-    Place { trace_id: c.trace_id, parent: Some(c.span_id), follows: None, method: Some(Method::TraceContext) }
 }
