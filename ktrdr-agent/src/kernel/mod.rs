@@ -32,6 +32,7 @@ pub use controls::CounterValues;
 pub use probes::{Hook, ProbeReport, ProbeStatus};
 pub use stats::{ProgramStats, StatsEnabled, enable as enable_stats};
 
+use crate::privileges::{self, Capability};
 use crate::telemetry::step;
 use btf::KernelTypes;
 use controls::Controls;
@@ -406,13 +407,11 @@ impl Kernel {
 
 /// Why neither way worked, or the only one that was tried; and what helps, where that is known.
 fn both(multi: Option<io::Result<()>>, error: ProgramError) -> String {
-    let why = match multi {
+    let admin = privileges::held().contains(&Capability::CAP_SYS_ADMIN);
+    match multi {
         Some(Err(first)) => format!("as a multi link: {first}; and {}", probes::reason(error)),
+        None if !admin => format!("{} ({})", probes::reason(error), features::PROBES_TAKE_ADMIN),
         _ => probes::reason(error),
-    };
-    match perf::paranoid().filter(|_| perf::refused().is_some()) {
-        Some(level) => format!("{why} (kernel.perf_event_paranoid is {level}: {})", perf::REMEDY),
-        None => why,
     }
 }
 

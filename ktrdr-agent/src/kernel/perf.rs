@@ -15,9 +15,6 @@ use super::{
 /// Allow further restriction of perf_event_open"; Ubuntu's refuses above 3). The kernel's own highest value.
 const PARANOID: i64 = 2;
 
-/// What to do where they do.
-pub(super) const REMEDY: &str = "sysctl kernel.perf_event_paranoid=2, or give the agent CAP_SYS_ADMIN";
-
 /// Why system calls cannot have tracepoints of their own here; `None`: they can.
 pub(super) fn refusal(types: &KernelTypes) -> Option<String> {
     if !types.has_function("bpf_task_pt_regs") {

@@ -26,7 +26,7 @@ pub fn of(said: &str) -> Result<Vec<String>> {
     let mut seen = Vec::new();
     for (run, ((log, spans), stats)) in logs.iter().zip(&spans).zip(&stats).enumerate() {
         let log = log.join("\n");
-        let hook = ["Socket", "Syscall"].into_iter().find(|hook| log.contains(&format!("(hook {hook}")));
+        let hook = ["socket", "syscall"].into_iter().find(|hook| log.contains(&format!("(hook {hook}")));
         let hook = hook.with_context(|| format!("the agent did not start:\n{log}"))?;
         let spans: Vec<Value> = spans.iter().filter_map(|line| serde_json::from_str(line).ok()).collect();
         let stats: Value = serde_json::from_str(&stats.concat()).context("the agent's books are no JSON")?;
@@ -34,7 +34,7 @@ pub fn of(said: &str) -> Result<Vec<String>> {
         let complete = calls(&spans).with_context(|| format!("{hook} hook: {} spans", spans.len()));
         let who = if run + 1 == RUNS { " without root" } else { "" };
         let raw = if log.contains("system calls are seen all together") { ", no tracepoints" } else { "" };
-        let name = format!("{} hook{who}{raw}", hook.to_lowercase());
+        let name = format!("{hook} hook{who}{raw}");
         // The second hook and raw `sys_exit` only stand in where something is missing. 7.2 was seen to skip some runs in an
         // emulator (the kernel's own count, `recursion_misses`). Enough that it is told.
         match stats["program_runs_missed"].as_u64().unwrap_or_default() {
@@ -148,7 +148,7 @@ mod tests {
             ]
             .join("\n")
         };
-        let runs = [hook("Socket"), hook("Syscall"), hook("Socket")];
+        let runs = [hook("socket"), hook("syscall"), hook("socket")];
         format!("\n== check\n== status 0\n{}\n== done\n", runs.join("\n"))
     }
 
