@@ -30,12 +30,8 @@ pub const PY_THREADS: &str = "PY_THREADS";
 pub const PY_PROCESSES: &str = "PY_PROCESSES";
 /// Hash: tgid (`u32`) → [`Watch`]: processes whose writes to pipes, terminals and files are captured.
 pub const WATCHED: &str = "WATCHED";
-/// LRU hash: tgid (`u32`) → [`CANDIDATE`] or [`SPEAKS`]: processes that may speak JSON on standard input and output.
+/// LRU hash: tgid (`u32`) → [`Speaker`]: processes that may speak JSON on standard input and output.
 pub const SPEAKERS: &str = "SPEAKERS";
-/// Value in [`SPEAKERS`]: both are pipes or Unix sockets; nothing was read yet.
-pub const CANDIDATE: u32 = 1;
-/// Value in [`SPEAKERS`]: what it read first begins like a JSON object or array.
-pub const SPEAKS: u32 = 2;
 /// LRU hash: [`FileId`] → `u32`, 1 = a log, 0 = none: regular files that watched processes write.
 pub const FILES: &str = "FILES";
 /// Array of working memory, [`crate::limits::SCRATCH_PLACES`] entries per possible CPU (the agent sizes it).
@@ -76,6 +72,28 @@ impl Watch {
     pub const fn new(rate: u32, flags: u32) -> Watch {
         Watch { window: 0, used: 0, lost: 0, tick: 0, rate, flags, flooding: [0; Watch::FLOODS] }
     }
+}
+
+/// A process whose standard input and output were both pipes or Unix sockets when its program began. It may move them to
+/// other descriptors, as MCP's Python library does, so the open files are remembered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Speaker {
+    /// Address of the `struct file` that was standard input.
+    pub input: u64,
+    /// Address of the one that was standard output.
+    pub output: u64,
+    /// [`Speaker::CANDIDATE`] or [`Speaker::SPEAKS`].
+    pub state: u32,
+    /// Reserved, 0.
+    pub reserved: u32,
+}
+
+impl Speaker {
+    /// Nothing was read yet.
+    pub const CANDIDATE: u32 = 1;
+    /// What it read first begins like a JSON object or array.
+    pub const SPEAKS: u32 = 2;
 }
 
 /// Identity of an open file's inode.

@@ -23,6 +23,12 @@ const MINOR_BITS: u32 = 20;
 pub struct File(pub Probed);
 
 impl File {
+    /// Its address: the same for all descriptors that are duplicates of each other.
+    #[inline(always)]
+    pub fn address(self) -> u64 {
+        self.0.address() as u64
+    }
+
     /// Its inode.
     #[inline(always)]
     pub fn inode(self) -> Result<Inode, Error> {

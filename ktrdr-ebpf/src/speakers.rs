@@ -5,14 +5,15 @@ use aya_ebpf::{macros::map, maps::LruHashMap};
 use ktrdr_ebpf_common::{
     file, kind,
     limits::{MAX_SPEAKERS, SPEAKER_RATE},
-    maps::{CANDIDATE, FileId, SPEAKS},
+    maps::{FileId, Speaker as State},
 };
 
 use crate::{
     constants::{AGENT_TGID, HAS_LOGS},
     error::Error,
+    file::File,
     filter,
-    memory::{Object, Probed},
+    memory::{Direct, Object, Probed},
     payload,
     ring::Wake,
     scratch::{self, Place},
@@ -22,7 +23,7 @@ use crate::{
 };
 
 #[map]
-static SPEAKERS: LruHashMap<u32, u32> = LruHashMap::with_max_entries(MAX_SPEAKERS, 0);
+static SPEAKERS: LruHashMap<u32, State> = LruHashMap::with_max_entries(MAX_SPEAKERS, 0);
 
 const STDIN: u32 = 0;
 const STDOUT: u32 = 1;
@@ -31,7 +32,13 @@ const STDOUT: u32 = 1;
 #[derive(Clone, Copy)]
 pub struct Speaker {
     tgid: u32,
-    candidate: bool,
+    state: State,
+}
+
+#[inline(always)]
+fn of(tgid: u32) -> Option<Speaker> {
+    // SAFETY: a valid map value, written by the process's own programs and read in its own calls.
+    SPEAKERS.get_ptr(tgid).map(|state| Speaker { tgid, state: unsafe { *state } })
 }
 
 /// The current process, if it may be one: one look-up, and all that others pay.
@@ -40,10 +47,14 @@ pub fn current() -> Option<Speaker> {
     if HAS_LOGS.get() == 0 {
         return None;
     }
-    let (tgid, _) = current_ids();
-    // SAFETY: a valid map value; one aligned `u32`.
-    let state = SPEAKERS.get_ptr(tgid).map(|state| unsafe { *state })?;
-    Some(Speaker { tgid, candidate: state == CANDIDATE })
+    of(current_ids().0)
+}
+
+/// For a process that speaks: whether this open file is the one that it answers to.
+#[inline(always)]
+pub fn answers(tgid: u32, file: File) -> Option<bool> {
+    let speaker = of(tgid).filter(|s| s.state.state == State::SPEAKS)?;
+    Some(speaker.state.output == file.address())
 }
 
 /// The current process became another program.
@@ -53,8 +64,14 @@ pub fn executed() -> Result<(), Error> {
     if HAS_LOGS.get() == 0 || tgid == AGENT_TGID.get() {
         return Ok(());
     }
-    if pipe(STDIN)?.is_some() && pipe(STDOUT)?.is_some() {
-        let _ = SPEAKERS.insert(tgid, CANDIDATE, 0);
+    let task = Task::<Probed>::current();
+    if let Some(input) = task.file(STDIN)?
+        && let Some(output) = task.file(STDOUT)?
+        && pipe(input)?.is_some()
+        && pipe(output)?.is_some()
+    {
+        let (input, output) = (input.address(), output.address());
+        let _ = SPEAKERS.insert(tgid, State { input, output, state: State::CANDIDATE, reserved: 0 }, 0);
     } else {
         forget(tgid);
     }
@@ -69,10 +86,9 @@ pub fn forget(tgid: u32) {
     }
 }
 
-/// The pipe or Unix socket behind a descriptor of the current process.
+/// The pipe or Unix socket that an open file is.
 #[inline(always)]
-fn pipe(fd: u32) -> Result<Option<(u8, FileId)>, Error> {
-    let Some(file) = Task::<Probed>::current().file(fd)? else { return Ok(None) };
+fn pipe(file: File) -> Result<Option<(u8, FileId)>, Error> {
     let inode = file.inode()?;
     let kind = if inode.kind()? == file::PIPE {
         file::PIPE
@@ -89,25 +105,28 @@ impl Speaker {
     /// It read `len` bytes.
     #[inline(always)]
     pub fn read<C: Object>(self, call: Call<C>, len: u32, place: Place) -> Result<(), Error> {
-        if call.argument::<0>()? as u32 != STDIN || filter::excluded(self.tgid) {
+        let fd = call.argument::<0>()? as u32;
+        let Some(input) = Task::<Direct>::current().file(fd)? else { return Ok(()) };
+        // Nothing but what was standard input when the program began, whatever its number is now.
+        if input.address() != self.state.input || filter::excluded(self.tgid) {
             return Ok(());
         }
+        let Some((kind, id)) = pipe(input)? else { return Ok(()) };
         let base = call.argument::<1>()?;
         let scratch = scratch::here(place)?;
         let mut wake = Wake::IfFull;
-        if self.candidate {
+        if self.state.state == State::CANDIDATE {
             let copied = payload::copy(Buffer::Flat { base, len: 1 }, 1, place, scratch);
             if copied.fault || !watch::begins_like_json(scratch) {
                 forget(self.tgid);
                 return Ok(());
             }
-            let _ = SPEAKERS.insert(self.tgid, SPEAKS, 0);
+            let _ = SPEAKERS.insert(self.tgid, State { state: State::SPEAKS, ..self.state }, 0);
             // What it answers is wanted from now on, before the agent can say so.
             watch::begin(self.tgid, SPEAKER_RATE);
             wake = Wake::Now;
         }
         let Some(process) = watch::current() else { return Ok(()) };
-        let Some((kind, id)) = pipe(STDIN)? else { return Ok(()) };
         if !process.within_rate(len) {
             return Ok(());
         }

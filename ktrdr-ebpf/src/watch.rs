@@ -20,6 +20,7 @@ use crate::{
     memory::Object,
     payload, python, ring,
     scratch::{self, Place, WRITE_HEAD, WriteHead},
+    speakers,
     syscall::{Buffer, Call},
     task::{Task, current_ids},
 };
@@ -74,12 +75,19 @@ pub struct Target {
     pub wake: ring::Wake,
 }
 
-/// The process is watched from now on, if it was not.
+/// The process is watched from now on, and answers in JSON on what may not be its standard output any more.
 #[inline(always)]
 pub fn begin(tgid: u32, rate: u32) {
     const NO_EXIST: u64 = 1;
-    if HAS_LOGS.get() != 0 {
-        let _ = WATCHED.insert(tgid, Watch::new(rate, 0), NO_EXIST);
+    if HAS_LOGS.get() == 0 {
+        return;
+    }
+    match WATCHED.get_ptr_mut(tgid) {
+        // SAFETY: a valid map value; one aligned `u32`. The agent, which may write it just now, says the same soon.
+        Some(watch) => unsafe { (*watch).flags |= Watch::JSON },
+        None => {
+            let _ = WATCHED.insert(tgid, Watch::new(rate, Watch::JSON), NO_EXIST);
+        }
     }
 }
 
@@ -157,6 +165,17 @@ impl Watched {
         // SAFETY: a valid map value; one aligned `u32`.
         let wanted = unsafe { (*self.watch).flags };
         let (mut flags, mut json) = (0, false);
+        let mut fd = fd;
+        if wanted & Watch::JSON != 0
+            && let Some(answers) = speakers::answers(self.tgid, file)
+        {
+            // Told under the number it had when the program began; what has taken its place since is no answer.
+            fd = match (answers, fd) {
+                (true, _) => STDOUT,
+                (false, STDOUT) => STDERR,
+                (false, fd) => fd,
+            };
+        }
         let standard = fd == STDOUT || fd == STDERR;
         if !standard {
             let pipe = kind == file::PIPE || unix;

@@ -3,11 +3,19 @@
 import sys
 
 import httpx
-from mcp.server.fastmcp import FastMCP
+
+try:
+    from mcp.server.fastmcp import FastMCP as Server
+except ModuleNotFoundError:
+    # So called from the library's second generation on.
+    from mcp.server.mcpserver import MCPServer as Server
 
 transport, backend = sys.argv[1], sys.argv[2]
 port = int(sys.argv[3]) if len(sys.argv) > 3 else 0
-mcp = FastMCP("tools", port=port, json_response=transport == "json", stateless_http=transport == "stateless")
+options = {"port": port, "json_response": transport == "json", "stateless_http": transport == "stateless"}
+first = Server.__name__ == "FastMCP"
+# Where it serves was said at first when it is made, is said now when it is run.
+mcp = Server("tools", **options) if first else Server("tools")
 
 
 @mcp.tool()
@@ -45,4 +53,4 @@ def analyse(symbol: str) -> str:
 if transport in ("stdio", "sse"):
     mcp.run(transport)
 else:
-    mcp.run("streamable-http")
+    mcp.run("streamable-http", **({} if first else options))

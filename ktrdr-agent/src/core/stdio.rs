@@ -42,6 +42,8 @@ impl Core {
             }
         }
         if new && self.stdio.serves(task.tgid) {
+            // It may answer on another descriptor than it was given.
+            self.watch(task.tgid, Watched::Json);
             for tgid in self.ancestors(task.tgid) {
                 self.watch(tgid, Watched::Json);
             }

@@ -6,7 +6,7 @@ use aya::{
 };
 use ktrdr_ebpf_common::{
     counters::COUNTERS,
-    maps::{self, FileId, Policy, PyProcess, PyThread, Watch, used},
+    maps::{self, FileId, Policy, PyProcess, PyThread, Speaker, Watch, used},
 };
 
 use super::KernelError;
@@ -44,6 +44,12 @@ struct PodFileId(FileId);
 // SAFETY: plain numbers without padding (zerocopy's `IntoBytes` holds for `FileId`).
 unsafe impl Pod for PodFileId {}
 
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+struct PodSpeaker(Speaker);
+// SAFETY: plain numbers without padding (zerocopy's `IntoBytes` holds for `Speaker`).
+unsafe impl Pod for PodSpeaker {}
+
 /// The control maps.
 pub(super) struct Controls {
     counters: PerCpuArray<MapData, CounterValues>,
@@ -56,7 +62,7 @@ pub(super) struct Controls {
     py_processes: HashMap<MapData, u32, PodPyProcess>,
     watched: HashMap<MapData, u32, PodWatch>,
     files: HashMap<MapData, PodFileId, u32>,
-    speakers: HashMap<MapData, u32, u32>,
+    speakers: HashMap<MapData, u32, PodSpeaker>,
 }
 
 impl Controls {

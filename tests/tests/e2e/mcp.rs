@@ -15,27 +15,50 @@ use serde_json::Value;
 /// Tools called at once in the end.
 const AT_ONCE: usize = 5;
 
-fn program(name: &str) -> Command {
+/// Generations of the library.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Library {
+    First,
+    Second,
+}
+
+impl Library {
+    /// What each generation begins a conversation with.
+    fn greeting(self) -> &'static str {
+        match self {
+            Library::First => "initialize",
+            Library::Second => "server/discover",
+        }
+    }
+}
+
+fn program(name: &str, library: Library) -> Command {
     let mut command = Command::new(python());
     command.arg(root().join("tests/mcp").join(name));
+    if library == Library::Second {
+        let path = root().join("tests/.mcp2");
+        assert!(path.exists(), "{} is missing: `cargo xtask setup` makes it", path.display());
+        command.env("PYTHONPATH", path);
+    }
     command
 }
 
 struct Seen {
     finished: Finished,
+    library: Library,
     /// What the client saw.
     truth: Value,
 }
 
 fn backend(dir: &Path) -> (Process, u16) {
     let port = free_port();
-    let mut command = program("backend.py");
+    let mut command = program("backend.py", Library::First);
     command.arg(port.to_string());
     (listening(command, port, dir), port)
 }
 
 /// Everything the client does over one transport.
-fn observe(transport: &str, hook: &str) -> Option<Seen> {
+fn observe(library: Library, transport: &str, hook: &str) -> Option<Seen> {
     if !can_observe() {
         return None;
     }
@@ -43,14 +66,15 @@ fn observe(transport: &str, hook: &str) -> Option<Seen> {
     let (_backend, backend) = backend(dir.path());
     let url = format!("http://127.0.0.1:{backend}");
     let port = free_port();
-    let mut client = program("client.py");
+    let client = if library == Library::First { "client.py" } else { "client2.py" };
+    let mut client = program(client, library);
     let _server = if transport == "stdio" {
         let server = root().join("tests/mcp/server.py");
         let line = format!("{} {} stdio {url}", python().display(), server.display());
         client.args(["stdio", &line]);
         None
     } else {
-        let mut server = program("server.py");
+        let mut server = program("server.py", library);
         server.args([transport, &url, &port.to_string()]);
         client.args(["http", &format!("http://127.0.0.1:{port}/mcp")]);
         Some(listening(server, port, dir.path()))
@@ -68,7 +92,7 @@ fn observe(transport: &str, hook: &str) -> Option<Seen> {
             && spans.iter().filter(|s| s.is_server() && s.name == "tools/call fetch").count() > 10 + AT_ONCE
     });
     let truth = serde_json::from_str(&std::fs::read_to_string(told).unwrap()).unwrap();
-    Some(Seen { finished: agent.stop(), truth })
+    Some(Seen { finished: agent.stop(), library, truth })
 }
 
 impl Seen {
@@ -132,7 +156,9 @@ impl Seen {
         }
         let names =
             |name: &str| self.finished.spans.iter().filter(|s| s.is_server() && s.name == name).count();
-        for name in ["initialize", "tools/list", "resources/list", "prompts/list", "prompts/get analyse"] {
+        for name in
+            [self.library.greeting(), "tools/list", "resources/list", "prompts/list", "prompts/get analyse"]
+        {
             assert_eq!(names(name), 1, "{name}");
         }
         let failed = self.finished.spans.iter().filter(|s| s.is_server() && s.name == "resources/read");
@@ -144,12 +170,17 @@ impl Seen {
 
 #[test]
 fn a_tool_call_over_stdio_is_one_trace_to_the_http_calls_it_makes() {
-    for hook in ["auto", "syscall"] {
-        let Some(seen) = observe("stdio", hook) else { return };
+    for (library, hook) in [
+        (Library::First, "auto"),
+        (Library::First, "syscall"),
+        (Library::Second, "auto"),
+        (Library::Second, "syscall"),
+    ] {
+        let Some(seen) = observe(library, "stdio", hook) else { return };
         seen.check();
         let calls = seen.calls();
         for path in ["/alone/first", "/alone/second", "/alone/sync"] {
-            assert!(calls[path], "{hook}: {path} is linked to nothing");
+            assert!(calls[path], "{library:?}, {hook}: {path} is linked to nothing");
         }
         let known = calls.keys().filter(|path| !path.starts_with("/warm"));
         assert_eq!(known.count(), 3 + 2 * AT_ONCE, "{calls:?}");
@@ -160,16 +191,23 @@ fn a_tool_call_over_stdio_is_one_trace_to_the_http_calls_it_makes() {
 
 #[test]
 fn a_tool_call_over_http_is_one_trace_to_the_http_calls_it_makes() {
-    for transport in ["stateful", "json", "stateless"] {
-        let Some(seen) = observe(transport, "auto") else { return };
+    for (library, transport) in [
+        (Library::First, "stateful"),
+        (Library::First, "json"),
+        (Library::First, "stateless"),
+        (Library::Second, "stateful"),
+    ] {
+        let Some(seen) = observe(library, transport, "auto") else { return };
         seen.check();
         let calls = seen.calls();
         for path in ["/alone/first", "/alone/second", "/alone/sync"] {
-            assert!(calls[path], "{transport}: {path} is linked to nothing");
+            assert!(calls[path], "{library:?}, {transport}: {path} is linked to nothing");
         }
         let (client, server) = seen.both("tools/call fetch", "\"/alone\"");
         for span in [client, server] {
-            assert_eq!(span.text("mcp.session.id").is_some(), transport != "stateless");
+            // The newer protocol has no sessions.
+            let sessions = library == Library::First && transport != "stateless";
+            assert_eq!(span.text("mcp.session.id").is_some(), sessions);
             assert_eq!(span.text("mcp.protocol.version"), seen.truth["protocolVersion"].as_str());
             assert_eq!(span.method(), Some("POST"));
         }

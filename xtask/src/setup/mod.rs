@@ -59,6 +59,7 @@ pub fn run(purpose: For) -> Result<()> {
         system::tracefs();
     }
     if purpose >= For::Test {
+        python::second_mcp()?;
         npm::install()?;
         clients::install()?;
         packaging::deb()?;

@@ -58,6 +58,28 @@ pub fn environment() -> Result<()> {
     std::fs::write(&mark, pinned).with_context(|| format!("cannot write {}", mark.display()))
 }
 
+/// Makes the directory with the second generation of MCP's library, or makes it anew when its pins changed.
+pub fn second_mcp() -> Result<()> {
+    let file = host::root().join("tests/mcp/requirements-2.txt");
+    let to = host::root().join("tests/.mcp2");
+    let pinned = std::fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
+    let mark = to.join("installed-requirements.txt");
+    if std::fs::read_to_string(&mark).is_ok_and(|installed| installed == pinned) {
+        return Ok(());
+    }
+    say("fetching the second generation of MCP's library into tests/.mcp2, for the tests of tool calls");
+    if to.exists() {
+        std::fs::remove_dir_all(&to).with_context(|| format!("cannot remove {}", to.display()))?;
+    }
+    // All that it needs is pinned; what is installed elsewhere is no concern of it.
+    cmd::run_quietly(
+        Command::new(interpreter())
+            .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", "--target"])
+            .args([to.as_os_str(), OsStr::new("--requirement"), file.as_os_str()]),
+    )?;
+    std::fs::write(&mark, pinned).with_context(|| format!("cannot write {}", mark.display()))
+}
+
 /// A Python of a usable version that can make environments; asks apt for one as the last resort.
 fn usable_python() -> Result<PathBuf> {
     if let Some(python) = find(can_make_environments) {
