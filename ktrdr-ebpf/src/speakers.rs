@@ -13,7 +13,7 @@ use crate::{
     error::Error,
     file::File,
     filter,
-    memory::{Direct, Object, Probed},
+    memory::{Object, Probed},
     payload,
     ring::Wake,
     scratch::{self, Place},
@@ -104,9 +104,15 @@ fn pipe(file: File) -> Result<Option<(u8, FileId)>, Error> {
 impl Speaker {
     /// It read `len` bytes.
     #[inline(always)]
-    pub fn read<C: Object>(self, call: Call<C>, len: u32, place: Place) -> Result<(), Error> {
+    pub fn read<T: Object, C: Object>(
+        self,
+        task: Task<T>,
+        call: Call<C>,
+        len: u32,
+        place: Place,
+    ) -> Result<(), Error> {
         let fd = call.argument::<0>()? as u32;
-        let Some(input) = Task::<Direct>::current().file(fd)? else { return Ok(()) };
+        let Some(input) = task.file(fd)? else { return Ok(()) };
         // Nothing but what was standard input when the program began, whatever its number is now.
         if input.address() != self.state.input || filter::excluded(self.tgid) {
             return Ok(());

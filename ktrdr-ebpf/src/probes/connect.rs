@@ -1,13 +1,10 @@
 //! A connect that failed before a SYN left: no socket state tells of it, so the system call's result must.
 
-use aya_ebpf::{
-    helpers::{bpf_probe_read_user, bpf_task_pt_regs},
-    macros::tracepoint,
-    programs::TracePointContext,
-};
+use aya_ebpf::{helpers::bpf_probe_read_user, macros::tracepoint, programs::TracePointContext};
 use ktrdr_ebpf_common::{ConnectErrorBody, EventHeader, kind};
 use zerocopy::{Immutable, IntoBytes};
 
+use super::exit;
 use crate::{
     error::{self, Error},
     memory::{Direct, Object, Probed},
@@ -36,25 +33,15 @@ struct ConnectErrorRecord {
     body: ConnectErrorBody,
 }
 
-/// Offset of the result in the context of a `syscalls:sys_exit_*` tracepoint: 8 common bytes, number, result.
-const RESULT: usize = 16;
-
 /// `syscalls:sys_exit_connect`
 #[tracepoint]
 pub fn sys_exit_connect(ctx: TracePointContext) -> u32 {
     error::run(|| {
-        // SAFETY: the field lies inside the tracepoint's context; the verifier checks.
-        let result: i64 = unsafe { ctx.read_at(RESULT) }.map_err(|_| Error::KernelRead)?;
+        let result = exit::result(&ctx);
         if !may_be_local(result) {
             return Ok(());
         }
-        let task = Task::<Direct>::current();
-        if task.is_compat()? {
-            return Ok(());
-        }
-        // SAFETY: the pointer is a `struct task_struct` to the verifier too.
-        let regs = unsafe { bpf_task_pt_regs(task.0.address().cast_mut().cast()) };
-        failed(Call(Direct::at(regs as *const u8)), result)
+        failed(exit::call(Task::<Direct>::current()), result)
     }) as u32
 }
 

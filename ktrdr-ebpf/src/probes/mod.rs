@@ -2,6 +2,7 @@
 
 mod calls;
 mod connect;
+mod exit;
 mod process;
 mod python;
 mod read;

@@ -1,8 +1,9 @@
 //! `syscalls:sys_exit_write` and `sys_exit_writev`: what watched processes write to pipes, terminals and files. Unix
 //! sockets are seen where all sockets are, and with the older hook so is everything here.
 
-use aya_ebpf::{helpers::bpf_task_pt_regs, macros::tracepoint, programs::TracePointContext};
+use aya_ebpf::{macros::tracepoint, programs::TracePointContext};
 
+use super::exit;
 use crate::{
     error::{self, Error},
     memory::{Direct, Object, Probed},
@@ -11,9 +12,6 @@ use crate::{
     task::Task,
     watch::{self, Watched},
 };
-
-/// Offset of the result in the context of a `syscalls:sys_exit_*` tracepoint: 8 common bytes, number, result.
-const RESULT: usize = 16;
 
 /// `syscalls:sys_exit_write`
 #[tracepoint]
@@ -31,18 +29,12 @@ pub fn sys_exit_writev(ctx: TracePointContext) -> u32 {
 fn wrote(ctx: &TracePointContext) -> Result<(), Error> {
     // Whose write it is first: this runs at every write of the host.
     let Some(process) = watch::current() else { return Ok(()) };
-    // SAFETY: the field lies inside the tracepoint's context; the verifier checks.
-    let result: i64 = unsafe { ctx.read_at(RESULT) }.map_err(|_| Error::KernelRead)?;
+    let result = exit::result(ctx);
     if result <= 0 {
         return Ok(());
     }
     let task = Task::<Direct>::current();
-    if task.is_compat()? {
-        return Ok(());
-    }
-    // SAFETY: the pointer is a `struct task_struct` to the verifier too.
-    let regs = unsafe { bpf_task_pt_regs(task.0.address().cast_mut().cast()) };
-    of(process, task, Call(Direct::at(regs as *const u8)), result as u32)
+    of(process, task, exit::call(task), result as u32)
 }
 
 /// A write as raw `sys_exit` sees it.
