@@ -106,6 +106,8 @@ pub struct Core {
     metrics: Option<Box<Metrics>>,
     logs: Logs,
     stdio: Stdio,
+    /// Calls on pipes that may not be shown.
+    quiet: VecDeque<stdio::Quiet>,
     now: Ns,
     out: VecDeque<Output>,
     spans: Vec<BoxedSpan>,
@@ -156,6 +158,7 @@ impl Core {
             metrics,
             logs,
             stdio: Stdio::new(),
+            quiet: VecDeque::new(),
             now: 0,
             out: VecDeque::new(),
             spans: Vec::new(),

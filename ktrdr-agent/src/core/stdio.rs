@@ -9,12 +9,23 @@ use crate::protocol::jsonrpc::message::{Body, Id, Message};
 use crate::trace::assembly::NewSpan;
 use crate::trace::causality::{CallRef, Delivered, SpanRef};
 use crate::trace::ids::ExchangeId;
-use crate::trace::model::{Attributes, Status};
+use crate::trace::model::{Attributes, BoxedSpan, Status};
 use crate::trace::spans::{self, PipeCall};
 use crate::trace::stdio::{self, Open};
 
 /// Starters of a server that may have kept the other end of its pipes: `uv run`, `npx` and shells stand between.
 const MAX_ANCESTORS: usize = 4;
+
+/// Calls kept of servers that have not used the ports which are looked at, the oldest is forgotten; about 2 kB each. What a
+/// server is asked before its first tool call are a handful.
+const MAX_QUIET: usize = 256;
+
+/// A call of a server that has not used the ports which are looked at.
+pub(super) struct Quiet {
+    server: u32,
+    span: SpanRef,
+    draft: BoxedSpan,
+}
 
 /// A line, taken from its stream.
 struct Said {
@@ -78,7 +89,7 @@ impl Core {
     }
 
     /// Who started the process, nearest first.
-    fn ancestors(&self, tgid: u32) -> Vec<u32> {
+    pub(super) fn ancestors(&self, tgid: u32) -> Vec<u32> {
         let parent = |tgid: u32| self.processes.get(tgid).map(|p| p.meta.ppid).filter(|p| *p > 1);
         std::iter::successors(parent(tgid), |t| parent(*t)).take(MAX_ANCESTORS).collect()
     }
@@ -212,12 +223,32 @@ impl Core {
                 incomplete,
             };
             let draft = spans::on_pipe(call, &mut facts!(self));
-            self.finish_piped(span, draft);
+            self.finish_piped(tgid, span, draft);
         }
     }
 
-    fn finish_piped(&mut self, span: SpanRef, draft: crate::trace::model::BoxedSpan) {
-        self.assembler.finish(span, draft, &mut self.spans);
+    /// Where only some ports are looked at, conversations are shown of servers that use them, themselves or by a program that
+    /// they started. That shows later than they are first spoken to: until then the calls are kept.
+    fn finish_piped(&mut self, server: u32, span: SpanRef, draft: BoxedSpan) {
+        if self.config.ports.is_empty() || self.watching.uses_ports(server) {
+            self.assembler.finish(span, draft, &mut self.spans);
+            return;
+        }
+        self.quiet.push_back(Quiet { server, span, draft });
+        if self.quiet.len() > MAX_QUIET {
+            self.quiet.pop_front();
+        }
+    }
+
+    /// Shows what was kept of servers that use the ports, as is known now.
+    pub(super) fn show_conversations(&mut self) {
+        for quiet in std::mem::take(&mut self.quiet) {
+            if self.watching.uses_ports(quiet.server) {
+                self.assembler.finish(quiet.span, quiet.draft, &mut self.spans);
+            } else {
+                self.quiet.push_back(quiet);
+            }
+        }
     }
 
     /// A process ended: nothing will be answered any more.
@@ -225,6 +256,7 @@ impl Core {
         for open in self.stdio.ended(tgid) {
             self.unanswered(tgid, open, ts, "process_ended");
         }
+        self.quiet.retain(|quiet| quiet.server != tgid);
     }
 
     /// The stream ends.

@@ -5,7 +5,7 @@ use ktrdr_ebpf_common::{WriteBody, file, kind};
 use zerocopy::IntoBytes;
 
 use super::scenario::Host;
-use super::{Output, Watched};
+use super::{CoreConfig, Output, Watched};
 use crate::event::MS;
 use crate::event::ShellEvent;
 use crate::event::shell::ProcessMeta;
@@ -50,7 +50,11 @@ struct Talk {
 
 impl Talk {
     fn new(file: u8) -> Self {
-        let mut h = Host::new();
+        Self::with(file, CoreConfig::default())
+    }
+
+    fn with(file: u8, config: CoreConfig) -> Self {
+        let mut h = Host::with(config);
         h.process(CLIENT, "client");
         h.shell(ShellEvent::Process(ProcessMeta {
             tgid: SERVER,
@@ -131,6 +135,34 @@ fn both_ends_of_a_tool_call_are_one_trace() {
             assert_eq!(text(server, "network.transport"), Some("pipe"));
             assert_eq!(text(server, "gen_ai.tool.call.arguments"), Some(r#"{"token":"REDACTED"}"#));
         }
+    }
+}
+
+/// Which ports a server will use is not known when it is first spoken to.
+#[test]
+fn where_only_some_ports_are_looked_at_servers_that_use_them_are_shown() {
+    for (port, shown) in [(8000, 5), (9000, 0)] {
+        let mut t = Talk::with(file::PIPE, CoreConfig { ports: vec![8000], ..CoreConfig::default() });
+        t.h.process(300, "api");
+        t.h.listen(300, "127.0.0.1:8000");
+        t.h.listen(300, "127.0.0.1:9000");
+        t.read(HELLO);
+        t.answer(&result("0"));
+        t.ask(&call("1", "add"));
+        t.h.pass(500);
+        assert_eq!(t.h.so_far(), [], "nothing speaks for it yet");
+        // By a program that the server started.
+        t.h.exec(400, SERVER, "helper", "helper", false);
+        let mut p = t.h.connect(400, 300, &format!("127.0.0.1:{port}"));
+        t.h.request(&mut p, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+        t.h.response(&mut p, b"HTTP/1.1 204 No Content\r\n\r\n");
+        t.answer(&result("1"));
+        t.ask(&call("2", "add"));
+        t.answer(&result("2"));
+        t.h.exit(400, 0);
+        let mut spans = t.h.spans();
+        spans.retain(|s| text(s, "network.transport") == Some("pipe"));
+        assert_eq!(spans.len(), shown, "{port}: {spans:#?}");
     }
 }
 

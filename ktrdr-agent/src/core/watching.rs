@@ -1,6 +1,6 @@
 //! Whose writes are captured: those of every observed process, except who only passes on what others wrote.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ktrdr_ebpf_common::limits;
 
@@ -43,33 +43,43 @@ const CARRIERS: &[&str] = &[
     "screen",
 ];
 
-/// Processes watched.
+/// Processes watched, and those that use a port which is looked at, where only some are: themselves, or by a program that they
+/// started.
 #[derive(Debug, Default)]
-pub(super) struct Watching(BTreeMap<u32, Watched>);
+pub(super) struct Watching {
+    watched: BTreeMap<u32, Watched>,
+    users: BTreeSet<u32>,
+}
 
 impl Watching {
     /// Whether this is more than was asked for so far, and there is room.
     fn want(&mut self, tgid: u32, much: Watched) -> bool {
-        let room = self.0.len() < limits::MAX_WATCHED as usize;
-        match self.0.get_mut(&tgid) {
+        let room = self.watched.len() < limits::MAX_WATCHED as usize;
+        match self.watched.get_mut(&tgid) {
             Some(before) if *before >= much => false,
             Some(before) => {
                 *before = much;
                 true
             }
-            None if room => self.0.insert(tgid, much).is_none(),
+            None if room => self.watched.insert(tgid, much).is_none(),
             None => false,
         }
     }
 
     /// Other pipes than standard output and error are watched.
     pub fn pipes(&self, tgid: u32) -> bool {
-        self.0.get(&tgid).is_some_and(|much| *much >= Watched::Json)
+        self.watched.get(&tgid).is_some_and(|much| *much >= Watched::Json)
+    }
+
+    /// Whether it uses a port that is looked at.
+    pub fn uses_ports(&self, tgid: u32) -> bool {
+        self.users.contains(&tgid)
     }
 
     /// The process ended; the kernel side forgets it by itself.
     pub fn ended(&mut self, tgid: u32) {
-        self.0.remove(&tgid);
+        self.watched.remove(&tgid);
+        self.users.remove(&tgid);
     }
 }
 
@@ -83,12 +93,17 @@ impl Core {
 
     /// A process was seen to use a port that is looked at. Where only some are, nobody else's output concerns us.
     pub(super) fn watch_user(&mut self, tgid: u32) {
-        if self.config.ports.is_empty() || self.watching.0.contains_key(&tgid) {
+        let room = self.watching.users.len() < limits::MAX_WATCHED as usize;
+        if self.config.ports.is_empty() || !room || !self.watching.users.insert(tgid) {
             return;
         }
         if self.processes.get(tgid).is_some_and(|p| watchable(&p.meta)) {
             self.watch(tgid, Watched::Logs);
         }
+        for starter in self.ancestors(tgid) {
+            self.watching.users.insert(starter);
+        }
+        self.show_conversations();
     }
 
     /// Has what a process writes captured.
@@ -159,7 +174,8 @@ mod tests {
         h.listen(6, "127.0.0.1:9000");
         let mut p = h.connect(7, 6, "127.0.0.1:9000");
         h.request(&mut p, b"GET / HTTP/1.1\r\n\r\n");
-        let known = |h: &crate::core::scenario::Host| h.core.watching.0.keys().copied().collect::<Vec<_>>();
+        let known =
+            |h: &crate::core::scenario::Host| h.core.watching.watched.keys().copied().collect::<Vec<_>>();
         assert_eq!(known(&h), [5]);
         let mut p = h.connect(7, 5, "127.0.0.1:8000");
         h.request(&mut p, b"GET / HTTP/1.1\r\n\r\n");
