@@ -106,7 +106,9 @@ fn exceptions_are_on_their_span_once() {
                 r["attributes"]["exception.message"] == message.as_str()
                     && r["span_id"] == span.span_id.as_str()
             };
-            assert!(all.iter().any(|r| of_it(&r)), "{path}: no record tells of it: {all:?}");
+            let record = all.iter().find(of_it);
+            let record = record.unwrap_or_else(|| panic!("{path}: no record tells of it: {all:?}"));
+            assert!(!span.events.is_empty(), "{path}: ended at {}, told by {record}", span.end_time);
             let failed = ("error", &format!("{kind}: {message}"));
             assert_eq!((span.status.as_str(), &span.status_message), failed);
             let [event] = span.events.as_slice() else { panic!("{path}: {:?}", span.events) };
