@@ -64,7 +64,7 @@ pub use logged::Logged;
 pub use logs::of_trace as log_lines;
 pub use schema::LogLine;
 pub use schema::Report;
-pub use symptom::{Kind, kind_of};
+pub use symptom::{Kind, is_rejected_registration, kind_of};
 
 /// Spans considered at most: an operation polled every 0.3 s for an hour has 48,000. Of more, the failed ones and
 /// then the earliest are kept.

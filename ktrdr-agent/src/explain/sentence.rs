@@ -19,9 +19,12 @@ pub fn of_cause(case: &Case, tree: &Tree<'_>, finding: &Finding<'_>) -> String {
             span.resource.service,
             in_words(span)
         ),
-        Kind::NoWorker => {
-            format!("{} found no worker to give the job to: {}", span.resource.service, in_words(span))
-        }
+        Kind::NoWorker => format!(
+            "{} found no worker to give the job to: {}{}",
+            span.resource.service,
+            in_words(span),
+            rejected(case, tree, span)
+        ),
         Kind::GatewayError => gateway(tree, finding, span),
         Kind::WorkerBusy => busy(tree, finding),
         Kind::WorkerLost => {
@@ -67,6 +70,23 @@ pub fn of_cause(case: &Case, tree: &Tree<'_>, finding: &Finding<'_>) -> String {
         ));
     }
     text
+}
+
+/// The last worker of the kind whose registration was rejected, if there is one: it would have been there.
+fn rejected(case: &Case, tree: &Tree<'_>, span: &Span) -> String {
+    let kind = tree.spans.iter().find_map(|s| view::text(s, "operation.type"));
+    let of_kind = |s: &Span| kind.is_none_or(|kind| view::text(s, "worker.type") == Some(kind));
+    let mut all = tree.spans.iter().copied().chain(case.nearby.iter().map(|s| &**s));
+    let before = |s: &&Span| s.start_wall_ns() <= span.end_wall_ns();
+    let last = all.by_ref().filter(|s| symptom::is_rejected_registration(s) && of_kind(s)).filter(before);
+    let Some(last) = last.max_by_key(|s| s.start_wall_ns()) else { return String::new() };
+    let how = match view::code(last) {
+        Some(code) => format!(" ({code})"),
+        None => String::new(),
+    };
+    let ago = duration(span.end_wall_ns().saturating_sub(last.start_wall_ns()));
+    let worker = view::text(last, "worker.id").unwrap_or(&last.resource.service);
+    format!("; the registration of {worker} was rejected{how} {ago} before")
 }
 
 /// The agent's own sentence on the span, without the number of the attempt: it counts over all operations.

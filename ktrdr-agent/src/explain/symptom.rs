@@ -232,6 +232,11 @@ pub fn starts_work(path: &str) -> bool {
     matches!(path.trim_end_matches('/'), "/training/start" | "/backtests/start")
 }
 
+/// Whether a worker's registration was rejected here.
+pub fn is_rejected_registration(span: &Span) -> bool {
+    view::text(span, "worker.registration_status") == Some("rejected")
+}
+
 /// Whether a symptom means that there was no answer, or no end of one.
 pub fn unanswered(kind: Kind) -> bool {
     use Kind::{NoResponse, ProcessEnded, Reset, ResponseCut, TimedOut};

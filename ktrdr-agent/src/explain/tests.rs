@@ -140,6 +140,27 @@ fn reset_and_closed() {
 }
 
 #[test]
+fn no_worker_tells_of_the_registration_that_was_rejected() {
+    let mut b = Build::default();
+    let api = b.call(0, CLI, API, "POST /api/v1/trainings", (60_000, 60_040), 503);
+    b.set(api, "ktrdr.error.message", "no training worker is available (0 registered)");
+    b.fail(api, "business_error", "no training worker is available (0 registered)");
+    b.set(api, "operation.type", "training");
+    let mut other = Build::default();
+    for (worker, kind, at) in [("training-1", "training", 1_000), ("backtest-1", "backtesting", 2_000)] {
+        let id = other.client(0, worker, API, "POST /api/v1/workers/register", (at, at + 10), 422);
+        for (key, value) in
+            [("worker.id", worker), ("worker.type", kind), ("worker.registration_status", "rejected")]
+        {
+            other.set(id, key, value);
+        }
+    }
+    let r = explain(&Case { nearby: other.arcs(), ..b.case() });
+    assert_eq!(r.verdict.kind, Kind::NoWorker);
+    says(&r, &["found no worker", "; the registration of training-1 was rejected (422) 59.0 s before"]);
+}
+
+#[test]
 fn an_answer_that_broke_off_is_no_missing_one() {
     let mut b = Build::default();
     let api = b.call(0, CLI, API, DOWNLOAD, (0, 40), 500);

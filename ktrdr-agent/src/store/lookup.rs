@@ -15,6 +15,11 @@ const MAX_NEARBY: usize = 256;
 /// What happened a little later tells how a process that broke a connection ended: KTRDR's API checks the health of
 /// its workers every 10 s.
 const LATER_NS: u64 = 12_000_000_000;
+/// A worker registers when it starts, and a job that finds no worker may come much later: so long before is looked for
+/// registrations that were rejected.
+const REGISTRATION_NS: u64 = 600_000_000_000;
+/// So many of them: they repeat each other.
+const MAX_REJECTED: usize = 3;
 /// Operations and traces that a filtered listing looks through.
 const MAX_SEARCHED: usize = 512;
 /// Rows of a listing at most.
@@ -276,7 +281,19 @@ impl Inner {
             .take(MAX_NEARBY)
             .map(Arc::clone)
             .collect();
+        let text = |s: &Item, key: &str| s.attributes.get(key).and_then(Value::as_str).map(str::to_owned);
+        let rejected = self
+            .traces
+            .newest(Class::Error)
+            .filter(|(id, _)| !ids.contains(id))
+            .flat_map(|(_, t)| t.spans.iter())
+            .filter(|s| s.kind == SpanKind::Client && explain::is_rejected_registration(s))
+            .filter(|s| (from.saturating_sub(REGISTRATION_NS)..=to).contains(&s.start_wall_ns()))
+            .filter(|s| text(s, "peer.service").is_some_and(|peer| services.contains(peer.as_str())))
+            .take(MAX_REJECTED);
+        found.extend(rejected.cloned());
         found.sort_by_key(|s| (s.start_wall_ns(), s.span_id));
+        found.dedup_by_key(|s| s.span_id);
         found
     }
 
