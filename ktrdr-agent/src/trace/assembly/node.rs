@@ -11,7 +11,7 @@ use super::handoff::About;
 use super::said::Said;
 use crate::event::Ns;
 use crate::protocol::{Role, TraceContext};
-use crate::trace::causality::{CallRef, Method, Origin, SpanRef};
+use crate::trace::causality::{CallRef, Gap, Method, Origin, SpanRef};
 use crate::trace::ids::{ExchangeId, Positions};
 use crate::trace::model::{BoxedSpan, SpanId, TraceId};
 
@@ -32,6 +32,8 @@ pub struct Place {
     pub follows: Option<SpanId>,
     /// How that is known.
     pub method: Option<Method>,
+    /// Why it has no parent, where a task's context should have told.
+    pub gap: Option<Gap>,
 }
 
 /// A span that others may refer to.

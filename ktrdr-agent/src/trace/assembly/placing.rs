@@ -71,7 +71,7 @@ impl Assembler {
                         }
                     };
                     match origin.and_then(|o| self.nodes.get(o.span).map(|n| (o, n.span_id, n.end))) {
-                        None => root(own_trace),
+                        None => Place { gap: call.and_then(|c| causality.gap(c)), ..root(own_trace) },
                         Some((o, parent, end)) => {
                             let Some(trace_id) = self.trace_of(o.span, now, causality, depth) else {
                                 return Placing::Wait;
@@ -82,6 +82,7 @@ impl Assembler {
                                 parent: (!over).then_some(parent),
                                 follows: over.then_some(parent),
                                 method: Some(o.method),
+                                gap: None,
                             }
                             .below(&mut above, o.span)
                         }
@@ -122,7 +123,7 @@ impl Assembler {
     ) -> Option<Place> {
         let trace_id = self.trace_of(parent, now, causality, depth)?;
         let parent = self.nodes.get(parent).map(|p| p.span_id);
-        Some(Place { trace_id, parent, follows: None, method: Some(method) })
+        Some(Place { trace_id, parent, follows: None, method: Some(method), gap: None })
     }
 
     pub(super) fn trace_of(
@@ -149,6 +150,9 @@ impl Place {
             s.attributes.set("ktrdr.link.method", method.name());
             s.attributes.set("ktrdr.link.certainty", if method.exact() { "exact" } else { "inferred" });
         }
+        if let Some(gap) = self.gap {
+            s.attributes.set("ktrdr.link.missing", gap.name());
+        }
         if let Some(follows) = self.follows {
             let mut attributes = Attributes::new();
             attributes.set("ktrdr.link.kind", "work_after_response");
@@ -164,9 +168,10 @@ impl Place {
 }
 
 fn root(trace_id: TraceId) -> Place {
-    Place { trace_id, parent: None, follows: None, method: None }
+    Place { trace_id, parent: None, follows: None, method: None, gap: None }
 }
 
 fn from_wire(c: TraceContext) -> Place {
-    Place { trace_id: c.trace_id, parent: Some(c.span_id), follows: None, method: Some(Method::TraceContext) }
+    let method = Some(Method::TraceContext);
+    Place { trace_id: c.trace_id, parent: Some(c.span_id), follows: None, method, gap: None }
 }

@@ -114,6 +114,38 @@ pub struct Origin {
     pub method: Method,
 }
 
+/// Why a call has no origin although a task's context was current; `ktrdr.link.missing` on the span. Not said where the
+/// context is known to serve no request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Gap {
+    /// Nobody saw where the context came from: it is older than our sight, or was made empty.
+    ContextUnseen,
+    /// Records were lost after the call: copies may be among them.
+    RecordsLost,
+    /// Another context may have taken its address unseen.
+    ContextStale,
+    /// Copies and responses say different things.
+    Contradiction,
+    /// What a copy said was not confirmed by a response in time.
+    Unconfirmed,
+    /// The request is no longer remembered.
+    Forgotten,
+}
+
+impl Gap {
+    /// Value of `ktrdr.link.missing`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Gap::ContextUnseen => "context-unseen",
+            Gap::RecordsLost => "records-lost",
+            Gap::ContextStale => "context-stale",
+            Gap::Contradiction => "contradiction",
+            Gap::Unconfirmed => "unconfirmed",
+            Gap::Forgotten => "forgotten",
+        }
+    }
+}
+
 /// What is known of a call's origin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Settlement {
@@ -205,10 +237,18 @@ impl Causality {
         self.ask(call)
     }
 
+    /// Why a call that is settled has no origin, where its context should have told.
+    pub fn gap(&self, call: CallRef) -> Option<Gap> {
+        match self.calls.peek(&call) {
+            Some(state::Call::Settled(None, gap)) => *gap,
+            _ => None,
+        }
+    }
+
     /// The call has its place in a trace, so it will not be asked for again: what waits for evidence, and for those that
     /// wait in turn, needs the room.
     pub fn placed(&mut self, call: CallRef) {
-        if matches!(self.calls.peek(&call), Some(state::Call::Settled(_))) {
+        if matches!(self.calls.peek(&call), Some(state::Call::Settled(..))) {
             self.calls.remove(&call);
         }
     }

@@ -1,8 +1,10 @@
 //! From evidence to origin: when a call settles, and on what.
 
+use ktrdr_ebpf_common::THREADS_OWN_CONTEXT;
+
 use super::state::{About, Call, Causality, MAX_HORIZON, MAX_OPEN, MAX_WAITING, OpenCall, SETTLE_NS};
 use super::tree::{Evidence, Found, NodeId};
-use super::{CallRef, Method, Origin, Settlement, SpanRef};
+use super::{CallRef, Gap, Method, Origin, Settlement, SpanRef};
 use crate::event::{Ns, Task};
 
 /// How long a call has waited.
@@ -21,9 +23,11 @@ enum Verdict {
     /// Evidence may still come.
     Wait,
     Final(Option<Origin>),
+    /// Final: the context should have told, and why it did not.
+    Missing(Gap),
 }
 
-use Verdict::{Final, Wait};
+use Verdict::{Final, Missing, Wait};
 
 fn origin(span: SpanRef, method: Method) -> Verdict {
     Final(Some(Origin { span, method }))
@@ -154,7 +158,7 @@ impl Causality {
         self.resolve(call, Phase::Now);
         match self.calls.get(&call) {
             Some(Call::Open(_)) => Settlement::Open,
-            Some(Call::Settled(origin)) => Settlement::Settled(*origin),
+            Some(Call::Settled(origin, _)) => Settlement::Settled(*origin),
             None => Settlement::Settled(None),
         }
     }
@@ -163,10 +167,11 @@ impl Causality {
     pub(super) fn resolve(&mut self, call: CallRef, phase: Phase) -> bool {
         let Some(Call::Open(c)) = self.calls.peek(&call) else { return true };
         let c = c.clone();
-        let origin = match self.judge(&c, phase) {
-            Wait if phase == Phase::Deadline => None,
+        let (origin, gap) = match self.judge(&c, phase) {
+            Wait if phase == Phase::Deadline => (None, c.node.map(|_| Gap::Unconfirmed)),
             Wait => return false,
-            Final(origin) => origin,
+            Final(origin) => (origin, None),
+            Missing(gap) => (None, Some(gap)),
         };
         self.waits_no_more(&c);
         if c.about == About::Call {
@@ -184,7 +189,7 @@ impl Causality {
             }
         }
         if let Some(state) = self.calls.get_mut(&call) {
-            *state = Call::Settled(origin);
+            *state = Call::Settled(origin, gap);
         }
         true
     }
@@ -194,20 +199,20 @@ impl Causality {
         if let Some(node) = c.node {
             let Evidence { found, doubt, refuted } = self.tree.find(node, c.ts, &self.requests);
             if self.processes.peek(&c.task.tgid).is_some_and(|p| p.contexts != c.contexts) {
-                return Final(None);
+                return Missing(Gap::RecordsLost);
             }
             let mixed =
                 doubt || self.processes.peek(&c.task.tgid).is_none_or(|p| p.mixed || p.epoch != c.epoch);
             match found {
                 // A request in flight with the call is still to say whether it is its own.
                 Found::Claim(_) | Found::Bound(_) | Found::After(_) if mixed && phase == Phase::Deadline => {
-                    return Final(None);
+                    return Missing(Gap::ContextStale);
                 }
-                Found::Conflict => return Final(None),
+                Found::Conflict => return Missing(Gap::Contradiction),
                 Found::Handed(span) if self.requests.get(&span).is_some() => {
                     return origin(span, Method::MessageOrder);
                 }
-                Found::Handed(_) => return Final(None),
+                Found::Handed(_) => return Missing(Gap::Forgotten),
                 Found::Claim(_) if mixed && phase < Phase::Horizon => return Wait,
                 Found::Claim(span) => return origin(span, Method::PythonContext),
                 Found::Bound(span) => return self.judge_bound(c, span, mixed, phase),
@@ -221,7 +226,11 @@ impl Causality {
                 // Copied from what serves no request: nothing but a response under it (or an ancestor) could tell
                 // more, and the thread least of all.
                 Found::Nothing if !self.thread_may_tell(c, node) => {
-                    return if phase < Phase::Horizon { Wait } else { Final(None) };
+                    return match refuted {
+                        _ if phase < Phase::Horizon => Wait,
+                        Some(_) => Missing(Gap::Contradiction),
+                        None => Final(None),
+                    };
                 }
                 Found::Nothing => may_claim = !self.tree.own(node),
             }
@@ -235,7 +244,7 @@ impl Causality {
         }
         if let Some(clone) = &c.clone {
             match self.calls.peek(&clone.origin) {
-                Some(Call::Settled(Some(o))) => {
+                Some(Call::Settled(Some(o), _)) => {
                     let method = if o.method.exact() { Method::Clone } else { o.method };
                     return origin(o.span, method);
                 }
@@ -249,6 +258,7 @@ impl Causality {
         let calls = self.processes.peek(&c.task.tgid).is_none_or(|p| p.idle.calls());
         match c.single.filter(|_| !calls && self.nothing_else_tells(c)) {
             Some(span) => origin(span, Method::SingleInFlight),
+            None if self.unseen(c) => Missing(Gap::ContextUnseen),
             None => Final(None),
         }
     }
@@ -259,6 +269,12 @@ impl Causality {
         let task = c.node.is_some_and(|n| !self.tree.own(n));
         let tasks = self.threads.peek(&c.task.tid).is_some_and(|t| t.many_contexts);
         !task && !tasks
+    }
+
+    /// Whether the call was made under a task's context of which nobody saw where it came from.
+    fn unseen(&self, c: &OpenCall) -> bool {
+        let tasks = c.task.py_context != 0 && c.task.py_context & THREADS_OWN_CONTEXT == 0;
+        tasks && c.node.is_none_or(|n| self.tree.unknown(n))
     }
 
     /// Whether the thread can say more of a context that serves no request: one that reads requests, is unknown, is
@@ -277,7 +293,7 @@ impl Causality {
         let trusted = self.trusted(span);
         let unplaced = self.processes.peek(&c.task.tgid).map_or(0, |p| p.unplaced);
         // Touched, so that what still works for it keeps it known.
-        let Some(r) = self.requests.get(&span) else { return Final(None) };
+        let Some(r) = self.requests.get(&span) else { return Missing(Gap::Forgotten) };
         let during = r.responded.is_none_or(|responded| c.ts <= responded);
         let over = r.responded.is_some() || r.done;
         let proven = r.confirmed || (trusted && !mixed);
@@ -287,9 +303,11 @@ impl Causality {
             (true, true) => origin(span, Method::PythonContext),
             // Work after the response, unless a request that still has no place turns out to run there.
             (true, false) if (mixed || unplaced > 0) && phase < Phase::Horizon => Wait,
-            (true, false) if mixed || (unplaced > 0 && phase == Phase::Deadline) => Final(None),
+            (true, false) if mixed || (unplaced > 0 && phase == Phase::Deadline) => {
+                Missing(Gap::ContextStale)
+            }
             (true, false) => origin(span, Method::PythonContext),
-            (false, _) if over && (!mixed || phase >= Phase::Horizon) => Final(None),
+            (false, _) if over && (!mixed || phase >= Phase::Horizon) => Missing(Gap::Unconfirmed),
             (false, _) => Wait,
         }
     }
@@ -301,8 +319,11 @@ impl Causality {
             return Wait;
         }
         let undecided = mixed || (unplaced > 0 && phase == Phase::Deadline);
-        if undecided || self.requests.get(&span).is_none() {
-            return Final(None);
+        if undecided {
+            return Missing(Gap::ContextStale);
+        }
+        if self.requests.get(&span).is_none() {
+            return Missing(Gap::Forgotten);
         }
         origin(span, Method::PythonContext)
     }

@@ -8,7 +8,7 @@ use hashlink::LruCache;
 use super::alone::Idle;
 use super::delivery::Deliveries;
 use super::tree::{NodeId, Style, Tree};
-use super::{CallRef, CausalityStats, Origin, SpanRef};
+use super::{CallRef, CausalityStats, Gap, Origin, SpanRef};
 use crate::event::{ConnId, Ns, Task};
 
 /// Hash maps that behave the same in every run.
@@ -210,7 +210,7 @@ pub(super) enum Via {
 #[derive(Debug)]
 pub(super) enum Call {
     Open(OpenCall),
-    Settled(Option<Origin>),
+    Settled(Option<Origin>, Option<Gap>),
 }
 
 /// What was known when an open call was made.

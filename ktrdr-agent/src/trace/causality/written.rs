@@ -39,7 +39,7 @@ impl Causality {
                 self.calls.remove(&call);
                 Written::TooMany
             }
-            Some(Call::Settled(origin)) => {
+            Some(Call::Settled(origin, _)) => {
                 let origin = *origin;
                 // Lines are many, and calls that wait for evidence need the room.
                 self.calls.remove(&call);
@@ -60,7 +60,7 @@ impl Causality {
         for _ in 0..=MAX_GUARDS {
             let c = match self.calls.peek(&at) {
                 Some(Call::Open(c)) => c,
-                Some(Call::Settled(origin)) => return [origin.map(|o| o.span), None],
+                Some(Call::Settled(origin, _)) => return [origin.map(|o| o.span), None],
                 None => return [None; 2],
             };
             let found = c.node.map(|node| self.tree.find(node, ts, &self.requests).found);

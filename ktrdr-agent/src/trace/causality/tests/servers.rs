@@ -163,6 +163,7 @@ fn contradicting_evidence_gives_no_origin() {
     w.finish(at(1, 50), b);
     w.finish(at(1, 50), a);
     assert_eq!(w.late(call), None);
+    assert_eq!(w.c.gap(call), Some(Gap::Contradiction));
     assert_eq!(w.c.stats().disagreed, 1);
 }
 
@@ -176,6 +177,7 @@ fn a_startup_task_has_no_origin_even_when_one_request_is_open() {
     let call = w.call(at(1, 41));
     w.finish(at(1, 50), a);
     assert_ne!(w.late(call).map(|o| o.span), Some(a));
+    assert_eq!(w.c.gap(call), None, "it is known to serve no request");
 }
 
 #[test]
@@ -233,6 +235,7 @@ fn attached_to_under_load_it_does_not_doubt_what_comes_later() {
     let before = w.call(at(1, 90));
     w.finish(at(1, 90), early);
     assert_eq!(w.late(before).map(|o| o.span), None);
+    assert_eq!(w.c.gap(before), Some(Gap::ContextUnseen));
     prove(&mut w, asyncio);
     let a = asyncio(&mut w, 2, 50);
     w.finish(at(1, 50), a);
@@ -324,10 +327,12 @@ fn after_a_loss_no_context_is_what_it_was() {
     assert_eq!(w.origin(before), is(a, Method::PythonContext));
     // The copy to 50 for another request is lost.
     let b = w.read(at(1, 1_002), 2);
+    let waiting = w.call(at(1, 51));
     let now = w.tick();
     w.c.lost(now);
     let stale = w.call(at(1, 50));
     assert_ne!(w.late(stale).map(|o| o.span), Some(a));
+    assert_eq!([waiting, stale].map(|c| w.c.gap(c)), [Gap::RecordsLost, Gap::ContextUnseen].map(Some));
     let c = asyncio(&mut w, 3, 52);
     let fresh = w.call(at(1, 52));
     assert_eq!(w.origin(fresh), is(c, Method::PythonContext));
