@@ -63,7 +63,14 @@ impl Multi {
         }
         // SAFETY: instructions and license outlive the call.
         let program = unsafe { bpf(bpf_cmd::BPF_PROG_LOAD, &mut attr)? };
-        Ok(Multi { program, links: Vec::new() })
+        let mut multi = Multi { program, links: Vec::new() };
+        // Older kernels load it all the same. Those that know such links have looked at the file when they say that a
+        // directory is none to attach to; the others refuse before (EINVAL).
+        match multi.attach(Path::new("/"), 0) {
+            Err(error) if error.raw_os_error() == Some(libc::EBADF) => Ok(multi),
+            Err(error) => Err(error),
+            Ok(()) => Err(io::Error::other("the kernel attaches to a directory")),
+        }
     }
 
     /// Attaches to the return of the function at `offset` in the file, in all processes that map it.
