@@ -174,6 +174,16 @@ pub fn meanwhile(tree: &Tree<'_>, i: usize, kind: Kind) -> Option<usize> {
     }
 }
 
+/// A call of the callee for somebody else, open while its caller waited in vain and still now. That it is why nobody was
+/// answered is not known, only that it was so.
+pub fn busy_elsewhere<'a>(case: &'a Case, tree: &Tree<'a>, i: usize) -> Option<&'a Span> {
+    let (caller, callee) = (tree.spans[i], callee(tree, i)?);
+    let most = view::duration(caller).max(1) as f64 * MOST;
+    let open = case.nearby.iter().map(|s| &**s).filter(|s| view::is_open(s) && s.kind == SpanKind::Client);
+    let during = open.filter(|s| s.resource.service == callee && overlap(caller, s) as f64 >= most);
+    during.min_by_key(|s| (s.start_wall_ns(), s.span_id))
+}
+
 fn overlap(a: &Span, b: &Span) -> u64 {
     let start = a.start_wall_ns().max(b.start_wall_ns());
     a.end_wall_ns().min(b.end_wall_ns()).saturating_sub(start)

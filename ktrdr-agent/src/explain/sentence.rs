@@ -59,6 +59,18 @@ pub fn of_cause(case: &Case, tree: &Tree<'_>, finding: &Finding<'_>) -> String {
     if !others.is_empty() {
         text.push_str(&format!("; the same for {}", others.join(", ")));
     }
+    let busy = (finding.kind == Kind::TimedOut && finding.meanwhile.is_none() && finding.beyond.is_empty())
+        .then(|| place::busy_elsewhere(case, tree, finding.last()))
+        .flatten();
+    if let Some(call) = busy {
+        text.push_str(&format!(
+            "; {} was waiting for {} at that time, for another request ({}, {} so far)",
+            call.resource.service,
+            view::peer(call).unwrap_or_else(|| "a peer".to_owned()),
+            view::what(call),
+            duration(view::duration(call))
+        ));
+    }
     if let Some(m) = finding.meanwhile {
         let call = tree.spans[m];
         let peer = view::peer(call).unwrap_or_else(|| "a peer".to_owned());

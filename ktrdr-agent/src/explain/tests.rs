@@ -140,6 +140,23 @@ fn reset_and_closed() {
 }
 
 #[test]
+fn a_callee_that_waits_for_another_request_is_said_to() {
+    let mut b = Build::default();
+    let call = b.unanswered(0, API.0, IB, "POST /data/validate", (1_000, 2_500), "timeout");
+    let mut other = Build::default();
+    let early = other.client(0, IB.0, GATEWAY, "IB reqHistoricalData SILENT", (500, 6_000), 0);
+    let late = other.client(0, IB.0, GATEWAY, "IB reqHistoricalData LATE", (2_400, 6_000), 0);
+    for id in [early, late] {
+        other.set(id, "ktrdr.open", true);
+    }
+    let r = explain(&Case { nearby: other.arcs(), ..b.case() });
+    verdict(&r, Kind::TimedOut, call);
+    let said = "ktrdr-ib-host-service was waiting for ib-gateway:4002 at that time, for another request";
+    says(&r, &[said, "SILENT", "5.50 s so far"]);
+    assert!(!r.verdict.sentence.contains("LATE"), "{}", r.verdict.sentence);
+}
+
+#[test]
 fn no_worker_tells_of_the_registration_that_was_rejected() {
     let mut b = Build::default();
     let api = b.call(0, CLI, API, "POST /api/v1/trainings", (60_000, 60_040), 503);

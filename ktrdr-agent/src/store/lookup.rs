@@ -249,7 +249,7 @@ impl Inner {
             [one] => self.operation_of(*one),
             _ => None,
         });
-        let nearby = self.nearby(&spans);
+        let mut nearby = self.nearby(&spans);
         let lost = self.losses(&spans);
         let traces: BTreeSet<TraceId> = ids.into_iter().chain(nearby.iter().map(|s| s.trace_id)).collect();
         let mut logs = self.logs.about(traces.into_iter(), operation.as_deref());
@@ -258,6 +258,16 @@ impl Inner {
             logs.retain(|r| r.operation.as_ref().is_none_or(|of| of == id));
         }
         let last_words = self.last_words(spans.iter().chain(&nearby));
+        // What those services wait for now, for others: one with a single thread answers nobody meanwhile.
+        let is_there = |own: &Item, service: &str| {
+            let peer = own.attributes.get("peer.service").and_then(Value::as_str);
+            own.resource.service == service || peer == Some(service)
+        };
+        let theirs = |s: &&Item| {
+            s.kind == SpanKind::Client && spans.iter().any(|own| is_there(own, &s.resource.service))
+        };
+        let elsewhere = |s: &&Item| spans.iter().all(|own| own.span_id != s.span_id);
+        nearby.extend(open.iter().filter(theirs).filter(elsewhere).take(MAX_NEARBY).cloned());
         Case { query: query.to_owned(), operation, spans, nearby, logs, last_words, lost, dropped }
     }
 

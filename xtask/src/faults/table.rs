@@ -242,7 +242,7 @@ pub const FAULTS: &[Fault] = &[
             LOAD,
         ],
         asked: Operation,
-        expected: cause(&["timed_out"], API, AT_IB_HOST, &[]),
+        expected: cause(&["timed_out"], API, AT_IB_HOST, &["was waiting for ib-gateway:4002 at that time"]),
     },
     Fault {
         name: "IB host hangs",
