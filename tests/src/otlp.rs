@@ -48,8 +48,12 @@ impl Receiver {
 
     /// All `spans`, `metrics` or `logs` so far, in the order in which they came.
     pub fn items(&self, what: &str) -> Vec<Value> {
+        self.requests().iter().filter_map(|r| r[what].as_array().cloned()).flatten().collect()
+    }
+
+    /// All requests so far; those with spans say their `headers`.
+    pub fn requests(&self) -> Vec<Value> {
         let log = self.process.log();
-        let requests = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        requests.filter_map(|r| r[what].as_array().cloned()).flatten().collect()
+        log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()).collect()
     }
 }

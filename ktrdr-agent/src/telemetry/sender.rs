@@ -10,6 +10,8 @@ use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::logs::SdkLoggerProvider;
 use opentelemetry_sdk::trace::{SdkTracer, SdkTracerProvider};
 use tokio::sync::oneshot;
+use tonic::metadata::MetadataMap;
+use tonic::service::Interceptor;
 
 use super::masked::Masked;
 use super::told::Told;
@@ -105,6 +107,18 @@ impl Sender {
 /// Name of the instrumentation scope.
 const SCOPE: &str = "ktrdr-agent";
 
+/// Has a request carry these headers and no others. The SDK adds those of `OTEL_EXPORTER_OTLP_HEADERS`, which may be a
+/// token for another receiver.
+#[derive(Clone)]
+struct Only(MetadataMap);
+
+impl Interceptor for Only {
+    fn call(&mut self, mut request: tonic::Request<()>) -> Result<tonic::Request<()>, tonic::Status> {
+        *request.metadata_mut() = self.0.clone();
+        Ok(request)
+    }
+}
+
 fn providers(options: &SenderOptions) -> Result<(SdkTracerProvider, SdkLoggerProvider), StartError> {
     let SenderOptions { otlp, host, mask } = options;
     let metadata = client::metadata(&otlp.headers)?;
@@ -114,14 +128,14 @@ fn providers(options: &SenderOptions) -> Result<(SdkTracerProvider, SdkLoggerPro
     let spans = SpanExporter::builder()
         .with_tonic()
         .with_channel(channel.clone())
-        .with_metadata(metadata.clone())
+        .with_interceptor(Only(metadata.clone()))
         .with_timeout(otlp.timeout)
         .build()
         .map_err(|e| unusable(&e))?;
     let logs = LogExporter::builder()
         .with_tonic()
         .with_channel(channel)
-        .with_metadata(metadata)
+        .with_interceptor(Only(metadata))
         .with_timeout(otlp.timeout)
         .build()
         .map_err(|e| unusable(&e))?;

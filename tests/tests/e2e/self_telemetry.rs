@@ -33,6 +33,8 @@ fn a_receiver_is_told_of_the_start_the_exports_and_the_end_and_of_no_call_to_its
         .args(&["--otlp-endpoint", &data.url(), "--no-socket"])
         .env("KTRDR_AGENT_SELF_TELEMETRY__ENDPOINT", &own.url())
         .env("KTRDR_AGENT_SELF_TELEMETRY__HEADERS", "x-who=agent")
+        // A token for the other one.
+        .env("OTEL_EXPORTER_OTLP_HEADERS", "x-token=data")
         .start();
     let url = format!("http://127.0.0.1:{port}/status/200");
     run(Command::new("curl").args(["--silent", "--output", "/dev/null", &url]));
@@ -69,6 +71,14 @@ fn a_receiver_is_told_of_the_start_the_exports_and_the_end_and_of_no_call_to_its
     assert_eq!(observing["severity"], "INFO");
     assert!(finished.log.contains("observing"), "{}", finished.log);
     assert!(!finished.log.contains("start.load"), "steps are not for standard error: {}", finished.log);
+
+    let headers = |receiver: &Receiver, name: &str| -> Vec<Value> {
+        let all = receiver.requests().into_iter().filter(|r| r["spans"].is_array());
+        all.map(|r| r["headers"][name].clone()).collect()
+    };
+    assert!(headers(&own, "x-who").iter().all(|h| h == "agent") && !headers(&own, "x-who").is_empty());
+    assert!(headers(&own, "x-token").iter().all(Value::is_null), "{:?}", headers(&own, "x-token"));
+    assert!(headers(&data, "x-token").iter().all(|h| h == "data") && !headers(&data, "x-token").is_empty());
 
     let to_receiver = |s: &&ktrdr_tests::span::Span| s.int("server.port") == Some(i64::from(own.port()));
     assert_eq!(finished.spans.iter().filter(to_receiver).count(), 0, "{}", finished.text);
