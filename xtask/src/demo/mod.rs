@@ -169,14 +169,15 @@ fn play(scenario: &Scenario, stack: &Stack, spans: &mut SpanFile, agent: &mut Ag
     })
 }
 
-/// What the agent took, its start included.
+/// What the agent takes: processor time with its start, memory now. While it starts, it reads the kernel's type information.
 fn cost(agent: u32, ran: Duration) -> Result<String> {
     const MIB: u64 = 1024 * 1024;
-    let (cpu, peak) = (usage::cpu_seconds(agent)?, usage::peak_resident(agent)?);
+    let cpu = usage::cpu_seconds(agent)?;
+    let (now, most) = (usage::resident(agent)? / MIB, usage::peak_resident(agent)? / MIB);
     let (share, ran) = (100.0 * cpu / ran.as_secs_f64(), ran.as_secs());
     Ok(format!(
-        "the agent itself took {cpu:.2} s of CPU time in {ran} s ({share:.0} % of one core, with its start) and at most {} MiB",
-        peak / MIB
+        "the agent took {cpu:.2} s of CPU time in {ran} s ({share:.0} % of a core), and {now} MiB of memory \
+         ({most} MiB while it started)"
     ))
 }
 
