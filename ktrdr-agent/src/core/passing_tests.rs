@@ -96,6 +96,23 @@ fn what_waits_in_the_proxy_is_known_by_what_it_says() {
 }
 
 #[test]
+fn where_requests_move_between_threads_the_last_one_read_says_nothing() {
+    let mut h = host();
+    let mut moved = h.connect(CLIENT, PROXY, FRONT).served_by(101);
+    h.request(&mut moved, &get("/api/v1/health"));
+    moved = moved.served_by(102);
+    ok(&mut h, &mut moved);
+    let mut fronts: Vec<Pipe> = (0..2).map(|_| h.connect(CLIENT, PROXY, FRONT).served_by(101)).collect();
+    fronts.iter_mut().for_each(|front| h.request(front, &get("/api/v1/symbols")));
+    // The thread that read the second one sends the first one on.
+    let mut back = h.connect_from(PROXY, 101, API, BACK);
+    h.request(&mut back, &passed("/api/v1/symbols"));
+    ok(&mut h, &mut back);
+    fronts.iter_mut().for_each(|front| ok(&mut h, front));
+    assert_eq!(edges(&h.spans()), [(None, String::new())]);
+}
+
+#[test]
 fn of_two_equal_requests_that_waited_neither_is_believed() {
     let mut h = host();
     let mut fronts: Vec<Pipe> = (0..2).map(|_| h.connect(CLIENT, PROXY, FRONT)).collect();

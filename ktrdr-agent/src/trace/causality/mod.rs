@@ -220,8 +220,10 @@ impl Causality {
         self.open_call(task, node, ts)
     }
 
-    /// The request whose head the task's thread received last: nothing else came in there since.
+    /// The request whose head the task's thread received last: nothing else came in there since. Says nothing where
+    /// requests move between threads (Go, tokio): whatever was read there, the thread may work for another by now.
     pub fn just_read(&self, task: Task) -> Option<SpanRef> {
+        self.processes.peek(&task.tgid).filter(|p| !p.migrates)?;
         let thread = self.threads.peek(&task.tid).filter(|t| t.tgid == task.tgid)?;
         thread.pending.filter(|p| !p.closed).map(|p| p.span)
     }
