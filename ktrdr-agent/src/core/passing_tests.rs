@@ -31,6 +31,15 @@ fn passed(path: &str) -> Vec<u8> {
         .into_bytes()
 }
 
+/// Two requests in flight, so that there being a single one tells nothing; the first of them was read last.
+fn two_at_once(h: &mut Host) -> [Pipe; 2] {
+    let mut front = h.connect(CLIENT, PROXY, FRONT);
+    let mut other = h.connect(CLIENT, PROXY, FRONT);
+    h.request(&mut other, &get("/api/v1/long"));
+    h.request(&mut front, &get("/api/v1/symbols"));
+    [front, other]
+}
+
 fn ok(h: &mut Host, p: &mut Pipe) {
     h.response(p, b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
 }
@@ -148,11 +157,7 @@ fn a_poller_does_not_pass_on_what_it_was_asked() {
 #[test]
 fn a_refused_upstream_is_the_request_s_own_once_the_proxy_is_known_for_one() {
     let mut h = host();
-    let mut front = h.connect(CLIENT, PROXY, FRONT);
-    let mut other = h.connect(CLIENT, PROXY, FRONT);
-    // Somebody else's is in flight all the time: that there is a single one would not tell.
-    h.request(&mut other, &get("/api/v1/long"));
-    h.request(&mut front, &get("/api/v1/symbols"));
+    let [mut front, mut other] = two_at_once(&mut h);
     h.fail(PROXY, BACK, 111);
     ok(&mut h, &mut front);
     h.request(&mut front, &get("/api/v1/symbols"));
@@ -172,10 +177,7 @@ fn a_refused_upstream_is_the_request_s_own_once_the_proxy_is_known_for_one() {
 #[test]
 fn a_connect_of_who_never_passed_anything_on_is_nobody_s() {
     let mut h = host();
-    let mut front = h.connect(CLIENT, PROXY, FRONT);
-    let mut other = h.connect(CLIENT, PROXY, FRONT);
-    h.request(&mut other, &get("/api/v1/long"));
-    h.request(&mut front, &get("/api/v1/symbols"));
+    let [mut front, mut other] = two_at_once(&mut h);
     h.fail(PROXY, BACK, 111);
     ok(&mut h, &mut front);
     ok(&mut h, &mut other);
@@ -203,10 +205,7 @@ fn a_connection_made_for_one_request_may_be_used_for_the_next() {
 fn where_tasks_are_followed_nothing_is_guessed() {
     let mut h = host();
     h.shell(ShellEvent::Python(PythonStatus { tgid: PROXY, exact: true, ..PythonStatus::default() }));
-    let mut front = h.connect(CLIENT, PROXY, FRONT);
-    let mut other = h.connect(CLIENT, PROXY, FRONT);
-    h.request(&mut other, &get("/api/v1/long"));
-    h.request(&mut front, &get("/api/v1/symbols"));
+    let [mut front, mut other] = two_at_once(&mut h);
     let mut back = h.connect(PROXY, API, BACK);
     h.request(&mut back, &passed("/api/v1/symbols"));
     ok(&mut h, &mut back);
