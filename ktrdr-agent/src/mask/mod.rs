@@ -148,6 +148,11 @@ impl Mask {
     }
 }
 
+/// A URL of the agent's own settings as it may be shown: without a password and without tokens.
+pub fn url(url: &str) -> String {
+    Mask::default().text(url).into_owned()
+}
+
 /// An authority without its user information (RFC 3986 §3.2.1; deprecated for its passwords).
 pub fn authority(authority: &str) -> &str {
     authority.rsplit_once('@').map_or(authority, |(_, host)| host)

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::RunOptions;
 use crate::kernel::{Hook, Kernel, ProbeStatus};
+use crate::mask;
 use crate::privileges::Settled;
 use crate::settings::{ConsoleFormat, Settings};
 
@@ -84,7 +85,7 @@ fn destinations(settings: &Settings, run: &RunOptions) -> String {
             ConsoleFormat::Off => {}
         }
         to.extend(run.spans_out.as_ref().map(|path| format!("written to {}", path.display())));
-        to.extend(settings.otlp.traces.as_ref().map(|target| format!("sent to {}", target.url)));
+        to.extend(settings.otlp.traces.as_ref().map(|target| format!("sent to {}", mask::url(&target.url))));
     }
     let records = run.record.as_ref().map(|path| format!("raw records are written to {}", path.display()));
     match (to.is_empty(), records) {
@@ -125,6 +126,8 @@ mod tests {
     fn where_it_goes_is_said() {
         let run = RunOptions { export: true, ..RunOptions::default() };
         let sent = settings(&[("otlp.endpoint", "http://c:4317")]);
+        let secret = settings(&[("console.format", "off"), ("otlp.endpoint", "http://u:s3cret@c:4317")]);
+        assert_eq!(destinations(&secret, &run), "calls are sent to http://REDACTED@c:4317");
         let off = settings(&[("console.format", "off")]);
         assert_eq!(
             destinations(&sent, &run),

@@ -16,7 +16,7 @@ use tonic::service::Interceptor;
 use super::masked::Masked;
 use super::told::Told;
 use crate::export::otlp::{OtlpOptions, StartError, client};
-use crate::mask::Mask;
+use crate::mask::{self, Mask};
 use crate::privileges::{self, Reach};
 
 /// What the last records and spans may take to arrive; the rest of the agent has stopped by then, and all together
@@ -124,7 +124,7 @@ fn providers(options: &SenderOptions) -> Result<(SdkTracerProvider, SdkLoggerPro
     let metadata = client::metadata(&otlp.headers)?;
     let channel = client::channel(otlp)?;
     let unusable =
-        |e: &dyn std::error::Error| StartError::Endpoint { url: otlp.url.clone(), why: e.to_string() };
+        |e: &dyn std::error::Error| StartError::Endpoint { url: mask::url(&otlp.url), why: e.to_string() };
     let spans = SpanExporter::builder()
         .with_tonic()
         .with_channel(channel.clone())
@@ -142,12 +142,12 @@ fn providers(options: &SenderOptions) -> Result<(SdkTracerProvider, SdkLoggerPro
     let resource = resource(host);
     let spans = SdkTracerProvider::builder()
         .with_resource(resource.clone())
-        .with_batch_exporter(Told::new(spans, &otlp.url, "spans"))
+        .with_batch_exporter(Told::new(spans, &mask::url(&otlp.url), "spans"))
         .build();
     let logs = SdkLoggerProvider::builder()
         .with_resource(resource)
         .with_log_processor(Masked(mask.clone()))
-        .with_batch_exporter(Told::new(logs, &otlp.url, "log records"))
+        .with_batch_exporter(Told::new(logs, &mask::url(&otlp.url), "log records"))
         .build();
     Ok((spans, logs))
 }

@@ -4,6 +4,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::mask;
+
 /// What is sent. A receiver has a service of its own for each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {
@@ -121,7 +123,7 @@ impl fmt::Debug for OtlpOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let headers: Vec<_> = self.headers.iter().map(|(name, _)| (name, "…")).collect();
         f.debug_struct("OtlpOptions")
-            .field("url", &self.url)
+            .field("url", &mask::url(&self.url))
             .field("protocol", &self.protocol)
             .field("headers", &headers)
             .field("compression", &self.compression)
@@ -140,7 +142,7 @@ pub enum StartError {
     /// The endpoint is not a URL that this transport can use.
     #[error("the OTLP endpoint `{url}` cannot be used: {why}")]
     Endpoint {
-        /// As given.
+        /// As given, without its secrets.
         url: String,
         /// What is wrong.
         why: String,

@@ -16,6 +16,7 @@ use super::options::{OtlpOptions, Protocol, Signal};
 use super::retry::{Backoff, Failure, Next, PATIENCE};
 use crate::export::drops::Drops;
 use crate::export::queue::{Books, Queue};
+use crate::mask;
 use crate::telemetry::step;
 
 /// Largest request that is sent, before compression. gRPC servers take 4 MiB unless told otherwise; a batch of
@@ -58,7 +59,7 @@ impl<T: Payload> Worker<T> {
             client,
             protocol: options.protocol,
             linger: options.batch_delay,
-            health: Health::new(&options.url, options.protocol, T::SIGNAL),
+            health: Health::new(&mask::url(&options.url), options.protocol, T::SIGNAL),
             drops: Drops::default(),
             rng: SmallRng::from_os_rng(),
             stop,

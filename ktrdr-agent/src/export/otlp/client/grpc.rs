@@ -13,6 +13,7 @@ use super::response::{Accepted, Response};
 use super::{MAX_ANSWER, Refusal, USER_AGENT, chain, tls};
 use crate::export::otlp::options::{OtlpOptions, Signal, StartError};
 use crate::export::otlp::retry::{self, Next};
+use crate::mask;
 
 /// A channel to the receiver; it reconnects by itself.
 pub struct Grpc {
@@ -76,7 +77,7 @@ fn refusal(status: &Status) -> Refusal {
 /// A channel that connects with the first request. To be called inside a runtime.
 pub fn channel(options: &OtlpOptions) -> Result<Channel, StartError> {
     let bad_url = |e: &(dyn std::error::Error + 'static)| StartError::Endpoint {
-        url: options.url.clone(),
+        url: mask::url(&options.url),
         why: chain(e),
     };
     let mut endpoint = Endpoint::from_shared(options.url.clone())
@@ -93,7 +94,7 @@ pub fn channel(options: &OtlpOptions) -> Result<Channel, StartError> {
         Some("http") => {}
         _ => {
             let why = "it must begin with http:// or https://".into();
-            return Err(StartError::Endpoint { url: options.url.clone(), why });
+            return Err(StartError::Endpoint { url: mask::url(&options.url), why });
         }
     }
     Ok(endpoint.connect_lazy())

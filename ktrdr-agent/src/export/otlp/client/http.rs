@@ -12,6 +12,7 @@ use super::response::{Accepted, accepted, error_text};
 use super::{MAX_ANSWER, Refusal, USER_AGENT, chain, tls};
 use crate::export::otlp::options::{OtlpOptions, StartError};
 use crate::export::otlp::retry::{self, Next};
+use crate::mask;
 
 /// A client with one kept-alive connection.
 pub struct Http {
@@ -23,7 +24,7 @@ pub struct Http {
 impl Http {
     /// Connects with the first request. `content_type` is the encoding's.
     pub fn new(options: &OtlpOptions, content_type: &'static str) -> Result<Self, StartError> {
-        let bad_url = |why: String| StartError::Endpoint { url: options.url.clone(), why };
+        let bad_url = |why: String| StartError::Endpoint { url: mask::url(&options.url), why };
         let url: Url = options.url.parse().map_err(|e| bad_url(format!("{e}")))?;
         if !matches!(url.scheme(), "http" | "https") {
             return Err(bad_url("it must begin with http:// or https://".into()));
