@@ -6,6 +6,7 @@
 
 use hashlink::LruCache;
 
+use super::registry::Measured;
 use super::{Exemplar, Given, Id, Registry, ServiceId};
 use crate::trace::model::{Span, SpanId, SpanKind};
 
@@ -62,10 +63,9 @@ impl Graph {
             (SpanKind::Client, _) => self.client(r, me, span, call, exemplar),
             (SpanKind::Server, Some(parent)) if call.joined => self.server(r, me, parent, call, exemplar),
             (SpanKind::Server, _) => {
-                let name = r.name(me).to_owned();
-                let of = edge(USER, &name, true);
-                count(r, me, &of, call.failed);
-                r.observe(me, Id::GraphServerSeconds, &of, call.seconds, Some(exemplar));
+                let resource = r.resource(me);
+                let of = edge(USER, &resource.service, true);
+                count(r, me, &of, call, Id::GraphServerSeconds, exemplar);
             }
             (SpanKind::Internal, _) => {}
         }
@@ -73,17 +73,16 @@ impl Graph {
 
     fn client(&mut self, r: &mut Registry, me: ServiceId, span: &Span, call: &Call<'_>, exemplar: Exemplar) {
         let other = self.halves.remove(&span.span_id);
-        let client = r.name(me).to_owned();
+        let client = r.resource(me);
         let answered = match other {
-            Some(Half::Server(server, _)) => Some(r.name(server).to_owned()),
+            Some(Half::Server(server, _)) => Some(r.resource(server)),
             _ => None,
         };
         // Nobody was seen there, or nothing is known at all.
         let unseen = answered.is_none() && call.peer.is_none();
-        let server = answered.as_deref().or(call.peer).unwrap_or("unknown");
-        let of = edge(&client, server, unseen);
-        count(r, me, &of, call.failed);
-        r.observe(me, Id::GraphClientSeconds, &of, call.seconds, Some(exemplar));
+        let server = answered.as_deref().map(|r| &*r.service).or(call.peer).unwrap_or("unknown");
+        let of = edge(&client.service, server, unseen);
+        count(r, me, &of, call, Id::GraphClientSeconds, exemplar);
         match other {
             Some(Half::Server(server_id, seconds)) => {
                 r.observe(server_id, Id::GraphServerSeconds, &of, seconds, None);
@@ -104,8 +103,8 @@ impl Graph {
     ) {
         match self.halves.remove(&parent) {
             Some(Half::Client(client)) => {
-                let (client, server) = (r.name(client).to_owned(), r.name(me).to_owned());
-                let of = edge(&client, &server, false);
+                let (client, server) = (r.resource(client), r.resource(me));
+                let of = edge(&client.service, &server.service, false);
                 r.observe(me, Id::GraphServerSeconds, &of, call.seconds, Some(exemplar));
             }
             _ => {
@@ -120,9 +119,16 @@ fn edge<'a>(client: &'a str, server: &'a str, unseen: bool) -> [Given<'a>; 3] {
     [("client", client.into()), ("server", server.into()), ("connection_type", kind.into())]
 }
 
-fn count(r: &mut Registry, service: ServiceId, of: &[Given<'_>], failed: bool) {
-    r.add(service, Id::GraphRequests, of, 1);
-    if failed {
-        r.add(service, Id::GraphFailed, of, 1);
-    }
+/// Counts a call, and its duration at the end that `seconds` is for.
+fn count(
+    r: &mut Registry,
+    service: ServiceId,
+    of: &[Given<'_>],
+    call: &Call<'_>,
+    seconds: Id,
+    exemplar: Exemplar,
+) {
+    let took = (seconds, Measured::Value(call.seconds, Some(exemplar)));
+    let all = [(Id::GraphRequests, Measured::More(1)), took, (Id::GraphFailed, Measured::More(1))];
+    r.measure(service, of, if call.failed { &all } else { &all[..2] });
 }
