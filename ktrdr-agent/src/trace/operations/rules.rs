@@ -129,7 +129,7 @@ mod tests {
         let said = |pairs: &[(&str, &str)]| {
             let mut a = Attributes::new();
             for (name, value) in pairs {
-                a.set(format!("http.request.header.{name}"), Value::List(vec![(*value).to_owned()]));
+                a.set(format!("http.request.header.{name}"), vec![(*value).to_owned()]);
             }
             Rules::default().in_headers(&a).map(str::to_owned)
         };
