@@ -229,12 +229,12 @@ mod tests {
     fn value() -> impl Strategy<Value = Value> {
         prop_oneof![
             Just(Value::Static("static")),
-            ".*".prop_map(|s| Value::from(s)),
+            ".*".prop_map(Value::from),
             any::<[u8; 16]>().prop_map(Value::Id),
             any::<i64>().prop_map(Value::Int),
             any::<f64>().prop_map(Value::Float),
             any::<bool>().prop_map(Value::Bool),
-            prop::collection::vec(".*", 0..4).prop_map(|l| Value::from(l)),
+            prop::collection::vec(".*", 0..4).prop_map(Value::from),
         ]
     }
 
