@@ -55,6 +55,8 @@ pub struct Registry {
     len: usize,
     /// Series made so far.
     made: u64,
+    /// How often sets went: those behind have other places since.
+    moved: u64,
     per_metric: BTreeMap<(ServiceId, Id), u32>,
     overflow: BTreeMap<Id, u64>,
     start_wall_ns: u64,
@@ -63,6 +65,13 @@ pub struct Registry {
 /// What tells services apart.
 type Identity = [Option<Box<str>>; 4];
 const IDENTITY: [&str; 4] = ["service.name", "service.namespace", "service.instance.id", "container.id"];
+
+/// Where the series with some attributes are, see [`Registry::measure_at`].
+#[derive(Clone, Copy, Debug)]
+pub struct SetRef {
+    at: usize,
+    moved: u64,
+}
 
 /// A measurement for [`Registry::measure`].
 #[derive(Clone, Copy, Debug)]
@@ -121,6 +130,7 @@ impl Default for Registry {
             sets: IndexMap::with_hasher(State::default()),
             len: 0,
             made: 0,
+            moved: 0,
             per_metric: BTreeMap::new(),
             overflow: BTreeMap::new(),
             start_wall_ns: 0,
@@ -239,20 +249,31 @@ impl Registry {
         self.measure(service, labels, &[(id, Measured::Value(value, exemplar))]);
     }
 
-    /// Takes measurements of several instruments under the same attributes.
-    pub fn measure(&mut self, service: ServiceId, labels: &[Given<'_>], all: &[(Id, Measured)]) {
+    /// Takes measurements of several instruments under the same attributes. Returns where they are.
+    pub fn measure(
+        &mut self,
+        service: ServiceId,
+        labels: &[Given<'_>],
+        all: &[(Id, Measured)],
+    ) -> Option<SetRef> {
         let mut set = self.set_of(service, labels);
         for (id, measured) in all {
-            let series = self.in_set(set, service, *id, labels, true);
-            match (measured, id.instrument().kind, series.map(|s| &mut s.value)) {
-                (Measured::More(n), _, Some(Value::Int(sum))) => *sum += n,
-                (Measured::Value(value, exemplar), Kind::Histogram(bounds), Some(Value::Histogram(h))) => {
-                    h.observe(bounds, *value, *exemplar);
-                }
-                _ => {}
-            }
+            take(self.in_set(set, service, *id, labels, true), *id, measured);
             set = set.or_else(|| self.set_of(service, labels));
         }
+        set.map(|at| SetRef { at, moved: self.moved })
+    }
+
+    /// As [`measure`](Self::measure), where it said that the series are. Whether they still are.
+    pub fn measure_at(&mut self, set: SetRef, all: &[(Id, Measured)]) -> bool {
+        let Some((key, _)) = self.sets.get_index(set.at).filter(|_| set.moved == self.moved) else {
+            return false;
+        };
+        let service = key.service;
+        for (id, measured) in all {
+            take(self.in_set(Some(set.at), service, *id, &[], true), *id, measured);
+        }
+        true
     }
 
     /// Series held.
@@ -349,6 +370,7 @@ impl Registry {
 
     /// Readings that are out of date are forgotten.
     fn forget(&mut self, now: Ns) {
+        let before = self.sets.len();
         let (per_metric, len) = (&mut self.per_metric, &mut self.len);
         self.sets.retain(|key, set| {
             set.retain(|series| {
@@ -368,6 +390,9 @@ impl Registry {
             });
             !set.is_empty()
         });
+        if self.sets.len() < before {
+            self.moved += 1;
+        }
     }
 }
 
@@ -377,6 +402,17 @@ fn identity(resource: &Resource) -> Identity {
         let text = if key == "service.name" { Some(resource.service.as_str()) } else { text };
         text.map(Box::from)
     })
+}
+
+/// Adds a measurement to a series.
+fn take(series: Option<&mut Series>, id: Id, measured: &Measured) {
+    match (measured, id.instrument().kind, series.map(|s| &mut s.value)) {
+        (Measured::More(n), _, Some(Value::Int(sum))) => *sum += n,
+        (Measured::Value(value, exemplar), Kind::Histogram(bounds), Some(Value::Histogram(h))) => {
+            h.observe(bounds, *value, *exemplar);
+        }
+        _ => {}
+    }
 }
 
 /// Whether the attributes are the instrument's, in its order.

@@ -2,10 +2,11 @@
 
 use smallvec::SmallVec;
 
-use super::graph::{Call, Graph};
+use super::graph::Call as Ends;
+use super::known::Call;
 use super::label::{Given, Label};
 use super::registry::Measured;
-use super::{Exemplar, Id, Registry, ServiceId};
+use super::{Exemplar, Id, Metrics, Registry, ServiceId};
 use crate::trace::model::{Attributes, Span, SpanKind, Status, Value};
 
 /// How operations end.
@@ -61,47 +62,48 @@ fn int<'a>(value: Option<i64>) -> Option<Label<'a>> {
 }
 
 /// All measurements of a span.
-pub(super) fn measure(registry: &mut Registry, graph: &mut Graph, service: ServiceId, span: &Span) {
+pub(super) fn measure(m: &mut Metrics, service: ServiceId, span: &Span) {
     let seen = Seen::of(span);
     let value = seconds(span);
     let exemplar =
         Exemplar { value, wall_ns: span.end_wall_ns(), trace_id: span.trace_id, span_id: span.span_id };
     match span.kind {
-        SpanKind::Server if seen.method.is_some() => {
-            http_server(registry, service, span, &seen, exemplar);
+        SpanKind::Server | SpanKind::Client if seen.method.is_some() => {
+            http(m, service, span, &seen, exemplar);
         }
-        SpanKind::Client if seen.method.is_some() => http_client(registry, service, &seen, exemplar),
         SpanKind::Client if seen.of.get("ktrdr.connect.attempt").is_some() => {
-            connect_failed(registry, service, &seen);
+            connect_failed(&mut m.registry, service, &seen);
         }
-        SpanKind::Client if seen.text("rpc.system") == Some("ib") => ib(registry, service, &seen, exemplar),
+        SpanKind::Client if seen.text("rpc.system") == Some("ib") => {
+            ib(&mut m.registry, service, &seen, exemplar);
+        }
         SpanKind::Internal if seen.of.get("ktrdr.operation.polls").is_some() => {
-            operation(registry, service, &seen, exemplar);
+            operation(&mut m.registry, service, &seen, exemplar);
         }
         _ => {}
     }
-    gpu(registry, service, span, exemplar);
+    gpu(&mut m.registry, service, span, exemplar);
     if let (SpanKind::Client, Some(status)) = (span.kind, seen.text("worker.selection_status")) {
         let of = labels([
             ("worker.type", text(seen.text("worker.type"))),
             ("worker.id", text(seen.text("worker.selected_id"))),
             ("worker.selection_status", text(Some(status))),
         ]);
-        registry.add(service, Id::WorkerDispatches, &of, 1);
+        m.registry.add(service, Id::WorkerDispatches, &of, 1);
     }
     // At the server's end only: whoever registers may be seen too.
     if let (SpanKind::Server, Some("registered")) = (span.kind, seen.text("worker.registration_status")) {
         let of = labels([("worker.type", text(seen.text("worker.type")))]);
-        registry.add(service, Id::WorkersRegistered, &of, 1);
+        m.registry.add(service, Id::WorkersRegistered, &of, 1);
     }
     if span.kind != SpanKind::Internal {
-        let call = Call {
+        let call = Ends {
             seconds: value,
             failed: matches!(span.status, Status::Error(_)),
             peer: seen.peer.or(seen.address),
             joined: seen.text("ktrdr.link.method") == Some("connection"),
         };
-        graph.call(registry, service, span, &call, exemplar);
+        m.graph.call(&mut m.registry, service, span, &call, exemplar);
     }
 }
 
@@ -113,55 +115,12 @@ fn gpu(r: &mut Registry, service: ServiceId, span: &Span, exemplar: Exemplar) {
     r.observe(service, Id::GpuCallUtilization, &labels, *mean, Some(Exemplar { value: *mean, ..exemplar }));
 }
 
-fn http_server(r: &mut Registry, service: ServiceId, span: &Span, seen: &Seen<'_>, exemplar: Exemplar) {
-    // The name is the method and the path's template, where there is one.
-    let route = span.name.split_once(' ').map(|(_, route)| route).filter(|route| route.starts_with('/'));
-    let of = labels([
-        ("http.request.method", text(seen.method)),
-        ("url.scheme", text(seen.text("url.scheme"))),
-        ("http.route", text(route)),
-        ("http.response.status_code", int(seen.int("http.response.status_code"))),
-        ("error.type", text(seen.error)),
-    ]);
-    call(
-        r,
-        service,
-        &of,
-        seen,
-        exemplar,
-        [Id::HttpServerDuration, Id::HttpServerRequestBody, Id::HttpServerResponseBody],
-    );
-}
-
-fn http_client(r: &mut Registry, service: ServiceId, seen: &Seen<'_>, exemplar: Exemplar) {
-    let of = labels([
-        ("http.request.method", text(seen.method)),
-        ("server.address", text(seen.address)),
-        ("server.port", int(seen.int("server.port"))),
-        ("url.template", text(seen.text("url.template"))),
-        ("http.response.status_code", int(seen.int("http.response.status_code"))),
-        ("error.type", text(seen.error)),
-        ("peer.service", text(seen.peer)),
-    ]);
-    call(
-        r,
-        service,
-        &of,
-        seen,
-        exemplar,
-        [Id::HttpClientDuration, Id::HttpClientRequestBody, Id::HttpClientResponseBody],
-    );
-}
-
-/// Duration of a call, and sizes of its bodies where they are known.
-fn call(
-    r: &mut Registry,
-    service: ServiceId,
-    of: &[Given<'_>],
-    seen: &Seen<'_>,
-    exemplar: Exemplar,
-    [duration, request, response]: [Id; 3],
-) {
+/// Duration of an HTTP call, and sizes of its bodies where they are known.
+fn http(m: &mut Metrics, service: ServiceId, span: &Span, seen: &Seen<'_>, exemplar: Exemplar) {
+    let [duration, request, response] = match span.kind {
+        SpanKind::Server => SERVED,
+        _ => CALLED,
+    };
     let mut all: SmallVec<[(Id, Measured); 3]> = SmallVec::new();
     all.push((duration, Measured::Value(exemplar.value, Some(exemplar))));
     let sizes =
@@ -169,7 +128,51 @@ fn call(
     for (id, size) in sizes {
         all.extend(size.map(|size| (id, Measured::Value(float(size.unsigned_abs()), None))));
     }
-    r.measure(service, of, &all);
+    let status = seen.int("http.response.status_code");
+    let like = seen.of.common().zip(status).filter(|_| seen.error.is_none());
+    let like =
+        like.map(|(common, status)| Call { common, service, status, name: &span.name, peer: seen.peer });
+    if let Some(like) = &like
+        && m.calls.get(like).is_some_and(|set| m.registry.measure_at(set, &all))
+    {
+        return;
+    }
+    let of = match span.kind {
+        SpanKind::Server => served(span, seen, status),
+        _ => called(seen, status),
+    };
+    if let (Some(set), Some(like)) = (m.registry.measure(service, &of, &all), like) {
+        m.calls.note(&like, set);
+    }
+}
+
+/// Duration, size of the request's body, of the response's.
+const SERVED: [Id; 3] = [Id::HttpServerDuration, Id::HttpServerRequestBody, Id::HttpServerResponseBody];
+/// The same at the client.
+const CALLED: [Id; 3] = [Id::HttpClientDuration, Id::HttpClientRequestBody, Id::HttpClientResponseBody];
+
+fn served<'a>(span: &'a Span, seen: &Seen<'a>, status: Option<i64>) -> SmallVec<[Given<'a>; 8]> {
+    // The name is the method and the path's template, where there is one.
+    let route = span.name.split_once(' ').map(|(_, route)| route).filter(|route| route.starts_with('/'));
+    labels([
+        ("http.request.method", text(seen.method)),
+        ("url.scheme", text(seen.text("url.scheme"))),
+        ("http.route", text(route)),
+        ("http.response.status_code", int(status)),
+        ("error.type", text(seen.error)),
+    ])
+}
+
+fn called<'a>(seen: &Seen<'a>, status: Option<i64>) -> SmallVec<[Given<'a>; 8]> {
+    labels([
+        ("http.request.method", text(seen.method)),
+        ("server.address", text(seen.address)),
+        ("server.port", int(seen.int("server.port"))),
+        ("url.template", text(seen.text("url.template"))),
+        ("http.response.status_code", int(status)),
+        ("error.type", text(seen.error)),
+        ("peer.service", text(seen.peer)),
+    ])
 }
 
 fn connect_failed(r: &mut Registry, service: ServiceId, seen: &Seen<'_>) {
