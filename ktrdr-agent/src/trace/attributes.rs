@@ -28,7 +28,7 @@ const MAX_SHARED: usize = u64::BITS as usize;
 /// finished span takes as much memory as it differs from others of its kind.
 #[derive(Clone, Default)]
 pub struct Attributes {
-    shared: Option<Arc<Shared>>,
+    shared: Option<Common>,
     /// Which of the shared ones have another value here.
     replaced: u64,
     /// Those, in the order of what they replace, and behind them the others.
@@ -37,9 +37,36 @@ pub struct Attributes {
     keys: u64,
 }
 
+/// What several have in common. Equal ones are the same: whoever derives something of it needs to do so once.
+#[derive(Clone)]
+pub struct Common(Arc<Shared>);
+
+impl Common {
+    /// These alone.
+    pub fn attributes(&self) -> Attributes {
+        Attributes { shared: Some(self.clone()), keys: self.0.keys, ..Attributes::new() }
+    }
+
+    /// Its place in a table of so many.
+    pub fn place(&self, places: usize) -> usize {
+        // Blocks of this size lie at least so far apart.
+        (Arc::as_ptr(&self.0).addr() >> 6) % places
+    }
+}
+
+impl PartialEq for Common {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
 /// Attributes that several have in common.
 struct Shared {
     all: Box<[Attribute]>,
+    /// Which keys there are.
+    keys: u64,
+    /// Which of them each has its own value of, as its bit.
+    individual: u64,
     /// Its memory.
     bytes: usize,
     /// Values that masking puts in the place of these; as a rule none.
@@ -72,15 +99,17 @@ impl Attributes {
         own.extend_from_slice(&self.own);
         Self { shared: self.shared.clone(), replaced: self.replaced, own, keys: self.keys }
     }
-    /// Has copies share what is there now.
-    pub fn share(&mut self) {
+    /// Has copies share what is there now; each will have its own value of `individual`.
+    pub fn share(&mut self, individual: &str) {
         if self.len() <= MAX_SHARED && !self.own.is_empty() {
             let all: Box<[Attribute]> = match &self.shared {
                 None => std::mem::take(&mut self.own).into(),
                 Some(_) => self.iter().cloned().collect(),
             };
             let bytes = bytes(&all, all.len());
-            let shared = Some(Arc::new(Shared { all, bytes, masked: OnceLock::new() }));
+            let individual = all.iter().position(|a| a.key == individual).map_or(0, |at| 1 << at);
+            let shared = Shared { all, keys: self.keys, individual, bytes, masked: OnceLock::new() };
+            let shared = Some(Common(Arc::new(shared)));
             *self = Self { shared, keys: self.keys, ..Self::new() };
         }
     }
@@ -127,7 +156,16 @@ impl Attributes {
         }
     }
     fn shared(&self) -> &[Attribute] {
-        self.shared.as_ref().map_or(&[], |s| &s.all)
+        self.shared.as_ref().map_or(&[], |s| &s.0.all)
+    }
+    /// What they have in common with others, but for the values that each has its own of; `None` if there is nothing, or
+    /// another value stands in the place of one. What was [added](Self::added) comes on top.
+    pub fn common(&self) -> Option<&Common> {
+        self.shared.as_ref().filter(|s| self.replaced & !s.0.individual == 0)
+    }
+    /// Those that are not in [`common`](Self::common).
+    pub fn added(&self) -> &[Attribute] {
+        &self.own[self.replaced_count()..]
     }
     /// Where in `own` what replaces the shared one at `at` stands, or would.
     fn place(&self, at: usize) -> usize {
@@ -177,8 +215,8 @@ impl Attributes {
     /// to say the same of the same attribute each time.
     pub fn mask(&mut self, mask: impl Fn(&Attribute) -> Option<Value>) {
         if let Some(shared) = self.shared.clone() {
-            let masked = shared.masked.get_or_init(|| {
-                let all = shared.all.iter().enumerate();
+            let masked = shared.0.masked.get_or_init(|| {
+                let all = shared.0.all.iter().enumerate();
                 all.filter_map(|(at, a)| Some((at, mask(a)?))).collect()
             });
             for (at, value) in masked {
@@ -196,7 +234,7 @@ impl Attributes {
     /// Memory, beside that of the list itself. Of what is shared, the part that falls to this one: at least an eighth, as the
     /// others may go first.
     pub fn bytes(&self) -> usize {
-        let shared = self.shared.as_ref().map_or(0, |s| s.bytes / Arc::strong_count(s).clamp(1, 8));
+        let shared = self.shared.as_ref().map_or(0, |s| s.0.bytes / Arc::strong_count(&s.0).clamp(1, 8));
         shared + bytes(&self.own, self.own.capacity())
     }
     /// How many.
@@ -303,7 +341,7 @@ mod tests {
                         a.set(key.clone(), n);
                         model.set(&key, n);
                     }
-                    3 => a.share(),
+                    3 => a.share("a.1"),
                     4 => (before, model_before) = (a.with_room(3), model.clone()),
                     5 => {
                         a.extend(before.clone());
@@ -320,6 +358,10 @@ mod tests {
                 let known = model.0.iter().find(|(k, _)| *k == key).map(|(_, n)| Value::Int(*n));
                 prop_assert_eq!(a.get(&key), known.as_ref());
                 prop_assert!(a == a.clone());
+                if a.common().is_some() && a.get("a.1").is_none() {
+                    let common = a.len() - a.added().len();
+                    prop_assert!(a.iter().skip(common).eq(a.added()));
+                }
             }
             prop_assert_eq!(listed(&before), model_before.0);
         }

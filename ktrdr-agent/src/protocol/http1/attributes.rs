@@ -18,7 +18,7 @@ use crate::trace::model::{Attributes, Status, Value};
 const ROOM: usize = 20;
 
 /// The one attribute of a request that belongs to the connection alone.
-const PEER_PORT: &str = "network.peer.port";
+pub(super) const PEER_PORT: &str = "network.peer.port";
 
 /// Name of the event that an interim response is.
 const INTERIM: &str = "http.interim_response";

@@ -11,6 +11,7 @@ use hashlink::LruCache;
 use memchr::memmem::Finder;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
+use super::attributes::PEER_PORT;
 use super::body::{Asked, Framing};
 use crate::protocol::{Request, Response, Role, Side};
 
@@ -137,8 +138,8 @@ impl Said {
     /// Has all copies hold the attributes in common.
     fn share(&mut self) {
         match self {
-            Said::Asks(a) => a.request.attributes.share(),
-            Said::Answers(a) => a.response.attributes.share(),
+            Said::Asks(a) => a.request.attributes.share(PEER_PORT),
+            Said::Answers(a) => a.response.attributes.share(""),
         }
     }
 

@@ -150,12 +150,16 @@ impl Nodes {
 
     /// Adds a span. Numbers grow, but some are never used.
     pub fn insert(&mut self, span: SpanRef, mut node: Node) {
-        if self.nodes.is_empty() {
-            self.first = span.0;
+        if span.0 < self.first && !self.nodes.is_empty() {
+            return;
         }
-        let Some(at) = span.0.checked_sub(self.first) else { return };
-        let at = usize::try_from(at).unwrap_or(usize::MAX);
-        while self.nodes.len() <= at && self.nodes.len() < 2 * MAX_NODES {
+        // Never beyond the bound, not even for a moment: room grows by doubling, and all of it is used in turn.
+        while self.slot(span).is_none() {
+            if self.nodes.is_empty() {
+                self.first = span.0;
+            } else if self.nodes.len() >= MAX_NODES {
+                self.forget_oldest();
+            }
             self.nodes.push_back(None);
         }
         node.other = meet(&mut self.ends, node.exchange, node.role, span);
@@ -166,18 +170,23 @@ impl Nodes {
         if let Some(other) = node.other.and_then(|o| self.get_mut(o)) {
             other.other = Some(span);
         }
-        if let Some(slot) = self.nodes.get_mut(at) {
+        if let Some(slot) = self.slot(span) {
             *slot = Some(node);
         }
-        while self.nodes.len() > MAX_NODES {
-            let oldest = SpanRef(self.first);
-            match self.nodes.pop_front().flatten() {
-                Some(node) if node.command.is_some() && node.end.is_none() => self.keep(oldest, node),
-                Some(node) if node.end.is_none() => self.forgotten += 1,
-                _ => {}
-            }
-            self.first += 1;
+    }
+
+    fn slot(&mut self, span: SpanRef) -> Option<&mut Option<Node>> {
+        self.nodes.get_mut(usize::try_from(span.0.checked_sub(self.first)?).ok()?)
+    }
+
+    fn forget_oldest(&mut self) {
+        let oldest = SpanRef(self.first);
+        match self.nodes.pop_front().flatten() {
+            Some(node) if node.command.is_some() && node.end.is_none() => self.keep(oldest, node),
+            Some(node) if node.end.is_none() => self.forgotten += 1,
+            _ => {}
         }
+        self.first += 1;
     }
 
     fn keep(&mut self, span: SpanRef, node: Node) {
