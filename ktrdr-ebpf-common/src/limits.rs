@@ -14,8 +14,8 @@ pub const DEFAULT_CAPTURE: u32 = 8 * 1024;
 pub const MAX_IOVECS: usize = 64;
 
 /// Programs that may interrupt each other on one CPU, each with working memory of its own: the two socket tracepoints, and
-/// writes or, with the older hook, all transfers, and reads of standard input.
-pub const SCRATCH_PLACES: u32 = 5;
+/// the one at the end of system calls.
+pub const SCRATCH_PLACES: u32 = 3;
 
 /// Command-line bytes carried by an exec record, for processes that are gone before `/proc` can be read.
 pub const MAX_ARGS: usize = 1024;
@@ -24,8 +24,10 @@ pub const MAX_ARGS: usize = 1024;
 /// at once.
 pub const MAX_WRITE_RECORDS: u32 = 4;
 
-/// Processes whose writes are watched. As many as are excluded: more than a host of KTRDR's size runs.
+/// Processes whose writes are watched, and again as many whose place in the array another has. As many as are excluded: more
+/// than a host of KTRDR's size runs. A power of two, so that the place is a mask away.
 pub const MAX_WATCHED: u32 = 4_096;
+const _: () = assert!(MAX_WATCHED.is_power_of_two());
 
 /// Processes whose standard input and output are both pipes or Unix sockets, until they show what they speak. LRU: shell
 /// pipelines and daemons come and go.

@@ -28,10 +28,23 @@ pub mod used {
 pub const PY_THREADS: &str = "PY_THREADS";
 /// Hash: tgid (`u32`) → [`PyProcess`].
 pub const PY_PROCESSES: &str = "PY_PROCESSES";
-/// Hash: tgid (`u32`) → [`Watch`]: processes whose writes to pipes, terminals and files are captured.
+/// Array of [`Watch`] at [`place_of`] a tgid: processes whose writes to pipes, terminals and files are captured. Asked at
+/// every write of the host, and an array costs a program a tenth of a hash. The agent gives places to processes; the
+/// programs only give them back, when a process ends.
 pub const WATCHED: &str = "WATCHED";
+/// Hash: tgid (`u32`) → [`Watch`]: those whose place another has.
+pub const WATCHED_BESIDE: &str = "WATCHED_BESIDE";
+/// Array of `u32` at [`place_of`] a tgid: not 0 = one that would have this place is, or was, in [`WATCHED_BESIDE`].
+pub const BESIDE: &str = "BESIDE";
 /// LRU hash: tgid (`u32`) → [`Speaker`]: processes that may speak JSON on standard input and output.
 pub const SPEAKERS: &str = "SPEAKERS";
+/// Array of `u32` at [`place_of`] a tgid: how many that would have this place are in [`SPEAKERS`], or more.
+pub const SPEAKING: &str = "SPEAKING";
+
+/// A process's place in the arrays. Process ids are given out in order, so that hardly two share one.
+pub const fn place_of(tgid: u32) -> u32 {
+    tgid % crate::limits::MAX_WATCHED
+}
 /// LRU hash: [`FileId`] → `u32`, 1 = a log, 0 = none: regular files that watched processes write.
 pub const FILES: &str = "FILES";
 /// Array of working memory, [`crate::limits::SCRATCH_PLACES`] entries per possible CPU (the agent sizes it).
@@ -55,6 +68,10 @@ pub struct Watch {
     pub flags: u32,
     /// Descriptors, each plus one, whose writes were beyond the rate in this window; the programs' own.
     pub flooding: [u32; Watch::FLOODS],
+    /// Whose; 0 = nobody's.
+    pub tgid: u32,
+    /// Reserved, 0.
+    pub reserved: u32,
 }
 
 impl Watch {
@@ -69,8 +86,9 @@ impl Watch {
     pub const FLOODS: usize = 2;
 
     /// A watch that has seen nothing yet.
-    pub const fn new(rate: u32, flags: u32) -> Watch {
-        Watch { window: 0, used: 0, lost: 0, tick: 0, rate, flags, flooding: [0; Watch::FLOODS] }
+    pub const fn new(tgid: u32, rate: u32, flags: u32) -> Watch {
+        let flooding = [0; Watch::FLOODS];
+        Watch { window: 0, used: 0, lost: 0, tick: 0, rate, flags, flooding, tgid, reserved: 0 }
     }
 }
 
@@ -203,8 +221,8 @@ pub mod constants {
     pub const HAS_LOGS: &str = "HAS_LOGS";
     /// 1 = `mark_victim` gives the task (kernel 6.8 and later), 0 = its process id.
     pub const HAS_VICTIM_TASK: &str = "HAS_VICTIM_TASK";
-    /// Calls that the raw tracepoint `sys_exit` sees in place of tracepoints of their own: of [`super::calls`].
-    pub const RAW_CALLS: &str = "RAW_CALLS";
+    /// Calls whose end is of interest: of [`super::calls`].
+    pub const CALLS: &str = "CALLS";
 }
 
 /// System calls, as bits.

@@ -48,6 +48,8 @@ macro_rules! for_each_offset {
             MM_ARG_END = "mm_struct", "arg_end", required;
             TASK_TGID = "task_struct", "tgid", required;
             TASK_PID = "task_struct", "pid", required;
+            TASK_NVCSW = "task_struct", "nvcsw", required;
+            TASK_NIVCSW = "task_struct", "nivcsw", required;
             TASK_PARENT = "task_struct", "real_parent", required;
             TASK_LEADER = "task_struct", "group_leader", required;
             TASK_COMM = "task_struct", "comm", required;

@@ -37,5 +37,5 @@ define_values! {
     TASK_THREAD_POINTER: u32;
     HAS_LOGS: u32;
     HAS_VICTIM_TASK: u32;
-    RAW_CALLS: u32;
+    CALLS: u32;
 }

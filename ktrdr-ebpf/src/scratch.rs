@@ -1,6 +1,7 @@
 //! Working memory for data records, which are too long for the 512-byte stack.
 //!
-//! Send and receive programs can interrupt each other on one CPU, hence a place for each; one program never interrupts
+//! Send and receive programs can interrupt each other on one CPU, and where programs can be preempted any two, hence a place
+//! for each; one program never interrupts
 //! itself there (the kernel refuses the second run and counts it as a recursion miss). An array indexed by CPU and not
 //! a per-CPU map, because values of those end at 32 KiB; the agent sizes it to the possible CPUs.
 
@@ -77,8 +78,6 @@ pub enum Place {
     Send,
     Recv,
     Syscall,
-    Write,
-    Read,
 }
 
 #[map]

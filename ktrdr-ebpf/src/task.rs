@@ -53,6 +53,18 @@ impl<O: Object> Task<O> {
         Ok(self.0.load::<u32>(&TASK_COMPAT)? & COMPAT_BIT != 0)
     }
 
+    /// (tgid, tid) in the initial pid namespace: what [`current_ids`] gives, where the task is at hand already.
+    #[inline(always)]
+    pub fn ids(self) -> Result<(u32, u32), Error> {
+        Ok((self.0.load(&TASK_TGID)?, self.0.load(&TASK_PID)?))
+    }
+
+    /// How often the task has given up a processor, of its own accord or not.
+    #[inline(always)]
+    pub fn switches(self) -> Result<u64, Error> {
+        Ok(self.0.load::<u64>(&TASK_NVCSW)?.wrapping_add(self.0.load(&TASK_NIVCSW)?))
+    }
+
     /// Inode number of the task's network namespace.
     #[inline(always)]
     pub fn netns(self) -> Result<u32, Error> {

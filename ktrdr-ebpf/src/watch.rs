@@ -4,12 +4,12 @@ use core::intrinsics::{AtomicOrdering, atomic_xadd};
 
 use aya_ebpf::{
     macros::map,
-    maps::{HashMap, LruHashMap},
+    maps::{Array, HashMap, LruHashMap},
 };
 use ktrdr_ebpf_common::{
     Counter, WriteBody, file, flags, kind,
     limits::{MAX_FILES, MAX_PAYLOAD, MAX_WATCHED, MAX_WRITE_RECORDS, WATCH_WINDOW_NS},
-    maps::{FileId, Watch},
+    maps::{FileId, Watch, place_of},
 };
 
 use crate::{
@@ -26,7 +26,13 @@ use crate::{
 };
 
 #[map]
-static WATCHED: HashMap<u32, Watch> = HashMap::with_max_entries(MAX_WATCHED, 0);
+static WATCHED: Array<Watch> = Array::with_max_entries(MAX_WATCHED, 0);
+
+#[map]
+static WATCHED_BESIDE: HashMap<u32, Watch> = HashMap::with_max_entries(MAX_WATCHED, 0);
+
+#[map]
+static BESIDE: Array<u32> = Array::with_max_entries(MAX_WATCHED, 0);
 
 #[map]
 static FILES: LruHashMap<FileId, u32> = LruHashMap::with_max_entries(MAX_FILES, 0);
@@ -42,22 +48,60 @@ pub struct Watched {
     tid: u32,
 }
 
-/// The current process, if its writes are watched: one look-up, and all that others pay.
+/// The current process, if its writes are watched.
 #[inline(always)]
 pub fn current() -> Option<Watched> {
+    let (tgid, tid) = current_ids();
+    of(tgid, tid)
+}
+
+/// A thread's process, if its writes are watched: one look-up, and all that others pay.
+#[inline(always)]
+pub fn of(tgid: u32, tid: u32) -> Option<Watched> {
     if HAS_LOGS.get() == 0 {
         return None;
     }
-    let (tgid, tid) = current_ids();
-    let watch = WATCHED.get_ptr_mut(tgid)?;
+    let watch = entry(tgid)?;
     Some(Watched { watch, tgid, tid })
+}
+
+/// A process's entry, wherever it is.
+#[inline(always)]
+fn entry(tgid: u32) -> Option<*mut Watch> {
+    match placed(tgid) {
+        Some(watch) => Some(watch),
+        None if beside(tgid) => WATCHED_BESIDE.get_ptr_mut(tgid),
+        None => None,
+    }
+}
+
+/// The one at its place, if that is its own.
+#[inline(always)]
+fn placed(tgid: u32) -> Option<*mut Watch> {
+    let watch = WATCHED.get_ptr_mut(place_of(tgid))?;
+    // SAFETY: a valid map value; one aligned `u32`, volatile because the agent writes it.
+    (unsafe { (&raw const (*watch).tgid).read_volatile() } == tgid).then_some(watch)
+}
+
+/// Whether one of its place is, or was, in the hash.
+#[inline(always)]
+fn beside(tgid: u32) -> bool {
+    // SAFETY: a valid map value; one aligned `u32`, volatile because others write it.
+    BESIDE.get_ptr(place_of(tgid)).is_some_and(|any| unsafe { any.read_volatile() } != 0)
 }
 
 /// The process ended: its number will be another's.
 #[inline(always)]
 pub fn forget(tgid: u32) {
-    if HAS_LOGS.get() != 0 {
-        let _ = WATCHED.remove(tgid);
+    if HAS_LOGS.get() == 0 {
+        return;
+    }
+    if let Some(watch) = placed(tgid) {
+        // SAFETY: a valid map value; one aligned `u32`.
+        unsafe { (&raw mut (*watch).tgid).write_volatile(0) };
+    }
+    if beside(tgid) {
+        let _ = WATCHED_BESIDE.remove(tgid);
     }
 }
 
@@ -82,11 +126,16 @@ pub fn begin(tgid: u32, rate: u32) {
     if HAS_LOGS.get() == 0 {
         return;
     }
-    match WATCHED.get_ptr_mut(tgid) {
+    match entry(tgid) {
         // SAFETY: a valid map value; one aligned `u32`. The agent, which may write it just now, says the same soon.
         Some(watch) => unsafe { (*watch).flags |= Watch::JSON },
         None => {
-            let _ = WATCHED.insert(tgid, Watch::new(rate, Watch::JSON), NO_EXIST);
+            // Places are the agent's to give. Said before the entry is there, or a write could pass it by.
+            if let Some(any) = BESIDE.get_ptr_mut(place_of(tgid)) {
+                // SAFETY: a valid map value; one aligned `u32`.
+                unsafe { any.write_volatile(1) };
+            }
+            let _ = WATCHED_BESIDE.insert(tgid, Watch::new(tgid, rate, Watch::JSON), NO_EXIST);
         }
     }
 }

@@ -12,12 +12,8 @@ pub(super) struct Constants {
 }
 
 impl Constants {
-    /// Resolves everything; `raw_calls`: what raw `sys_exit` has to see.
-    pub fn resolve(
-        types: &KernelTypes,
-        options: &KernelOptions,
-        raw_calls: u32,
-    ) -> Result<Self, KernelError> {
+    /// Resolves everything.
+    pub fn resolve(types: &KernelTypes, options: &KernelOptions) -> Result<Self, KernelError> {
         let mut words = Vec::new();
         macro_rules! resolve {
             ($($name:ident = $strukt:literal, $path:literal, $need:ident;)+) => {
@@ -41,7 +37,7 @@ impl Constants {
         words.push((names::HAS_LOGS, options.logs.into()));
         let gives_task = types.tracepoint_arguments("mark_victim").is_some_and(|arguments| arguments > 1);
         words.push((names::HAS_VICTIM_TASK, gives_task.into()));
-        words.push((names::RAW_CALLS, raw_calls));
+        words.push((names::CALLS, options.calls()));
         Ok(Constants { words, wake_bytes: wake_bytes(options.ring_bytes) })
     }
 

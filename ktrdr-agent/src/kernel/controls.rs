@@ -6,7 +6,7 @@ use aya::{
 };
 use ktrdr_ebpf_common::{
     counters::COUNTERS,
-    maps::{self, FileId, Policy, PyProcess, PyThread, Speaker, Watch, used},
+    maps::{self, FileId, Policy, PyProcess, PyThread, Speaker, Watch, place_of, used},
 };
 
 use super::KernelError;
@@ -60,7 +60,9 @@ pub(super) struct Controls {
     excluded: HashMap<MapData, u32, u32>,
     py_threads: HashMap<MapData, u32, PodPyThread>,
     py_processes: HashMap<MapData, u32, PodPyProcess>,
-    watched: HashMap<MapData, u32, PodWatch>,
+    watched: Array<MapData, PodWatch>,
+    watched_beside: HashMap<MapData, u32, PodWatch>,
+    beside: Array<MapData, u32>,
     files: HashMap<MapData, PodFileId, u32>,
     speakers: HashMap<MapData, u32, PodSpeaker>,
 }
@@ -76,6 +78,8 @@ impl Controls {
             py_threads: take(ebpf, maps::PY_THREADS)?,
             py_processes: take(ebpf, maps::PY_PROCESSES)?,
             watched: take(ebpf, maps::WATCHED)?,
+            watched_beside: take(ebpf, maps::WATCHED_BESIDE)?,
+            beside: take(ebpf, maps::BESIDE)?,
             files: take(ebpf, maps::FILES)?,
             speakers: take(ebpf, maps::SPEAKERS)?,
         })
@@ -130,12 +134,28 @@ impl Controls {
         self.py_processes.insert(tgid, PodPyProcess(process), 0)
     }
 
-    pub fn watch(&mut self, tgid: u32, watch: Watch) -> Result<(), MapError> {
-        self.watched.insert(tgid, PodWatch(watch), 0)
+    pub fn watch(&mut self, watch: Watch) -> Result<(), MapError> {
+        let place = place_of(watch.tgid);
+        let holder = self.watched.get(&place, 0)?.0.tgid;
+        if holder != 0 && holder != watch.tgid {
+            // Said before the entry is there, or a write could pass it by.
+            self.beside.set(place, 1, 0)?;
+            return self.watched_beside.insert(watch.tgid, PodWatch(watch), 0);
+        }
+        if holder == 0 {
+            // The kernel copies in no order that it promises: all the rest first, then whose it is.
+            self.watched.set(place, PodWatch(Watch { tgid: 0, ..watch }), 0)?;
+        }
+        self.watched.set(place, PodWatch(watch), 0)?;
+        absent_is_fine(self.watched_beside.remove(&watch.tgid))
     }
 
     pub fn unwatch(&mut self, tgid: u32) -> Result<(), MapError> {
-        absent_is_fine(self.watched.remove(&tgid))
+        let place = place_of(tgid);
+        if self.watched.get(&place, 0)?.0.tgid == tgid {
+            self.watched.set(place, PodWatch(Watch::new(0, 0, 0)), 0)?;
+        }
+        absent_is_fine(self.watched_beside.remove(&tgid))
     }
 
     pub fn speaks_not(&mut self, tgid: u32) -> Result<(), MapError> {

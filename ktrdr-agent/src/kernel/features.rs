@@ -1,10 +1,8 @@
 //! What this host offers, found out without changing it: the rows of `ktrdr-agent check`.
 
-use std::{fs, io, path::Path, time::Instant};
+use std::{fs, path::Path, time::Instant};
 
-use super::{
-    Hook, Kernel, KernelOptions, ProbeStatus, btf, btf::KernelTypes, constants::Constants, perf, tracefs,
-};
+use super::{Hook, Kernel, KernelOptions, ProbeStatus, btf, btf::KernelTypes, constants::Constants};
 use crate::privileges::{self, Capability};
 
 /// How a row came out.
@@ -50,7 +48,7 @@ impl Row {
 pub fn check(options: &KernelOptions) -> Vec<Row> {
     let mut rows = vec![kernel_version(), lockdown()];
     rows.extend(capabilities());
-    rows.extend([confinement(), jit(), tracefs_row(), perf_events(), uprobes()]);
+    rows.extend([confinement(), jit(), uprobes()]);
     match KernelTypes::load() {
         Ok(types) => {
             rows.push(fields(&types, options));
@@ -167,22 +165,6 @@ fn jit() -> Row {
     }
 }
 
-fn tracefs_row() -> Row {
-    match (tracefs::find(), tracefs::Tracefs::ensure()) {
-        (Some(place), _) => Row::ok("tracefs", place.display().to_string()),
-        (None, Ok(_)) => Row::ok("tracefs", "not mounted; the agent mounts it while it attaches"),
-        (None, Err(error)) => {
-            let remedy = match error.kind() {
-                io::ErrorKind::PermissionDenied if tracefs::hidden() => "give the agent CAP_DAC_READ_SEARCH",
-                _ => "mount -t tracefs tracefs /sys/kernel/tracing",
-            };
-            let detail =
-                format!("{error}; nothing is lost, but each system call of the host costs a little more");
-            Row::bad(Status::Warning, "tracefs", detail, remedy)
-        }
-    }
-}
-
 fn uprobes() -> Row {
     if Path::new("/sys/bus/event_source/devices/uprobe/type").exists() {
         Row::ok("uprobes", "available")
@@ -197,7 +179,7 @@ fn uprobes() -> Row {
 }
 
 fn fields(types: &KernelTypes, options: &KernelOptions) -> Row {
-    match Constants::resolve(types, options, 0) {
+    match Constants::resolve(types, options) {
         Ok(_) => Row::ok("BTF", format!("{}, with every field that is read", btf::VMLINUX)),
         Err(error) => {
             Row::bad(Status::Failed, "BTF", error.to_string(), "report the kernel's version to the project")
@@ -222,17 +204,6 @@ fn hook(types: &KernelTypes) -> Row {
 /// this pass.
 pub(super) const PROBES_TAKE_ADMIN: &str =
     "before Linux 6.6 give the agent CAP_SYS_ADMIN, too: docs/privileges.md";
-
-/// Whether events of perf may be opened.
-fn perf_events() -> Row {
-    let Some(error) = perf::refused() else { return Row::ok("perf events", "available") };
-    let level = perf::paranoid().map(|level| format!(", kernel.perf_event_paranoid is {level}"));
-    let detail = format!(
-        "refused ({error}{}); nothing is lost, but each system call of the host costs a little more",
-        level.unwrap_or_default()
-    );
-    Row::bad(Status::Warning, "perf events", detail, "sysctl kernel.perf_event_paranoid=2")
-}
 
 /// A row per probe, from attaching them all.
 fn programs(options: &KernelOptions) -> Vec<Row> {

@@ -7,11 +7,9 @@ mod controls;
 pub mod features;
 mod multi;
 mod object;
-mod perf;
 mod probes;
 mod ring;
 mod stats;
-mod tracefs;
 
 use std::{io, path::Path, time::Duration};
 
@@ -55,18 +53,13 @@ pub struct KernelOptions {
     pub exclude: Vec<u32>,
     /// The agent's own process.
     pub agent_tgid: u32,
-    /// Report connects that failed before a packet left. With the socket hook this takes a system-call tracepoint,
-    /// which costs every system call of the host some nanoseconds; with the syscall hook it is free.
+    /// Report connects that failed before a packet left. With the socket hook any of this and the next two takes the raw
+    /// tracepoint `sys_exit`, which costs every system call of the host some nanoseconds; with the syscall hook it is there.
     pub connect_errors: bool,
-    /// Capture what watched processes write ([`Kernel::watch`]). With the socket hook this takes two system-call
-    /// tracepoints.
+    /// Capture what watched processes write ([`Kernel::watch`]).
     pub logs: bool,
-    /// Capture what processes read that speak JSON on standard input. With either hook this takes a system-call
-    /// tracepoint.
+    /// Capture what processes read that speak JSON on standard input.
     pub stdio: bool,
-    /// See system calls by tracepoints of their own where those can be had; else the raw tracepoint `sys_exit` does, at a
-    /// higher cost to calls that nobody asks about.
-    pub tracepoints: bool,
 }
 
 impl Default for KernelOptions {
@@ -80,8 +73,19 @@ impl Default for KernelOptions {
             connect_errors: true,
             logs: true,
             stdio: true,
-            tracepoints: true,
         }
+    }
+}
+
+impl KernelOptions {
+    /// The system calls whose end is of interest, as bits of [`maps::calls`].
+    fn calls(&self) -> u32 {
+        let wanted = [
+            (self.connect_errors, maps::calls::CONNECT),
+            (self.logs, maps::calls::WRITE),
+            (self.stdio, maps::calls::READ),
+        ];
+        wanted.into_iter().filter(|(wanted, _)| *wanted).fold(0, |all, (_, call)| all | call)
     }
 }
 
@@ -135,8 +139,6 @@ pub struct Kernel {
     controls: Controls,
     hook: Hook,
     probes: Vec<ProbeReport>,
-    /// Why system calls have no tracepoints, where raw `sys_exit` sees some for that reason.
-    raw_calls: Option<String>,
     /// The Python probe for an agent without CAP_SYS_ADMIN; `None` before 6.6.
     multi: Option<Multi>,
     warnings: Vec<String>,
@@ -164,12 +166,7 @@ impl Kernel {
             Hook::Auto => Hook::Syscall,
             chosen => chosen,
         };
-        let refusal = match options.tracepoints {
-            true => perf::refusal(&types),
-            false => Some("not wanted".to_owned()),
-        };
-        let raw_calls = if refusal.is_some() { perf::raw_calls(hook, options) } else { 0 };
-        let constants = constants::Constants::resolve(&types, options, raw_calls)?;
+        let constants = constants::Constants::resolve(&types, options)?;
         let kernel_btf = Btf::from_sys_fs().map_err(|error| KernelError::Btf(error.to_string()))?;
         let cpus = aya::util::nr_cpus().map_err(|(_, error)| KernelError::Poll(error))? as u32;
 
@@ -195,11 +192,9 @@ impl Kernel {
         for &tgid in &options.exclude {
             controls.exclude(tgid).map_err(map_error(maps::EXCLUDED))?;
         }
-        let calls = probes::Calls { refusal, raw: raw_calls };
         let probes = step!("start.attach")
-            .in_scope(|| probes::attach_all(&mut ebpf, &kernel_btf, &types, hook, options, &calls))
+            .in_scope(|| probes::attach_all(&mut ebpf, &kernel_btf, &types, hook, options))
             .map_err(|(name, reason)| KernelError::Probe { name, reason })?;
-        let raw_calls = calls.refusal.filter(|_| raw_calls != 0);
         drop((types, kernel_btf));
         release_memory();
         Ok(Kernel {
@@ -208,7 +203,6 @@ impl Kernel {
             controls,
             hook,
             probes,
-            raw_calls,
             multi,
             warnings,
             #[cfg(feature = "kernel-log")]
@@ -232,11 +226,6 @@ impl Kernel {
     /// Every probe and what became of it.
     pub fn probes(&self) -> &[ProbeReport] {
         &self.probes
-    }
-
-    /// Why system calls are seen at raw `sys_exit`, if some are that would have tracepoints of their own elsewhere.
-    pub fn raw_calls(&self) -> Option<&str> {
-        self.raw_calls.as_deref()
     }
 
     /// Whether Python processes that start later get their probe only if this one keeps CAP_SYS_ADMIN.
@@ -343,7 +332,7 @@ impl Kernel {
     /// # Errors
     /// The map is full.
     pub fn watch(&mut self, tgid: u32, rate: u32, flags: u32) -> Result<(), KernelError> {
-        self.controls.watch(tgid, Watch::new(rate, flags)).map_err(map_error(maps::WATCHED))
+        self.controls.watch(Watch::new(tgid, rate, flags)).map_err(map_error(maps::WATCHED))
     }
 
     /// Ends [`Kernel::watch`].

@@ -4,10 +4,10 @@ use std::fmt;
 
 use aya::{
     Btf, Ebpf,
-    programs::{BtfTracePoint, Program, ProgramError, TracePoint, UProbe},
+    programs::{BtfTracePoint, Program, ProgramError, UProbe},
 };
 
-use super::{KernelOptions, btf::KernelTypes, tracefs::Tracefs};
+use super::{KernelOptions, btf::KernelTypes};
 
 /// Which of the two ways transfers are seen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -56,10 +56,8 @@ pub struct ProbeReport {
 enum Place {
     /// A BTF raw tracepoint of the program's own name.
     Raw,
-    /// `syscalls:<the program's name>`.
-    Syscall,
-    /// Raw `sys_exit`, in place of those.
-    SysExit,
+    /// The BTF raw tracepoint `sys_exit`, for calls that the options ask about.
+    Calls,
     /// Attached later, per library.
     Uprobe,
 }
@@ -72,17 +70,6 @@ struct Probe {
     hook: Option<Hook>,
     /// Without it the agent is blind.
     required: bool,
-}
-
-impl Probe {
-    /// Whether the options ask for this system call.
-    fn wanted(&self, options: &KernelOptions) -> bool {
-        match self.name {
-            "sys_exit_connect" => options.connect_errors,
-            "sys_exit_read" => options.stdio,
-            _ => options.logs,
-        }
-    }
 }
 
 const PROBES: &[Probe] = &[
@@ -102,7 +89,7 @@ const PROBES: &[Probe] = &[
     },
     Probe {
         name: "sys_exit",
-        purpose: "bytes sent and received, failed connects",
+        purpose: "bytes sent and received, log lines, requests on standard input, failed connects",
         place: Place::Raw,
         hook: Some(Hook::Syscall),
         required: true,
@@ -143,38 +130,10 @@ const PROBES: &[Probe] = &[
         required: false,
     },
     Probe {
-        name: "sys_exit_connect",
-        purpose: "connects that failed before a packet left",
-        place: Place::Syscall,
-        hook: Some(Hook::Socket),
-        required: false,
-    },
-    Probe {
-        name: "sys_exit_write",
-        purpose: "log lines written",
-        place: Place::Syscall,
-        hook: Some(Hook::Socket),
-        required: false,
-    },
-    Probe {
-        name: "sys_exit_writev",
-        purpose: "log lines written in parts",
-        place: Place::Syscall,
-        hook: Some(Hook::Socket),
-        required: false,
-    },
-    Probe {
-        name: "sys_exit_read",
-        purpose: "requests on standard input (JSON-RPC)",
-        place: Place::Syscall,
-        hook: None,
-        required: false,
-    },
-    Probe {
         name: "sys_exit_calls",
-        purpose: "the same at a higher cost, where system calls have no tracepoints",
-        place: Place::SysExit,
-        hook: None,
+        purpose: "log lines, requests on standard input, connects that failed before a packet left",
+        place: Place::Calls,
+        hook: Some(Hook::Socket),
         required: false,
     },
     Probe {
@@ -186,14 +145,6 @@ const PROBES: &[Probe] = &[
     },
 ];
 
-/// How system calls are seen that no socket tells of.
-pub(super) struct Calls {
-    /// Why they have no tracepoints of their own, if they have none.
-    pub refusal: Option<String>,
-    /// Those that raw `sys_exit` sees instead, as bits.
-    pub raw: u32,
-}
-
 /// Loads and attaches everything the hook needs. The first required probe that fails is the error.
 pub(super) fn attach_all(
     ebpf: &mut Ebpf,
@@ -201,11 +152,10 @@ pub(super) fn attach_all(
     types: &KernelTypes,
     hook: Hook,
     options: &KernelOptions,
-    calls: &Calls,
 ) -> Result<Vec<ProbeReport>, (&'static str, String)> {
     let mut reports = Vec::with_capacity(PROBES.len());
     for probe in PROBES {
-        let status = attach(ebpf, btf, types, probe, hook, options, calls);
+        let status = attach(ebpf, btf, types, probe, hook, options);
         if probe.required
             && let ProbeStatus::Failed(why) = status
         {
@@ -223,7 +173,6 @@ fn attach(
     probe: &Probe,
     hook: Hook,
     options: &KernelOptions,
-    calls: &Calls,
 ) -> ProbeStatus {
     if let Some(wanted) = probe.hook
         && wanted != hook
@@ -238,15 +187,8 @@ fn attach(
             Ok(()) => return ProbeStatus::Skipped("attached when a Python library is found".into()),
             Err(why) => Err(why),
         },
-        Place::Syscall if !probe.wanted(options) => return ProbeStatus::Skipped("switched off".into()),
-        Place::Syscall => match &calls.refusal {
-            Some(why) => return ProbeStatus::Skipped(format!("sys_exit_calls does the same ({why})")),
-            None => tracepoint(program, "syscalls", probe.name),
-        },
-        Place::SysExit if calls.raw == 0 => {
-            return ProbeStatus::Skipped("system calls have tracepoints".into());
-        }
-        Place::SysExit => raw(program, "sys_exit", btf),
+        Place::Calls if options.calls() == 0 => return ProbeStatus::Skipped("switched off".into()),
+        Place::Calls => raw(program, "sys_exit", btf),
         Place::Raw if !types.has_tracepoint(probe.name) => Err("the kernel has no such tracepoint".into()),
         Place::Raw => raw(program, probe.name, btf),
     };
@@ -262,13 +204,6 @@ fn raw(program: &mut Program, name: &str, btf: &Btf) -> Result<(), String> {
     program.attach().map(|_| ()).map_err(reason)
 }
 
-fn tracepoint(program: &mut Program, category: &str, name: &str) -> Result<(), String> {
-    let program: &mut TracePoint = program.try_into().map_err(reason)?;
-    let _tracefs = Tracefs::ensure().map_err(|error| format!("no tracefs: {error}"))?;
-    program.load().map_err(reason)?;
-    program.attach(category, name).map(|_| ()).map_err(reason)
-}
-
 /// Only loads it, so that a refusal shows at the start and in `check`.
 fn uprobe(program: &mut Program) -> Result<(), String> {
     let program: &mut UProbe = program.try_into().map_err(reason)?;
@@ -282,7 +217,6 @@ fn uprobe(program: &mut Program) -> Result<(), String> {
 pub(super) fn detach_all(ebpf: &mut Ebpf) {
     detach(ebpf, |program| match program {
         Program::BtfTracePoint(p) => Some(p.unload()),
-        Program::TracePoint(p) => Some(p.unload()),
         _ => None,
     });
     detach(ebpf, |program| match program {

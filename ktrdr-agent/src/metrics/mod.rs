@@ -10,7 +10,6 @@
 mod graph;
 mod instrument;
 mod instrument_table;
-mod known;
 mod label;
 pub mod registry;
 mod snapshot;
@@ -33,7 +32,6 @@ pub use value::{Exemplar, Histogram, Value};
 use crate::event::Ns;
 use crate::trace::model::{Resource, Span};
 use graph::Graph;
-use known::Calls;
 
 /// Series, and what is needed to make measurements of spans.
 #[derive(Default)]
@@ -41,7 +39,6 @@ pub struct Metrics {
     /// All series.
     pub registry: Registry,
     graph: Graph,
-    calls: Calls,
     /// The process of each service that listened last, and whether it has ended since.
     listening: BTreeMap<ServiceId, (u32, bool)>,
 }
@@ -50,7 +47,7 @@ impl Metrics {
     /// Measures a finished span.
     pub fn span(&mut self, span: &Span) {
         let service = self.registry.service(&span.resource);
-        spans::measure(self, service, span);
+        spans::measure(&mut self.registry, &mut self.graph, service, span);
     }
 
     /// A connect that succeeded.

@@ -23,9 +23,6 @@ pub(super) fn shortfalls(kernel: &Kernel, settled: &Settled) {
             ProbeStatus::Failed(why) => tracing::warn!("{} ({}) is missing: {why}", p.name, p.purpose),
         }
     }
-    if let Some(why) = kernel.raw_calls() {
-        tracing::info!("system calls are seen all together: they have no tracepoints here ({why})");
-    }
     for failure in &settled.failures {
         tracing::warn!("less confined than it could be: {failure}");
     }

@@ -42,9 +42,8 @@ pub const NEEDS: [Need; 4] = [
     },
     Need {
         capability: Capability::CAP_DAC_READ_SEARCH,
-        use_: "reads container names, interpreters in private directories, and tracefs",
-        lost: "containers have no names, Python contexts of interpreters in private directories are not seen, and \
-               system calls cost a little more",
+        use_: "reads container names and interpreters in private directories",
+        lost: "containers have no names, Python contexts of interpreters in private directories are not seen",
         required: false,
     },
 ];

@@ -89,19 +89,16 @@ fn write_ns() -> f64 {
 fn cost_to_others() {
     println!("nothing attached            {:6.0} ns per getppid, {:6.0} per write", getppid_ns(), write_ns());
     let cases = [
-        (Hook::Socket, false, false, true),
-        (Hook::Socket, true, false, true),
-        (Hook::Socket, true, true, true),
-        (Hook::Socket, true, true, false),
-        (Hook::Syscall, true, false, true),
-        (Hook::Syscall, true, true, true),
-        (Hook::Syscall, true, true, false),
+        (Hook::Socket, false, false),
+        (Hook::Socket, true, false),
+        (Hook::Socket, true, true),
+        (Hook::Syscall, true, false),
+        (Hook::Syscall, true, true),
     ];
-    for (hook, connect_errors, logs, tracepoints) in cases {
-        let options = KernelOptions { connect_errors, logs, tracepoints, ..options(hook) };
+    for (hook, connect_errors, logs) in cases {
+        let options = KernelOptions { connect_errors, logs, stdio: logs, ..options(hook) };
         let Some(observer) = Observer::start(&options) else { return };
-        let how = if tracepoints { "tracepoints" } else { "raw" };
-        let label = format!("{hook}, connect errors {connect_errors}, logs {logs}, {how}");
+        let label = format!("{hook}, connect errors {connect_errors}, logs and standard input {logs}");
         println!("{label:58} {:6.0} ns per getppid, {:6.0} per write", getppid_ns(), write_ns());
         drop(observer);
     }

@@ -87,10 +87,9 @@ pub fn options(hook: Hook) -> KernelOptions {
     KernelOptions { hook, agent_tgid: 0, ..KernelOptions::default() }
 }
 
-/// Every way to see system calls: with either hook, and with the newer one where calls have no tracepoints.
-pub fn ways() -> [KernelOptions; 3] {
-    let raw = KernelOptions { tracepoints: false, ..options(Hook::Socket) };
-    [options(Hook::Socket), options(Hook::Syscall), raw]
+/// With either hook.
+pub fn ways() -> [KernelOptions; 2] {
+    [Hook::Socket, Hook::Syscall].map(options)
 }
 
 impl Observer {

@@ -1,12 +1,11 @@
 //! A connect that failed before a SYN left: no socket state tells of it, so the system call's result must.
 
-use aya_ebpf::{helpers::bpf_probe_read_user, macros::tracepoint, programs::TracePointContext};
+use aya_ebpf::helpers::bpf_probe_read_user;
 use ktrdr_ebpf_common::{ConnectErrorBody, EventHeader, kind};
 use zerocopy::{Immutable, IntoBytes};
 
-use super::exit;
 use crate::{
-    error::{self, Error},
+    error::Error,
     memory::{Direct, Object, Probed},
     python,
     ring::{self, Wake},
@@ -33,19 +32,7 @@ struct ConnectErrorRecord {
     body: ConnectErrorBody,
 }
 
-/// `syscalls:sys_exit_connect`
-#[tracepoint]
-pub fn sys_exit_connect(ctx: TracePointContext) -> u32 {
-    error::run(|| {
-        let result = exit::result(&ctx);
-        if !may_be_local(result) {
-            return Ok(());
-        }
-        failed(exit::call(Task::<Direct>::current()), result)
-    }) as u32
-}
-
-/// A connect as raw `sys_exit` sees it.
+/// The end of a `connect`, on any kernel.
 #[inline(always)]
 pub fn ended(call: Call<Direct>, result: i64) -> Result<(), Error> {
     if !may_be_local(result) || Task::<Probed>::current().is_compat()? {
@@ -56,7 +43,7 @@ pub fn ended(call: Call<Direct>, result: i64) -> Result<(), Error> {
 
 /// Whether this result can come from a connect that sent nothing. Refusals and time-outs are answers to a SYN.
 #[inline(always)]
-pub fn may_be_local(result: i64) -> bool {
+fn may_be_local(result: i64) -> bool {
     matches!(
         result.wrapping_neg() as u32,
         EPERM
@@ -74,7 +61,7 @@ pub fn may_be_local(result: i64) -> bool {
 
 /// Reports a failed connect, unless it was not TCP or a SYN did leave.
 #[inline(always)]
-pub fn failed<C: Object>(call: Call<C>, result: i64) -> Result<(), Error> {
+fn failed<C: Object>(call: Call<C>, result: i64) -> Result<(), Error> {
     let fd = call.argument::<0>()? as u32;
     let task = Task::<Probed>::current();
     let Some(file) = task.file(fd)? else { return Ok(()) };

@@ -1,8 +1,7 @@
 //! One file per hook family. A program's section names its hook; the agent's table says what it needs.
 
-mod calls;
+pub mod calls;
 mod connect;
-mod exit;
 mod process;
 mod python;
 mod read;

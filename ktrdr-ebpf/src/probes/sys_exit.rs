@@ -3,16 +3,17 @@
 //! programs are not seen here; they show as gaps in the positions.
 
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
-use ktrdr_ebpf_common::{RECV, SEND};
+use ktrdr_ebpf_common::{RECV, SEND, maps::calls};
 
-use super::connect;
+use super::{calls::wanted, connect};
 use crate::{
     capture::{self, Transfer},
     error::{self, Error},
     memory::{Direct, Object, Probed},
     scratch::Place,
+    speakers,
     syscall::{self, Call},
-    task::{Task, socket},
+    task::{Task, current_ids, socket},
     watch,
 };
 
@@ -25,6 +26,16 @@ pub fn sys_exit(ctx: BtfTracePointContext) -> i32 {
         let number = call.number()?;
         if number == syscall::CONNECT {
             return connect::ended(call, result);
+        }
+        if number == syscall::READ
+            && result > 0
+            && wanted(calls::READ)
+            && let Some(speaker) = speakers::of(current_ids().0)
+            && let task = Task::<Probed>::current()
+            && !task.is_compat()?
+            && let Some(input) = speaker.input(task, call)?
+        {
+            return speaker.read(input, call, result as u32, Place::Syscall);
         }
         match transfer_of(number, call, result)? {
             Some((fd, transfer)) => moved(call, fd, transfer),

@@ -7,6 +7,7 @@ use ktrdr_ebpf_common::{RECV, SEND};
 use crate::{
     capture::{self, Transfer},
     error::{self, Error},
+    handled,
     memory::{Direct, Object},
     scratch::Place,
     sock::Sock,
@@ -38,7 +39,15 @@ fn socket_transfer(ctx: &BtfTracePointContext, direction: u8, place: Place) -> R
     if !transfer.counts() || !sock.has_file()? {
         return Ok(());
     }
-    capture::transfer(transfer, sock, place, current_call)
+    if direction == RECV {
+        return capture::transfer(transfer, sock, place, || current_call(Task::<Direct>::current()));
+    }
+    let task = Task::<Direct>::current();
+    let call = current_call(task)?;
+    if let Some(call) = call {
+        handled::leave(task, call, transfer.result)?;
+    }
+    capture::transfer(transfer, sock, place, || Ok(call))
 }
 
 /// A write to a Unix socket: of interest where a supervisor (journald) reads a service's output from one.
@@ -48,15 +57,16 @@ fn written(result: i32) -> Result<(), Error> {
     if result <= 0 {
         return Ok(());
     }
-    let Some(call) = current_call()? else { return Ok(()) };
+    let task = Task::<Direct>::current();
+    let Some(call) = current_call(task)? else { return Ok(()) };
+    handled::leave(task, call, result.into())?;
     let fd = call.argument::<0>()? as u32;
-    process.wrote(Task::<Direct>::current(), call, fd, result as u32, true, Place::Send)
+    process.wrote(task, call, fd, result as u32, true, Place::Send)
 }
 
-/// The registers of the system call under way; `None` in a 32-bit one.
+/// The registers of the system call that a task is in; `None` in a 32-bit one.
 #[inline(always)]
-fn current_call() -> Result<Option<Call<Direct>>, Error> {
-    let task = Task::<Direct>::current();
+fn current_call(task: Task<Direct>) -> Result<Option<Call<Direct>>, Error> {
     if task.is_compat()? {
         return Ok(None);
     }

@@ -9,7 +9,6 @@ pub mod npm;
 pub mod packaging;
 pub mod python;
 mod rust;
-mod system;
 
 /// What the machine is set up for. Each level includes the one before it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -56,7 +55,6 @@ pub fn run(purpose: For) -> Result<()> {
     linker::bpf_linker()?;
     if purpose >= For::Demo {
         python::environment()?;
-        system::tracefs();
     }
     if purpose >= For::Test {
         python::second_mcp()?;

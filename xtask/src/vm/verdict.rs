@@ -33,9 +33,8 @@ pub fn of(said: &str) -> Result<Vec<String>> {
         books(&stats).with_context(|| format!("{hook} hook"))?;
         let complete = calls(&spans).with_context(|| format!("{hook} hook: {} spans", spans.len()));
         let who = if run + 1 == RUNS { " without root" } else { "" };
-        let raw = if log.contains("system calls are seen all together") { ", no tracepoints" } else { "" };
-        let name = format!("{hook} hook{who}{raw}");
-        // The second hook and raw `sys_exit` only stand in where something is missing. 7.2 was seen to skip some runs in an
+        let name = format!("{hook} hook{who}");
+        // The second hook only stands in where something is missing. 7.2 was seen to skip some runs in an
         // emulator (the kernel's own count, `recursion_misses`). Enough that it is told.
         match stats["program_runs_missed"].as_u64().unwrap_or_default() {
             missed
