@@ -202,14 +202,18 @@ impl Core {
     /// Learns the operation of a request while it is being served, for the calls made meanwhile.
     fn early_operation(&mut self, conn: ConnId, span: SpanRef) {
         let Some(x) = self.engine.get(conn).and_then(|c| c.pairing.get(span)) else { return };
-        let url = ["url.path", "url.full"].iter().find_map(|k| x.request.attributes.get(k)?.as_str());
+        let head = self.operations.head(&x.request.attributes);
         let fields = self.operations.fields(x.request_body.as_deref().unwrap_or_default());
         let partly = x.request.has_body && x.request_body.as_ref().is_none_or(|b| b.len() >= MAX_SAMPLE);
-        let about = About::request(&x.request.attributes, fields.symbols(), partly);
+        let about = match fields.symbols().next() {
+            // The head's own come behind those of the body.
+            Some(_) => About::request(&x.request.attributes, fields.symbols(), partly),
+            None => About { partly, ..head.about.clone() },
+        };
         if let Some(context) = x.request_body.as_deref().and_then(jsonrpc::http::context) {
             self.assembler.context(span, context);
         }
-        let id = self.operations.early(url.unwrap_or_default(), &x.request.attributes, &fields);
+        let id = self.operations.early(&head, &fields);
         self.assembler.about(span, about);
         if let Some(id) = id {
             self.assembler.operation(span, id);

@@ -6,7 +6,7 @@ use crate::protocol::Role;
 use crate::trace::causality::SpanRef;
 use crate::trace::deaths::Restarts;
 use crate::trace::listeners::ago;
-use crate::trace::model::{Attributes, Span, SpanEvent, Status, Value};
+use crate::trace::model::{Attributes, Span, SpanEvent, Status};
 use crate::trace::processes::{End, Process};
 use crate::trace::spans::OnConn;
 
@@ -103,7 +103,7 @@ fn happened(span: &mut Span, p: &Process, end: End) {
     a.push("process.pid", p.meta.tgid);
     end.tell(&mut a);
     if !p.last_lines.is_empty() {
-        a.push("ktrdr.process.last_lines", Value::List(p.last_lines.clone()));
+        a.push("ktrdr.process.last_lines", p.last_lines.clone());
     }
     span.events.push(SpanEvent { ts: end.ts, name: "process.ended".into(), attributes: a });
 }

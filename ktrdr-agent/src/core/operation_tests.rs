@@ -206,7 +206,7 @@ fn a_dispatch_and_its_operation_name_the_worker() {
     };
     assert_eq!(text(op(OP), "worker.selected_id"), "training-worker-1");
     let refused = op("op_training_20261122_141910_00000001").attributes.get("worker.refused_ids");
-    assert_eq!(refused, Some(&Value::List(vec!["training-worker-1".into()])));
+    assert_eq!(refused, Some(&Value::from(vec!["training-worker-1".to_owned()])));
     assert!(h.core.workers().iter().all(|w| &*w.id == "training-worker-1"));
 }
 

@@ -177,7 +177,7 @@ impl Build {
     pub fn command(&mut self, service: &str, name: &str, ms: (u64, u64), code: i64) -> Id {
         let id = self.span(0, SpanKind::Internal, service, name, ms);
         self.of_process(id, 4242);
-        self.set(id, "process.command_args", Value::List(vec![name.to_owned()]));
+        self.set(id, "process.command_args", vec![name.to_owned()]);
         match code {
             0 => self.set(id, "process.exit.code", 0_i64),
             1.. => self.set(id, "process.exit.code", code).fail(

@@ -2,7 +2,7 @@
 
 use super::build::{Build, Id};
 use super::{Case, Kind, Report, explain, show};
-use crate::trace::model::{SpanKind, Value};
+use crate::trace::model::SpanKind;
 
 const OP: &str = "op_training_20251113_101500_0a1b2c3d";
 const API: (&str, u16) = ("ktrdr-api", 8000);
@@ -21,7 +21,7 @@ fn training(b: &mut Build, status: &str, ms: u64) -> Id {
     b.call(0, "ktrdr-cli", API, "POST /api/v1/trainings/start", (0, 20), 200);
     let op = b.operation(0, OP, status, (0, ms));
     b.set(op, "worker.selected_id", "training-worker-1");
-    b.set(op, "worker.refused_ids", Value::List(vec!["training-worker-2".into()]));
+    b.set(op, "worker.refused_ids", vec!["training-worker-2".to_owned()]);
     b.set(op, "progress.percentage", 12.5).set(op, "progress.current_step", "loading bars");
     op
 }
@@ -43,7 +43,7 @@ fn one_that_runs_says_where_it_stands_and_since_when() {
     b.set(op, "ktrdr.operation.last_progress_ms_before_end", 31_000_i64);
     let sentence = of_operation(&b).verdict.sentence;
     assert!(sentence.contains("was running when last heard of on training-worker-1"), "{sentence}");
-    b.set(op, "ktrdr.open", true).set(op, "worker.refused_ids", Value::List(Vec::new()));
+    b.set(op, "ktrdr.open", true).set(op, "worker.refused_ids", Vec::new());
     let sentence = of_operation(&b).verdict.sentence;
     let part = "the training operation is running on training-worker-1, at 12.5 % (loading bars), without progress for \
                 31.0 s";
@@ -63,11 +63,7 @@ fn a_job_that_failed_is_looked_for_where_it_ran() {
     let mut b = Build::default();
     let op = training(&mut b, "failed", 900);
     let start = b.client(0, API.0, WORKER1, START, (30, 34), 200);
-    b.set(start, "worker.selection_status", "selected").set(
-        op,
-        "worker.refused_ids",
-        Value::List(Vec::new()),
-    );
+    b.set(start, "worker.selection_status", "selected").set(op, "worker.refused_ids", Vec::new());
     let r = of_operation(&b);
     let expected = "the training operation failed on training-worker-1: All connection attempts failed; none of the calls \
                     seen failed";

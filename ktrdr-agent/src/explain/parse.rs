@@ -211,7 +211,7 @@ fn attributes(map: serde_json::Map<String, serde_json::Value>) -> Attributes {
     let mut out = Attributes::with_capacity(map.len());
     for (key, value) in map {
         let value = match value {
-            serde_json::Value::String(s) => Value::Str(s),
+            serde_json::Value::String(s) => s.into(),
             serde_json::Value::Bool(b) => Value::Bool(b),
             serde_json::Value::Number(n) => match n.as_i64() {
                 Some(n) => Value::Int(n),

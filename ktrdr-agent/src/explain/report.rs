@@ -6,7 +6,7 @@ use super::schema::{Cause, Evidence, Operation, Report, SCHEMA, Step};
 use super::tree::{Edge, Tree};
 use super::{Case, Kind, gaps, knowledge, logs, sentence, slow, timeline, view};
 use crate::export::time::rfc3339;
-use crate::trace::model::{Span, Value};
+use crate::trace::model::{Span, Value, digits};
 
 /// Causes listed; more than this many things at once are one thing that was not recognised.
 const MAX_CAUSES: usize = 5;
@@ -219,6 +219,7 @@ fn proof(span: &Span) -> Evidence {
         let value = match &a.value {
             Value::Static(s) => (*s).into(),
             Value::Str(s) => shorten(s, 200).into(),
+            Value::Id(id) => digits(id).as_str().into(),
             Value::Int(n) => (*n).into(),
             Value::Float(f) => (*f).into(),
             Value::Bool(b) => (*b).into(),

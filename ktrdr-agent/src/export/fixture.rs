@@ -4,9 +4,7 @@ use std::sync::Arc;
 
 use super::Item;
 use crate::event::MS;
-use crate::trace::model::{
-    Attributes, Link, Resource, Span, SpanEvent, SpanId, SpanKind, Status, TraceId, Value,
-};
+use crate::trace::model::{Attributes, Link, Resource, Span, SpanEvent, SpanId, SpanKind, Status, TraceId};
 
 /// 2025-11-13 12:15:06 UTC, the boot clock's zero of these spans.
 pub const EPOCH_NS: i64 = 1_763_036_106_000_000_000;
@@ -106,7 +104,7 @@ pub fn everything() -> Span {
     span.attributes.set("float", 0.25_f64);
     span.attributes.set("bool", false);
     span.attributes.set("empty", String::new());
-    span.attributes.set("list", Value::List(vec!["a".into(), String::new()]));
+    span.attributes.set("list", vec!["a".to_owned(), String::new()]);
     let mut details = Attributes::new();
     details.set("ktrdr.attempt", 2_i64);
     span.events.push(SpanEvent { ts: span.start + 7, name: "connect".into(), attributes: details.clone() });

@@ -45,23 +45,27 @@ impl Mask {
 
     /// Masks values by their key and by what they hold.
     pub fn attributes(&self, attributes: &mut Attributes) {
-        attributes.iter_mut().for_each(|a| self.attribute(a));
+        attributes.mask(|a| self.attribute(a));
     }
 
-    fn attribute(&self, a: &mut Attribute) {
-        if matches!(a.value, Value::Static(_) | Value::Int(_) | Value::Float(_) | Value::Bool(_))
-            || made_here(&a.key)
-        {
-            return;
-        }
-        match &mut a.value {
+    /// What has to stand there instead of this value.
+    fn attribute(&self, a: &Attribute) -> Option<Value> {
+        match &a.value {
+            Value::Static(_) | Value::Id(_) | Value::Int(_) | Value::Float(_) | Value::Bool(_) => None,
+            _ if made_here(&a.key) => None,
             Value::Str(text) if !text_of_others(&a.key) && self.is_secret(&a.key, text) => {
-                REDACTED.clone_into(text);
+                Some(REDACTED.into())
             }
-            Value::Str(text) => self.string(text),
-            Value::List(items) if a.key == "process.command_args" => *items = self.args(items),
-            Value::List(items) => items.iter_mut().for_each(|i| self.string(i)),
-            _ => {}
+            Value::Str(text) => match self.text(text) {
+                Cow::Owned(masked) => Some(masked.into()),
+                Cow::Borrowed(_) => None,
+            },
+            Value::List(items) if a.key == "process.command_args" => Some(self.args(items).into()),
+            Value::List(items) => {
+                let masked: Vec<Cow<'_, str>> = items.iter().map(|i| self.text(i)).collect();
+                let any = masked.iter().any(|text| matches!(text, Cow::Owned(_)));
+                any.then(|| masked.into_iter().map(Cow::into_owned).collect::<Vec<_>>().into())
+            }
         }
     }
 }
@@ -79,7 +83,6 @@ fn made_here(key: &str) -> bool {
             | "url.scheme"
             | "error.type"
             | "peer.service"
-            | "ktrdr.exchange.id"
     )
 }
 

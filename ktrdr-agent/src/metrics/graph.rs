@@ -6,6 +6,8 @@
 
 use hashlink::LruCache;
 
+use super::known::Edges;
+use super::registry::Measured;
 use super::{Exemplar, Given, Id, Registry, ServiceId};
 use crate::trace::model::{Span, SpanId, SpanKind};
 
@@ -40,11 +42,15 @@ enum Half {
 /// Calls of which one end is known, by the client's span.
 pub(super) struct Graph {
     halves: LruCache<SpanId, Half, foldhash::fast::FixedState>,
+    known: Edges,
 }
 
 impl Default for Graph {
     fn default() -> Self {
-        Self { halves: LruCache::with_hasher(MAX_HALVES, foldhash::fast::FixedState::default()) }
+        Self {
+            halves: LruCache::with_hasher(MAX_HALVES, foldhash::fast::FixedState::default()),
+            known: Edges::default(),
+        }
     }
 }
 
@@ -62,10 +68,10 @@ impl Graph {
             (SpanKind::Client, _) => self.client(r, me, span, call, exemplar),
             (SpanKind::Server, Some(parent)) if call.joined => self.server(r, me, parent, call, exemplar),
             (SpanKind::Server, _) => {
-                let name = r.name(me).to_owned();
-                let of = edge(USER, &name, true);
-                count(r, me, &of, call.failed);
-                r.observe(me, Id::GraphServerSeconds, &of, call.seconds, Some(exemplar));
+                let resource = r.resource(me);
+                let of = edge(USER, &resource.service, true);
+                let counted = counted(call, Id::GraphServerSeconds, exemplar);
+                r.measure(me, &of, if call.failed { &counted } else { &counted[..2] });
             }
             (SpanKind::Internal, _) => {}
         }
@@ -73,24 +79,30 @@ impl Graph {
 
     fn client(&mut self, r: &mut Registry, me: ServiceId, span: &Span, call: &Call<'_>, exemplar: Exemplar) {
         let other = self.halves.remove(&span.span_id);
-        let client = r.name(me).to_owned();
-        let answered = match other {
-            Some(Half::Server(server, _)) => Some(r.name(server).to_owned()),
-            _ => None,
-        };
+        if let Some(Half::Server(server, seconds)) = other {
+            let counted = counted(call, Id::GraphClientSeconds, exemplar);
+            self.between(r, [me, me, server], if call.failed { &counted } else { &counted[..2] });
+            let took = Measured::Value(seconds, None);
+            self.between(r, [server, me, server], &[(Id::GraphServerSeconds, took)]);
+            return;
+        }
+        let client = r.resource(me);
         // Nobody was seen there, or nothing is known at all.
-        let unseen = answered.is_none() && call.peer.is_none();
-        let server = answered.as_deref().or(call.peer).unwrap_or("unknown");
-        let of = edge(&client, server, unseen);
-        count(r, me, &of, call.failed);
-        r.observe(me, Id::GraphClientSeconds, &of, call.seconds, Some(exemplar));
-        match other {
-            Some(Half::Server(server_id, seconds)) => {
-                r.observe(server_id, Id::GraphServerSeconds, &of, seconds, None);
-            }
-            _ => {
-                self.halves.insert(span.span_id, Half::Client(me));
-            }
+        let of = edge(&client.service, call.peer.unwrap_or("unknown"), call.peer.is_none());
+        let counted = counted(call, Id::GraphClientSeconds, exemplar);
+        r.measure(me, &of, if call.failed { &counted } else { &counted[..2] });
+        self.halves.insert(span.span_id, Half::Client(me));
+    }
+
+    /// Measurements of a call between two observed services: whose, from which, to which.
+    fn between(&mut self, r: &mut Registry, whose: [ServiceId; 3], all: &[(Id, Measured)]) {
+        if self.known.get(whose).is_some_and(|set| r.measure_at(set, all)) {
+            return;
+        }
+        let [service, client, server] = whose;
+        let (client, server) = (r.resource(client), r.resource(server));
+        if let Some(set) = r.measure(service, &edge(&client.service, &server.service, false), all) {
+            self.known.note(whose, set);
         }
     }
 
@@ -104,9 +116,8 @@ impl Graph {
     ) {
         match self.halves.remove(&parent) {
             Some(Half::Client(client)) => {
-                let (client, server) = (r.name(client).to_owned(), r.name(me).to_owned());
-                let of = edge(&client, &server, false);
-                r.observe(me, Id::GraphServerSeconds, &of, call.seconds, Some(exemplar));
+                let took = Measured::Value(call.seconds, Some(exemplar));
+                self.between(r, [me, client, me], &[(Id::GraphServerSeconds, took)]);
             }
             _ => {
                 self.halves.insert(parent, Half::Server(me, call.seconds));
@@ -120,9 +131,8 @@ fn edge<'a>(client: &'a str, server: &'a str, unseen: bool) -> [Given<'a>; 3] {
     [("client", client.into()), ("server", server.into()), ("connection_type", kind.into())]
 }
 
-fn count(r: &mut Registry, service: ServiceId, of: &[Given<'_>], failed: bool) {
-    r.add(service, Id::GraphRequests, of, 1);
-    if failed {
-        r.add(service, Id::GraphFailed, of, 1);
-    }
+/// A call is one more, took so long at the end that `seconds` is for, and is one more of those that failed.
+fn counted(call: &Call<'_>, seconds: Id, exemplar: Exemplar) -> [(Id, Measured); 3] {
+    let took = (seconds, Measured::Value(call.seconds, Some(exemplar)));
+    [(Id::GraphRequests, Measured::More(1)), took, (Id::GraphFailed, Measured::More(1))]
 }

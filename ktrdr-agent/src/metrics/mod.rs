@@ -10,6 +10,7 @@
 mod graph;
 mod instrument;
 mod instrument_table;
+mod known;
 mod label;
 pub mod registry;
 mod snapshot;
@@ -32,6 +33,7 @@ pub use value::{Exemplar, Histogram, Value};
 use crate::event::Ns;
 use crate::trace::model::{Resource, Span};
 use graph::Graph;
+use known::Calls;
 
 /// Series, and what is needed to make measurements of spans.
 #[derive(Default)]
@@ -39,6 +41,7 @@ pub struct Metrics {
     /// All series.
     pub registry: Registry,
     graph: Graph,
+    calls: Calls,
     /// The process of each service that listened last, and whether it has ended since.
     listening: BTreeMap<ServiceId, (u32, bool)>,
 }
@@ -47,7 +50,7 @@ impl Metrics {
     /// Measures a finished span.
     pub fn span(&mut self, span: &Span) {
         let service = self.registry.service(&span.resource);
-        spans::measure(&mut self.registry, &mut self.graph, service, span);
+        spans::measure(self, service, span);
     }
 
     /// A connect that succeeded.

@@ -48,7 +48,15 @@ type State = foldhash::fast::FixedState;
 pub struct Registry {
     services: IndexMap<Identity, Arc<Resource>, State>,
     known: LruCache<usize, (Arc<Resource>, ServiceId), State>,
-    series: IndexMap<Key, Series, State>,
+    /// Series by service and attributes, which several instruments have in common: what is measured of a call costs one
+    /// look-up.
+    sets: IndexMap<Key, Vec<Series>, State>,
+    /// Series in all of them.
+    len: usize,
+    /// Series made so far.
+    made: u64,
+    /// How often sets went: those behind have other places since.
+    moved: u64,
     per_metric: BTreeMap<(ServiceId, Id), u32>,
     overflow: BTreeMap<Id, u64>,
     start_wall_ns: u64,
@@ -58,41 +66,59 @@ pub struct Registry {
 type Identity = [Option<Box<str>>; 4];
 const IDENTITY: [&str; 4] = ["service.name", "service.namespace", "service.instance.id", "container.id"];
 
+/// Where the series with some attributes are, see [`Registry::measure_at`].
+#[derive(Clone, Copy, Debug)]
+pub struct SetRef {
+    at: usize,
+    moved: u64,
+}
+
+/// A measurement for [`Registry::measure`].
+#[derive(Clone, Copy, Debug)]
+pub enum Measured {
+    /// So many more, for a counter.
+    More(u64),
+    /// A value for a histogram.
+    Value(f64, Option<Exemplar>),
+}
+
 #[derive(Debug)]
 struct Series {
+    id: Id,
+    /// Its place among all in the order of their first measurements.
+    number: u64,
     value: Value,
     set: Ns,
 }
 
-/// What tells series apart.
+/// What tells the series of an instrument apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Key {
     service: ServiceId,
-    id: Id,
     labels: Arc<[(&'static str, OwnedLabel)]>,
 }
 
-struct KeyRef<'a>(ServiceId, Id, &'a [Given<'a>]);
+struct KeyRef<'a>(ServiceId, &'a [Given<'a>]);
 
-/// Both kinds of key hash alike: by service, instrument and the attributes' values.
+/// Both kinds of key hash alike: by service and the attributes' values.
 impl Hash for KeyRef<'_> {
     fn hash<H: Hasher>(&self, h: &mut H) {
-        (self.0, self.1).hash(h);
-        self.2.iter().for_each(|(_, value)| value.hash(h));
+        self.0.hash(h);
+        self.1.iter().for_each(|(_, value)| value.hash(h));
     }
 }
 impl Hash for Key {
     fn hash<H: Hasher>(&self, h: &mut H) {
-        (self.service, self.id).hash(h);
+        self.service.hash(h);
         self.labels.iter().for_each(|(_, value)| value.get().hash(h));
     }
 }
 impl Equivalent<Key> for KeyRef<'_> {
     fn equivalent(&self, key: &Key) -> bool {
         let same = |(a, b): (&Given<'_>, &(&'static str, OwnedLabel))| a.0 == b.0 && a.1 == b.1.get();
-        (self.0, self.1) == (key.service, key.id)
-            && self.2.len() == key.labels.len()
-            && self.2.iter().zip(key.labels.iter()).all(same)
+        self.0 == key.service
+            && self.1.len() == key.labels.len()
+            && self.1.iter().zip(key.labels.iter()).all(same)
     }
 }
 
@@ -101,7 +127,10 @@ impl Default for Registry {
         Self {
             services: IndexMap::with_hasher(State::default()),
             known: LruCache::with_hasher(MAX_KNOWN, State::default()),
-            series: IndexMap::with_hasher(State::default()),
+            sets: IndexMap::with_hasher(State::default()),
+            len: 0,
+            made: 0,
+            moved: 0,
             per_metric: BTreeMap::new(),
             overflow: BTreeMap::new(),
             start_wall_ns: 0,
@@ -153,9 +182,9 @@ impl Registry {
         self.services.contains_key(&identity(resource))
     }
 
-    /// `service.name` of a service.
-    pub fn name(&self, service: ServiceId) -> &str {
-        self.services.get_index(usize::from(service.0)).map_or("", |(_, r)| r.service.as_str())
+    /// The Resource of a service.
+    pub fn resource(&self, service: ServiceId) -> Arc<Resource> {
+        self.services.get_index(usize::from(service.0)).map(|(_, r)| r.clone()).unwrap_or_default()
     }
 
     /// Adds to a counter.
@@ -181,29 +210,29 @@ impl Registry {
 
     /// Sets a reading at `now`.
     pub fn set(&mut self, service: ServiceId, id: Id, labels: &[Given<'_>], reading: f64, now: Ns) {
-        if let Some(Series { value: Value::Float(v), set }) = self.at(service, id, labels, true) {
+        if let Some(Series { value: Value::Float(v), set, .. }) = self.at(service, id, labels, true) {
             (*v, *set) = (reading, now);
         }
     }
 
     /// Begins to count anew how many there are: all series of a number of things are 0 at `now`.
     pub fn none(&mut self, id: Id, now: Ns) {
-        let some = |(_, series): &(&Key, &mut Series)| series.value != Value::Float(0.0);
-        for (_, series) in self.series.iter_mut().filter(|(key, _)| key.id == id).filter(some) {
+        let some = |series: &&mut Series| series.id == id && series.value != Value::Float(0.0);
+        for series in self.sets.values_mut().flatten().filter(some) {
             (series.value, series.set) = (Value::Float(0.0), now);
         }
     }
 
     /// One more of a number of things.
     pub fn one_more(&mut self, service: ServiceId, id: Id, labels: &[Given<'_>], now: Ns) {
-        if let Some(Series { value: Value::Float(v), set }) = self.at(service, id, labels, true) {
+        if let Some(Series { value: Value::Float(v), set, .. }) = self.at(service, id, labels, true) {
             (*v, *set) = (*v + 1.0, now);
         }
     }
 
     /// A reading of which only the highest counts.
     pub fn highest(&mut self, service: ServiceId, id: Id, labels: &[Given<'_>], reading: f64, now: Ns) {
-        if let Some(Series { value: Value::Float(v), set }) = self.at(service, id, labels, true) {
+        if let Some(Series { value: Value::Float(v), set, .. }) = self.at(service, id, labels, true) {
             (*v, *set) = (v.max(reading), now);
         }
     }
@@ -217,20 +246,44 @@ impl Registry {
         value: f64,
         exemplar: Option<Exemplar>,
     ) {
-        let Kind::Histogram(bounds) = id.instrument().kind else { return };
-        if let Some(Series { value: Value::Histogram(h), .. }) = self.at(service, id, labels, true) {
-            h.observe(bounds, value, exemplar);
+        self.measure(service, labels, &[(id, Measured::Value(value, exemplar))]);
+    }
+
+    /// Takes measurements of several instruments under the same attributes. Returns where they are.
+    pub fn measure(
+        &mut self,
+        service: ServiceId,
+        labels: &[Given<'_>],
+        all: &[(Id, Measured)],
+    ) -> Option<SetRef> {
+        let mut set = self.set_of(service, labels);
+        for (id, measured) in all {
+            take(self.in_set(set, service, *id, labels, true), *id, measured);
+            set = set.or_else(|| self.set_of(service, labels));
         }
+        set.map(|at| SetRef { at, moved: self.moved })
+    }
+
+    /// As [`measure`](Self::measure), where it said that the series are. Whether they still are.
+    pub fn measure_at(&mut self, set: SetRef, all: &[(Id, Measured)]) -> bool {
+        let Some((key, _)) = self.sets.get_index(set.at).filter(|_| set.moved == self.moved) else {
+            return false;
+        };
+        let service = key.service;
+        for (id, measured) in all {
+            take(self.in_set(Some(set.at), service, *id, &[], true), *id, measured);
+        }
+        true
     }
 
     /// Series held.
     pub fn len(&self) -> usize {
-        self.series.len()
+        self.len
     }
 
     /// Whether nothing was measured.
     pub fn is_empty(&self) -> bool {
-        self.series.is_empty()
+        self.len == 0
     }
 
     /// Measurements that went to an overflow series, by instrument.
@@ -246,56 +299,99 @@ impl Registry {
         labels: &[Given<'_>],
         may_overflow: bool,
     ) -> Option<&mut Series> {
+        self.in_set(self.set_of(service, labels), service, id, labels, may_overflow)
+    }
+
+    /// Where the series with these attributes are.
+    fn set_of(&self, service: ServiceId, labels: &[Given<'_>]) -> Option<usize> {
+        self.sets.get_index_of(&KeyRef(service, labels))
+    }
+
+    /// [`at`](Self::at), where it is known which set that is.
+    fn in_set(
+        &mut self,
+        set: Option<usize>,
+        service: ServiceId,
+        id: Id,
+        labels: &[Given<'_>],
+        may_overflow: bool,
+    ) -> Option<&mut Series> {
         debug_assert!(in_order(id, labels) || !may_overflow, "{id:?} has no such attributes: {labels:?}");
-        // Twice looked up where it is there: the borrow checker cannot follow a conditional return.
-        if let Some(at) = self.series.get_index_of(&KeyRef(service, id, labels)) {
-            return self.series.get_index_mut(at).map(|(_, series)| series);
+        // Of a handful.
+        let within = |set: &Vec<Series>| set.iter().position(|s| s.id == id);
+        if let Some(set) = set
+            && let Some(at) = self.sets.get_index(set).and_then(|(_, set)| within(set))
+        {
+            return self.sets.get_index_mut(set)?.1.get_mut(at);
         }
         let count = self.per_metric.entry((service, id)).or_default();
-        if may_overflow && (*count >= MAX_PER_METRIC || self.series.len() >= MAX_SERIES) {
+        if may_overflow && (*count >= MAX_PER_METRIC || self.len >= MAX_SERIES) {
             *self.overflow.entry(id).or_default() += 1;
             return self.at(service, id, &[(OVERFLOW, Label::Bool(true))], false);
         }
         *count += 1;
-        let labels: Arc<[_]> = labels.iter().map(|(k, v)| (*k, OwnedLabel::of(*v))).collect();
+        self.len += 1;
+        self.made += 1;
         let value = match id.instrument().kind {
             Kind::Counter => Value::Int(0),
             Kind::FloatCounter | Kind::UpDown | Kind::Gauge => Value::Float(0.0),
             Kind::Histogram(bounds) => Value::Histogram(Histogram::new(bounds.len())),
         };
-        let entry = self.series.entry(Key { service, id, labels });
-        Some(entry.or_insert(Series { value, set: 0 }))
+        let set = match set {
+            Some(set) => self.sets.get_index_mut(set)?.1,
+            None => {
+                let labels = labels.iter().map(|(k, v)| (*k, OwnedLabel::of(*v))).collect();
+                self.sets.entry(Key { service, labels }).or_default()
+            }
+        };
+        set.push(Series { id, number: self.made, value, set: 0 });
+        set.last_mut()
     }
 
-    /// All there is at `now`, in the order of services, instruments and first measurement. Readings that are out of date are
-    /// forgotten.
+    /// All there is at `now`, in the order of services, instruments and first measurement.
     pub fn snapshot(&mut self, now: Ns, wall_ns: u64) -> Snapshot {
-        let per_metric = &mut self.per_metric;
-        self.series.retain(|key, series| {
-            let kept_for = match key.id.instrument().kind {
-                Kind::UpDown if series.value == Value::Float(0.0) => ZERO_NS,
-                Kind::Gauge | Kind::UpDown => STALE_NS,
-                Kind::Counter | Kind::FloatCounter | Kind::Histogram(_) => Ns::MAX,
-            };
-            let keep = now.saturating_sub(series.set) <= kept_for;
-            if !keep && let Some(n) = per_metric.get_mut(&(key.service, key.id)) {
-                *n = n.saturating_sub(1);
-            }
-            keep
-        });
+        self.forget(now);
+        let mut all: Vec<(&Key, &Series)> =
+            self.sets.iter().flat_map(|(key, set)| set.iter().map(move |s| (key, s))).collect();
+        all.sort_unstable_by_key(|(key, s)| (key.service, s.id, s.number));
         let point = |(key, series): (&Key, &Series)| Point {
             service: key.service.0,
-            id: key.id,
+            id: series.id,
             labels: key.labels.clone(),
             value: series.value.clone(),
         };
-        let mut points: Vec<Point> = self.series.iter().map(point).collect();
-        points.sort_by_key(|p| (p.service, p.id));
         Snapshot {
             start_wall_ns: self.start_wall_ns.min(wall_ns),
             wall_ns,
             services: self.services.values().cloned().collect(),
-            points,
+            points: all.into_iter().map(point).collect(),
+        }
+    }
+
+    /// Readings that are out of date are forgotten.
+    fn forget(&mut self, now: Ns) {
+        let before = self.sets.len();
+        let (per_metric, len) = (&mut self.per_metric, &mut self.len);
+        self.sets.retain(|key, set| {
+            set.retain(|series| {
+                let kept_for = match series.id.instrument().kind {
+                    Kind::UpDown if series.value == Value::Float(0.0) => ZERO_NS,
+                    Kind::Gauge | Kind::UpDown => STALE_NS,
+                    Kind::Counter | Kind::FloatCounter | Kind::Histogram(_) => Ns::MAX,
+                };
+                let keep = now.saturating_sub(series.set) <= kept_for;
+                if !keep {
+                    *len -= 1;
+                    if let Some(n) = per_metric.get_mut(&(key.service, series.id)) {
+                        *n = n.saturating_sub(1);
+                    }
+                }
+                keep
+            });
+            !set.is_empty()
+        });
+        if self.sets.len() < before {
+            self.moved += 1;
         }
     }
 }
@@ -306,6 +402,17 @@ fn identity(resource: &Resource) -> Identity {
         let text = if key == "service.name" { Some(resource.service.as_str()) } else { text };
         text.map(Box::from)
     })
+}
+
+/// Adds a measurement to a series.
+fn take(series: Option<&mut Series>, id: Id, measured: &Measured) {
+    match (measured, id.instrument().kind, series.map(|s| &mut s.value)) {
+        (Measured::More(n), _, Some(Value::Int(sum))) => *sum += n,
+        (Measured::Value(value, exemplar), Kind::Histogram(bounds), Some(Value::Histogram(h))) => {
+            h.observe(bounds, *value, *exemplar);
+        }
+        _ => {}
+    }
 }
 
 /// Whether the attributes are the instrument's, in its order.

@@ -245,3 +245,52 @@ fn long_texts_are_cut_to_one_series() {
     }
     assert_eq!(r.len(), 1);
 }
+
+#[test]
+fn calls_like_one_before_are_counted_as_if_they_were_the_first() {
+    use crate::trace::model::Attributes;
+    const PORT: &str = "network.peer.port";
+    let head = |n: u16, shared: bool| {
+        let mut a = Attributes::new();
+        a.push("http.request.method", "GET");
+        a.push("url.scheme", "http");
+        a.push("server.address", "127.0.0.1");
+        a.push("server.port", 8000 + n % 2);
+        a.push(PORT, 1_u16);
+        if shared {
+            a.share(PORT);
+        }
+        a
+    };
+    let services = ["ktrdr-cli", "ktrdr-api", "ktrdr-ib-host-service"].map(service);
+    let names = ["GET /a", "GET /b"];
+    let play = |shared: bool| {
+        let mut m = Metrics::default();
+        let heads = [0, 1, 2].map(|n| head(n, shared));
+        // A reading that will be out of date: what was measured after it moves up then.
+        let first = m.registry.service(&services[0]);
+        m.registry.set(first, Id::OperationStalled, &[("operation.type", "x".into())], 1.0, 0);
+        for n in 0..600_usize {
+            let (from, to) = if n % 4 == 0 { (0, 1) } else { (1, 2) };
+            let status = [200, 200, 404, 200, 500][n % 5];
+            let ms = (0, 2 + n as u64 % 40);
+            for mut s in call(1, 1, 0, &services[from], &services[to], names[n / 2 % 2], ms, status) {
+                let mut a = heads[n % 3].clone();
+                a.set(PORT, n as u64);
+                a.extend(s.attributes);
+                if n % 7 == 0 {
+                    a.set("server.address", "10.0.0.1");
+                }
+                s.attributes = a;
+                m.span(&s);
+            }
+            if n == 300 {
+                m.registry.snapshot(200_000 * MS, 1);
+            }
+        }
+        m.registry.snapshot(200_001 * MS, 1)
+    };
+    let (with, without) = (play(true), play(false));
+    assert_eq!(with, without);
+    assert!(with.points.len() > 20 && with.points.iter().all(|p| p.id != Id::OperationStalled));
+}

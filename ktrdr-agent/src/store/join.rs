@@ -5,6 +5,7 @@
 //! becomes that one's child, and all of its trace with it. A trace context on the wire has given it a parent already,
 //! and wins. Of two clients that claim one exchange none is believed.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::trace::causality::Method;
@@ -87,7 +88,7 @@ fn pairs(files: &[Vec<Span>]) -> Vec<Pair> {
     let mut done: BTreeSet<(usize, usize)> = BTreeSet::new();
     for key in IDENTITIES {
         // `None`: two clients claim it.
-        let mut clients: BTreeMap<&str, Option<(usize, usize)>> = BTreeMap::new();
+        let mut clients: BTreeMap<Cow<'_, str>, Option<(usize, usize)>> = BTreeMap::new();
         for (at, span) in ends(files, SpanKind::Client) {
             let Some(id) = text(&span.attributes, key) else { continue };
             clients
@@ -102,7 +103,7 @@ fn pairs(files: &[Vec<Span>]) -> Vec<Pair> {
             if span.parent_span_id.is_some() || done.contains(&at) {
                 continue;
             }
-            let client = text(&span.attributes, key).and_then(|id| *clients.get(id)?);
+            let client = text(&span.attributes, key).and_then(|id| *clients.get(&id)?);
             if let Some(client) = client.filter(|c| c.0 != at.0) {
                 done.insert(at);
                 pairs.push(Pair { client, server: at });
@@ -118,8 +119,8 @@ fn ends(files: &[Vec<Span>], kind: SpanKind) -> impl Iterator<Item = ((usize, us
         .filter(move |(_, s)| s.kind == kind)
 }
 
-fn text<'a>(attributes: &'a Attributes, key: &str) -> Option<&'a str> {
-    attributes.get(key)?.as_str()
+fn text<'a>(attributes: &'a Attributes, key: &str) -> Option<Cow<'a, str>> {
+    attributes.get(key)?.text()
 }
 
 /// Moves the clocks of files, each against the earlier ones, by the least that lets every server's span lie within

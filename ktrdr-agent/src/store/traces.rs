@@ -5,7 +5,7 @@ use hashlink::LinkedHashMap;
 use super::Limits;
 use crate::explain::kind_of;
 use crate::export::Item;
-use crate::trace::model::{Attributes, Span, TraceId, Value};
+use crate::trace::model::{Span, Status, TraceId};
 
 type Map = LinkedHashMap<TraceId, Trace, foldhash::fast::FixedState>;
 
@@ -154,20 +154,11 @@ impl Traces {
 
 /// Memory of a span, estimated: its own size and that of its texts. The resource is shared.
 pub fn weight(span: &Span) -> usize {
-    let value = |v: &Value| match v {
-        Value::Str(s) => s.len(),
-        Value::List(l) => l.iter().map(|s| s.len() + size_of::<String>()).sum(),
-        _ => 0,
-    };
-    let attributes = |a: &Attributes| {
-        a.len() * size_of::<crate::trace::model::Attribute>()
-            + a.iter().map(|a| value(&a.value)).sum::<usize>()
-    };
-    let events: usize = span.events.iter().map(|e| size_of_val(e) + attributes(&e.attributes)).sum();
-    let links: usize = span.links.iter().map(|l| size_of_val(l) + attributes(&l.attributes)).sum();
+    let events: usize = span.events.iter().map(|e| size_of_val(e) + e.attributes.bytes()).sum();
+    let links: usize = span.links.iter().map(|l| size_of_val(l) + l.attributes.bytes()).sum();
     let status = match &span.status {
-        crate::trace::model::Status::Error(text) => text.len(),
-        crate::trace::model::Status::Unset => 0,
+        Status::Error(text) => text.capacity(),
+        Status::Unset => 0,
     };
-    size_of::<Span>() + span.name.len() + status + attributes(&span.attributes) + events + links
+    size_of::<Span>() + span.name.capacity() + status + span.attributes.bytes() + events + links
 }

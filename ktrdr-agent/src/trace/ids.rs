@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use xxhash_rust::xxh3::{xxh3_64_with_seed, xxh3_128};
 
-use super::model::{SpanId, TraceId};
+use super::model::{SpanId, TraceId, Value};
 use crate::protocol::Role;
 
 /// Names one exchange, or one command: client address, server address and the TCP sequence number of the request's first byte.
@@ -102,18 +102,10 @@ pub fn operation(seed: u64, id: &str) -> (TraceId, SpanId) {
     (TraceId(trace.max(1).to_be_bytes()), SpanId(xxh3_64_with_seed(id.as_bytes(), seed).max(1).to_be_bytes()))
 }
 
-impl ExchangeId {
-    /// 32 hexadecimal digits.
-    pub fn to_hex(self) -> String {
-        // Formatting through `fmt` costs more than the hash itself.
-        const DIGITS: &[u8; 16] = b"0123456789abcdef";
-        let mut out = [0u8; 32];
-        for (at, byte) in self.0.to_be_bytes().into_iter().enumerate() {
-            out[2 * at] = DIGITS[usize::from(byte >> 4)];
-            out[2 * at + 1] = DIGITS[usize::from(byte & 15)];
-        }
-        // ASCII, so never anything else.
-        std::str::from_utf8(&out).unwrap_or_default().to_owned()
+/// As an attribute: 32 hexadecimal digits.
+impl From<ExchangeId> for Value {
+    fn from(id: ExchangeId) -> Self {
+        Value::Id(id.0.to_be_bytes())
     }
 }
 
@@ -132,8 +124,9 @@ mod tests {
     }
 
     #[test]
-    fn hex_has_all_digits() {
-        assert_eq!(ExchangeId(0x0123_4567_89ab_cdef).to_hex(), "00000000000000000123456789abcdef");
+    fn it_is_told_with_all_digits() {
+        let told = Value::from(ExchangeId(0x0123_4567_89ab_cdef));
+        assert_eq!(told.text().as_deref(), Some("00000000000000000123456789abcdef"));
     }
 
     #[test]

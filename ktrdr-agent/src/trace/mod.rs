@@ -1,6 +1,7 @@
 //! From calls to traces: identity, causality, assembly.
 
 pub mod assembly;
+pub mod attributes;
 pub mod body;
 pub mod causality;
 pub mod commands;

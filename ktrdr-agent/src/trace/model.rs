@@ -4,6 +4,9 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
+use compact_str::CompactString;
+
+pub use super::attributes::{Attribute, Attributes, Key};
 use crate::event::Ns;
 
 /// Trace id: 16 bytes, never all zero (W3C Trace Context).
@@ -39,8 +42,27 @@ impl fmt::Debug for SpanId {
     }
 }
 
-/// Name of an attribute.
-pub type Key = Cow<'static, str>;
+/// The hexadecimal digits of 128 bits.
+pub struct Digits([u8; 32]);
+
+/// Tells 128 bits. Formatting through `fmt` costs ten times that.
+pub fn digits(id: &[u8; 16]) -> Digits {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut out = [0u8; 32];
+    for (at, byte) in id.iter().enumerate() {
+        out[2 * at] = DIGITS[usize::from(byte >> 4)];
+        out[2 * at + 1] = DIGITS[usize::from(byte & 15)];
+    }
+    Digits(out)
+}
+
+impl Digits {
+    /// As text.
+    pub fn as_str(&self) -> &str {
+        // ASCII, so never anything else.
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+}
 
 /// Value of an attribute.
 #[derive(Clone, Debug, PartialEq)]
@@ -48,7 +70,9 @@ pub enum Value {
     /// Text known at compile time.
     Static(&'static str),
     /// Text.
-    Str(String),
+    Str(CompactString),
+    /// 128 bits, which are told as the text of their 32 hexadecimal digits. Most are never told to anybody.
+    Id([u8; 16]),
     /// Integer.
     Int(i64),
     /// Floating point number.
@@ -56,11 +80,19 @@ pub enum Value {
     /// Truth value.
     Bool(bool),
     /// List of texts.
-    List(Vec<String>),
+    List(Box<[String]>),
 }
 
 impl Value {
-    /// The text, if it is one.
+    /// The text, if it is one, also of an id.
+    pub fn text(&self) -> Option<Cow<'_, str>> {
+        match self {
+            Value::Id(id) => Some(Cow::Owned(digits(id).as_str().to_owned())),
+            _ => self.as_str().map(Cow::Borrowed),
+        }
+    }
+
+    /// The text, if it is kept as one.
     pub fn as_str(&self) -> Option<&str> {
         match self {
             Value::Static(s) => Some(s),
@@ -77,7 +109,17 @@ impl From<&'static str> for Value {
 }
 impl From<String> for Value {
     fn from(s: String) -> Self {
+        Value::Str(s.into())
+    }
+}
+impl From<CompactString> for Value {
+    fn from(s: CompactString) -> Self {
         Value::Str(s)
+    }
+}
+impl From<Vec<String>> for Value {
+    fn from(items: Vec<String>) -> Self {
+        Value::List(items.into())
     }
 }
 impl From<bool> for Value {
@@ -109,86 +151,6 @@ impl From<u32> for Value {
 impl From<u16> for Value {
     fn from(n: u16) -> Self {
         Value::Int(i64::from(n))
-    }
-}
-
-/// A named value.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Attribute {
-    /// Name, from the semantic conventions or with the prefix `ktrdr.`.
-    pub key: Key,
-    /// Value.
-    pub value: Value,
-}
-
-/// Attributes in the order they were set; a key occurs once.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Attributes(Vec<Attribute>);
-
-impl Attributes {
-    /// None yet.
-    pub const fn new() -> Self {
-        Self(Vec::new())
-    }
-    /// None yet, with room for `n`.
-    pub fn with_capacity(n: usize) -> Self {
-        Self(Vec::with_capacity(n))
-    }
-    /// A copy with room for `n` in all.
-    pub fn with_room(&self, n: usize) -> Self {
-        let mut copy = Vec::with_capacity(n.max(self.0.len()));
-        copy.extend_from_slice(&self.0);
-        Self(copy)
-    }
-    /// Adds an attribute whose key the caller knows to be new: [`set`](Self::set) without the search.
-    pub fn push(&mut self, key: impl Into<Key>, value: impl Into<Value>) {
-        let key = key.into();
-        debug_assert!(self.get(&key).is_none(), "{key} is there already");
-        self.0.push(Attribute { key, value: value.into() });
-    }
-    /// Adds or replaces.
-    pub fn set(&mut self, key: impl Into<Key>, value: impl Into<Value>) {
-        let (key, value) = (key.into(), value.into());
-        match self.0.iter_mut().find(|a| a.key == key) {
-            Some(a) => a.value = value,
-            None => self.0.push(Attribute { key, value }),
-        }
-    }
-    /// The value of `key`.
-    pub fn get(&self, key: &str) -> Option<&Value> {
-        self.0.iter().find(|a| a.key == key).map(|a| &a.value)
-    }
-    /// Adds or replaces all of `other`.
-    pub fn extend(&mut self, other: Attributes) {
-        if self.0.is_empty() {
-            self.0 = other.0;
-        } else {
-            other.0.into_iter().for_each(|a| self.set(a.key, a.value));
-        }
-    }
-    /// In the order they were set.
-    pub fn iter(&self) -> std::slice::Iter<'_, Attribute> {
-        self.0.iter()
-    }
-    /// In the order they were set, to change their values.
-    pub fn iter_mut(&mut self) -> std::slice::IterMut<'_, Attribute> {
-        self.0.iter_mut()
-    }
-    /// How many.
-    pub fn len(&self) -> usize {
-        self.0.len()
-    }
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-}
-
-impl<'a> IntoIterator for &'a Attributes {
-    type Item = &'a Attribute;
-    type IntoIter = std::slice::Iter<'a, Attribute>;
-    fn into_iter(self) -> Self::IntoIter {
-        self.0.iter()
     }
 }
 

@@ -231,7 +231,7 @@ impl Processes {
             a.set("process.executable.path", meta.exe.clone());
         }
         if !meta.command.is_empty() {
-            a.set("process.command_args", super::model::Value::List(meta.command.clone()));
+            a.set("process.command_args", meta.command.clone());
         }
         if let Some(id) = &meta.container_id {
             a.set("container.id", id.clone());

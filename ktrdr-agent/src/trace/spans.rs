@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use super::connects::{self, Failed, Failure};
 use super::ids::ExchangeId;
 use super::listeners::{self, Evidence, Listeners};
-use super::model::{Attributes, BoxedSpan, Span, SpanEvent, SpanId, SpanKind, Status, TraceId, Value};
+use super::model::{Attributes, BoxedSpan, Span, SpanEvent, SpanId, SpanKind, Status, TraceId};
 use super::processes::Processes;
 use crate::engine::conn::{Conn, Connected};
 use crate::engine::pairing::Exchange;
@@ -97,7 +97,7 @@ pub fn exchange(x: Exchange, id: ExchangeId, on: &OnConn, facts: &mut Facts<'_>)
     s.events = x.events;
     // Keys that no protocol uses: nothing to search for.
     s.attributes.push("thread.id", task.tid);
-    s.attributes.push("ktrdr.exchange.id", id.to_hex());
+    s.attributes.push("ktrdr.exchange.id", id);
     if on.role == Role::Client
         && let Some(peer) = facts.peer(on.tuple.netns, on.tuple.remote)
     {
@@ -162,7 +162,7 @@ pub fn on_pipe(c: PipeCall, facts: &mut Facts<'_>) -> BoxedSpan {
     s.status = c.status;
     s.attributes.set("network.transport", "pipe");
     s.attributes.set("thread.id", c.task.tid);
-    s.attributes.set("ktrdr.exchange.id", c.exchange.to_hex());
+    s.attributes.set("ktrdr.exchange.id", c.exchange);
     if let Some(peer) = c.peer {
         s.attributes.set("peer.service", peer);
     }
@@ -297,9 +297,9 @@ fn evidence_attributes(a: &mut Attributes, evidence: &Evidence, processes: &Proc
     if let Some(p) = processes.get(l.tgid) {
         a.set("ktrdr.listener.command", p.command());
         if let Some(end) = p.end {
-            a.set("ktrdr.listener.exit", Value::Str(end.to_string()));
+            a.set("ktrdr.listener.exit", end.to_string());
             if !p.last_lines.is_empty() {
-                a.set("ktrdr.listener.last_lines", Value::List(p.last_lines.clone()));
+                a.set("ktrdr.listener.last_lines", p.last_lines.clone());
             }
         }
     }

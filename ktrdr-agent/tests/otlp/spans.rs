@@ -89,6 +89,7 @@ fn object(attributes: &Attributes) -> Value {
         let value = match &a.value {
             Attr::Static(s) => json!(s),
             Attr::Str(s) => json!(s),
+            Attr::Id(_) => json!(a.value.text()),
             Attr::Int(n) => json!(n),
             Attr::Float(f) => json!(f),
             Attr::Bool(b) => json!(b),

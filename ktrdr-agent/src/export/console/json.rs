@@ -5,7 +5,7 @@ use serde::{Serialize, Serializer};
 
 use crate::export::time::rfc3339;
 use crate::trace::logs::LogRecord;
-use crate::trace::model::{Attributes, Link, Span, SpanEvent, SpanKind, Status, Value};
+use crate::trace::model::{Attributes, Link, Span, SpanEvent, SpanKind, Status, Value, digits};
 
 /// Appends the span's line.
 pub fn line(span: &Span, out: &mut Vec<u8>) {
@@ -78,6 +78,7 @@ impl Serialize for Object<'_> {
             match &attribute.value {
                 Value::Static(s) => map.serialize_value(s)?,
                 Value::Str(s) => map.serialize_value(s)?,
+                Value::Id(id) => map.serialize_value(digits(id).as_str())?,
                 Value::Int(n) => map.serialize_value(n)?,
                 Value::Float(f) => map.serialize_value(f)?,
                 Value::Bool(b) => map.serialize_value(b)?,

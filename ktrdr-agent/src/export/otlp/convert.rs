@@ -14,7 +14,7 @@ use opentelemetry_proto::tonic::trace::v1::{
 };
 
 use crate::export::Item;
-use crate::trace::model::{Attributes, Resource, Span, SpanKind, Status, Value};
+use crate::trace::model::{Attributes, Resource, Span, SpanKind, Status, Value, digits};
 
 /// Name of the instrumentation scope.
 pub const SCOPE_NAME: &str = "ktrdr-agent";
@@ -155,6 +155,7 @@ fn value(value: &Value) -> any_value::Value {
     match value {
         Value::Static(s) => text(s),
         Value::Str(s) => text(s),
+        Value::Id(id) => text(digits(id).as_str()),
         Value::Int(n) => any_value::Value::IntValue(*n),
         Value::Float(f) => any_value::Value::DoubleValue(*f),
         Value::Bool(b) => any_value::Value::BoolValue(*b),

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::convert::{LINK_FLAGS, SCHEMA_URL, SCOPE_NAME, SCOPE_VERSION, by_resource, span_flags, span_kind};
 use super::wire::{I64, Message, Sink, VARINT, measure};
 use crate::export::Item;
-use crate::trace::model::{Attribute, Attributes, Link, Resource, Span, SpanEvent, Status, Value};
+use crate::trace::model::{Attribute, Attributes, Link, Resource, Span, SpanEvent, Status, Value, digits};
 
 /// An `ExportTraceServiceRequest`.
 pub fn request(spans: &[Item]) -> Vec<u8> {
@@ -164,6 +164,7 @@ impl Message for Value {
         match self {
             Value::Static(s) => Text(s).put(sink),
             Value::Str(s) => Text(s).put(sink),
+            Value::Id(id) => Text(digits(id).as_str()).put(sink),
             Value::Bool(b) => {
                 sink.key(2, VARINT);
                 sink.varint(u64::from(*b));
@@ -228,11 +229,12 @@ mod tests {
     fn value() -> impl Strategy<Value = Value> {
         prop_oneof![
             Just(Value::Static("static")),
-            ".*".prop_map(Value::Str),
+            ".*".prop_map(Value::from),
+            any::<[u8; 16]>().prop_map(Value::Id),
             any::<i64>().prop_map(Value::Int),
             any::<f64>().prop_map(Value::Float),
             any::<bool>().prop_map(Value::Bool),
-            prop::collection::vec(".*", 0..4).prop_map(Value::List),
+            prop::collection::vec(".*", 0..4).prop_map(Value::from),
         ]
     }
 

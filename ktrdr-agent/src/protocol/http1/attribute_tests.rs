@@ -166,7 +166,7 @@ fn statuses_by_role() {
         (Role::Client, 503, true),
     ] {
         let response = answered(role, &head(code));
-        let error = failed.then(|| Value::Str(code.to_string()));
+        let error = failed.then(|| Value::from(code.to_string()));
         assert_eq!(response.attributes.get("error.type"), error.as_ref(), "{role:?} {code}");
         assert_eq!(response.status, if failed { Status::Error(String::new()) } else { Status::Unset });
         assert_eq!(response.attributes.get("http.response.status_code"), Some(&code.into()));

@@ -15,10 +15,10 @@ use crate::protocol::{ConnContext, Interim, Request, Response, Role, Side, parse
 use crate::trace::model::{Attributes, Status, Value};
 
 /// Attributes a request can have; one allocation holds them and those of its response.
-pub(super) const ROOM: usize = 20;
+const ROOM: usize = 20;
 
 /// The one attribute of a request that belongs to the connection alone.
-const PEER_PORT: &str = "network.peer.port";
+pub(super) const PEER_PORT: &str = "network.peer.port";
 
 /// Name of the event that an interim response is.
 const INTERIM: &str = "http.interim_response";
@@ -103,10 +103,7 @@ impl Describe {
 
     /// A request that was described for another connection of the same scope.
     pub(super) fn adopt(&self, request: &mut Request) {
-        let peer = request.attributes.iter_mut().find(|a| a.key == PEER_PORT);
-        if let Some(peer) = peer {
-            peer.value = self.peer_port.into();
-        }
+        request.attributes.set(PEER_PORT, self.peer_port);
     }
 
     pub(super) fn request(&self, head: &RequestHead<'_>) -> Request {
@@ -228,7 +225,7 @@ impl Describe {
         };
         let mut status = Status::Unset;
         if head.code >= failed_from {
-            a.push("error.type", Value::Str(head.code.to_string()));
+            a.push("error.type", head.code.to_string());
             // The conventions want no description where the status code says it all.
             status = Status::Error(String::new());
         }
@@ -241,7 +238,7 @@ impl Describe {
     fn kept(&self, a: &mut Attributes, side: &str, fields: &Fields<'_>) {
         for (name, value) in self.kept.iter().zip(fields.kept) {
             if let Some(value) = value.filter(|v| v.len() <= MAX_HEADER) {
-                a.push(format!("http.{side}.header.{name}"), Value::List(vec![value.to_owned()]));
+                a.push(format!("http.{side}.header.{name}"), vec![value.to_owned()]);
             }
         }
     }

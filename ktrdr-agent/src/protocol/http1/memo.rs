@@ -11,7 +11,7 @@ use hashlink::LruCache;
 use memchr::memmem::Finder;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use super::attributes::ROOM;
+use super::attributes::PEER_PORT;
 use super::body::{Asked, Framing};
 use crate::protocol::{Request, Response, Role, Side};
 
@@ -19,6 +19,8 @@ use crate::protocol::{Request, Response, Role, Side};
 const MAX_HEADS: usize = 512;
 /// Longest head remembered: KTRDR's have 143 to 278 bytes, browsers' 600.
 const MAX_HEAD: usize = 1024;
+/// Attributes that a span has besides those of its request, as a rule: what its response says, sizes, times, its place.
+const ADDED: usize = 10;
 /// Places for the hashes of heads seen once, of which most (with a date, a trace context) never come again: only what
 /// comes twice is worth remembering. A power of two.
 const SEEN: usize = 1024;
@@ -102,7 +104,9 @@ impl Memo {
         let at = usize::try_from(hash).unwrap_or(usize::MAX) & (SEEN - 1);
         let Some(seen) = inner.seen.get_mut(at) else { return };
         if std::mem::replace(seen, hash) == hash {
-            inner.known.insert(hash, Known { scope: *scope, head: head.into(), said: said() });
+            let mut said = said();
+            said.share();
+            inner.known.insert(hash, Known { scope: *scope, head: head.into(), said });
         }
     }
 }
@@ -117,7 +121,7 @@ impl Said {
                 let request = Request {
                     key: r.key,
                     name: r.name.clone(),
-                    attributes: r.attributes.with_room(ROOM),
+                    attributes: r.attributes.with_room(ADDED),
                     connection: r.connection.clone(),
                     trace_context: r.trace_context,
                     one_way: r.one_way,
@@ -128,6 +132,14 @@ impl Said {
                 };
                 Said::Asks(Asks { request, ..*a })
             }
+        }
+    }
+
+    /// Has all copies hold the attributes in common.
+    fn share(&mut self) {
+        match self {
+            Said::Asks(a) => a.request.attributes.share(PEER_PORT),
+            Said::Answers(a) => a.response.attributes.share(""),
         }
     }
 

@@ -1,7 +1,7 @@
 //! What is known of the session, beside its requests.
 
 use super::codes::{self, Effect};
-use crate::trace::model::{Attributes, Value};
+use crate::trace::model::Attributes;
 
 /// Farms remembered as broken: IB has about two dozen.
 const MAX_FARMS: usize = 32;
@@ -54,7 +54,7 @@ impl Session {
             a.push("ib.session.state", "no_connection_to_ib");
         }
         if !self.farms_down.is_empty() {
-            a.push("ib.session.farms_down", Value::List(self.farms_down.clone()));
+            a.push("ib.session.farms_down", self.farms_down.clone());
         }
         a
     }
@@ -78,7 +78,7 @@ mod tests {
         session.news(2105, "HMDS data farm connection is broken:ushmds");
         session.news(2103, "Market data farm connection is broken:usfarm");
         session.news(1100, "Connectivity between IB and Trader Workstation has been lost.");
-        let farms = Value::List(vec!["usfarm".into(), "ushmds".into()]);
+        let farms = crate::trace::model::Value::from(vec!["usfarm".to_owned(), "ushmds".to_owned()]);
         assert_eq!(session.attributes().get("ib.session.farms_down"), Some(&farms));
         assert_eq!(session.attributes().get("ib.session.state"), Some(&"no_connection_to_ib".into()));
         session.news(2104, "Market data farm connection is OK:usfarm");

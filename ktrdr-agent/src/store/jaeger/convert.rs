@@ -114,7 +114,7 @@ fn tag(key: &str, value: &model::Value) -> Value {
         model::Value::Int(n) => json!({"key": key, "type": "int64", "value": n}),
         model::Value::Float(f) => json!({"key": key, "type": "float64", "value": f}),
         model::Value::Bool(b) => json!({"key": key, "type": "bool", "value": b}),
-        model::Value::Static(_) | model::Value::Str(_) | model::Value::List(_) => {
+        model::Value::Static(_) | model::Value::Str(_) | model::Value::Id(_) | model::Value::List(_) => {
             json!({"key": key, "type": "string", "value": text(value)})
         }
     }

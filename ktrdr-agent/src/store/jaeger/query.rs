@@ -3,7 +3,7 @@
 use percent_encoding::percent_decode_str;
 
 use crate::explain::view;
-use crate::trace::model::{Span, Status, TraceId, Value};
+use crate::trace::model::{Span, Status, TraceId, Value, digits};
 
 /// Traces of an answer when the question does not say.
 const LIMIT: usize = 20;
@@ -165,11 +165,12 @@ fn has(span: &Span, key: &str, wanted: &str) -> bool {
 pub fn text(value: &Value) -> String {
     match value {
         Value::Static(s) => (*s).to_owned(),
-        Value::Str(s) => s.clone(),
+        Value::Str(s) => s.to_string(),
+        Value::Id(id) => digits(id).as_str().to_owned(),
         Value::Int(n) => n.to_string(),
         Value::Float(f) => f.to_string(),
         Value::Bool(b) => b.to_string(),
-        Value::List(items) => serde_json::Value::from(items.clone()).to_string(),
+        Value::List(items) => serde_json::Value::from(items.to_vec()).to_string(),
     }
 }
 

@@ -225,7 +225,7 @@ impl Assembler {
 
     /// The process at the other end of a call, if it is seen here.
     pub fn other_process(&self, span: SpanRef) -> Option<u32> {
-        let other = self.nodes.other_end(self.nodes.get(span)?)?;
+        let other = self.nodes.get(span)?.other?;
         Some(self.nodes.get(other)?.tgid)
     }
 
@@ -307,7 +307,7 @@ impl Assembler {
             return;
         }
         let Some(node) = self.nodes.get(span) else { return };
-        let other = self.nodes.other_end(node).and_then(|o| self.nodes.get(o));
+        let other = node.other.and_then(|o| self.nodes.get(o));
         let (other_start, other_end) = (other.map(|o| o.start), other.and_then(|o| o.end));
         let Some(node) = self.nodes.get_mut(span) else { return };
         let Some(mut s) = node.finished.take() else { return };

@@ -49,6 +49,8 @@ pub struct Node {
     pub span_id: SpanId,
     /// Process.
     pub tgid: u32,
+    /// The other end of its exchange, if it is seen on this host.
+    pub other: Option<SpanRef>,
     /// Start.
     pub start: Ns,
     /// End, once it is over.
@@ -96,6 +98,7 @@ impl Node {
             positions: None,
             span_id,
             tgid,
+            other: None,
             start,
             end: None,
             call,
@@ -121,18 +124,16 @@ pub struct Nodes {
     nodes: VecDeque<Option<Node>>,
     /// Commands older than all of these: what they started may go on for hours.
     kept: BTreeMap<SpanRef, Node>,
-    ends: LruCache<ExchangeId, Ends, foldhash::fast::FixedState>,
-    translated: LruCache<Positions, Ends, foldhash::fast::FixedState>,
+    /// Ends whose other end has not been seen.
+    ends: Ends<ExchangeId>,
+    /// The same by what both see where addresses are translated between them.
+    translated: Ends<Positions>,
     /// Spans forgotten before they ended, because too many were open.
     pub forgotten: u64,
 }
 
-/// Both ends of one exchange, as far as they are seen here.
-#[derive(Clone, Copy, Debug, Default)]
-struct Ends {
-    client: Option<SpanRef>,
-    server: Option<SpanRef>,
-}
+/// Single ends of exchanges.
+type Ends<K> = LruCache<K, (Role, SpanRef), foldhash::fast::FixedState>;
 
 impl Nodes {
     /// None.
@@ -148,31 +149,44 @@ impl Nodes {
     }
 
     /// Adds a span. Numbers grow, but some are never used.
-    pub fn insert(&mut self, span: SpanRef, node: Node) {
-        if self.nodes.is_empty() {
-            self.first = span.0;
+    pub fn insert(&mut self, span: SpanRef, mut node: Node) {
+        if span.0 < self.first && !self.nodes.is_empty() {
+            return;
         }
-        let Some(at) = span.0.checked_sub(self.first) else { return };
-        let at = usize::try_from(at).unwrap_or(usize::MAX);
-        while self.nodes.len() <= at && self.nodes.len() < 2 * MAX_NODES {
+        // Never beyond the bound, not even for a moment: room grows by doubling, and all of it is used in turn.
+        while self.slot(span).is_none() {
+            if self.nodes.is_empty() {
+                self.first = span.0;
+            } else if self.nodes.len() >= MAX_NODES {
+                self.forget_oldest();
+            }
             self.nodes.push_back(None);
         }
-        note(&mut self.ends, node.exchange, node.role, span);
+        node.other = meet(&mut self.ends, node.exchange, node.role, span);
         if let Some(positions) = node.positions {
-            note(&mut self.translated, positions, node.role, span);
+            let translated = meet(&mut self.translated, positions, node.role, span);
+            node.other = node.other.or(translated);
         }
-        if let Some(slot) = self.nodes.get_mut(at) {
+        if let Some(other) = node.other.and_then(|o| self.get_mut(o)) {
+            other.other = Some(span);
+        }
+        if let Some(slot) = self.slot(span) {
             *slot = Some(node);
         }
-        while self.nodes.len() > MAX_NODES {
-            let oldest = SpanRef(self.first);
-            match self.nodes.pop_front().flatten() {
-                Some(node) if node.command.is_some() && node.end.is_none() => self.keep(oldest, node),
-                Some(node) if node.end.is_none() => self.forgotten += 1,
-                _ => {}
-            }
-            self.first += 1;
+    }
+
+    fn slot(&mut self, span: SpanRef) -> Option<&mut Option<Node>> {
+        self.nodes.get_mut(usize::try_from(span.0.checked_sub(self.first)?).ok()?)
+    }
+
+    fn forget_oldest(&mut self) {
+        let oldest = SpanRef(self.first);
+        match self.nodes.pop_front().flatten() {
+            Some(node) if node.command.is_some() && node.end.is_none() => self.keep(oldest, node),
+            Some(node) if node.end.is_none() => self.forgotten += 1,
+            _ => {}
         }
+        self.first += 1;
     }
 
     fn keep(&mut self, span: SpanRef, node: Node) {
@@ -199,33 +213,15 @@ impl Nodes {
             None => self.kept.get_mut(&span),
         }
     }
-
-    /// The other end of this span's exchange, if it is seen on this host.
-    pub fn other_end(&self, node: &Node) -> Option<SpanRef> {
-        let by_addresses = self.ends.peek(&node.exchange).and_then(|e| e.other(node.role));
-        by_addresses.or_else(|| self.translated.peek(&node.positions?)?.other(node.role))
-    }
 }
 
-impl Ends {
-    fn other(&self, role: Role) -> Option<SpanRef> {
-        match role {
-            Role::Client => self.server,
-            Role::Server => self.client,
+/// The other end of what both ends see under this key; without it this one waits for it.
+fn meet<K: Copy + Eq + Hash>(ends: &mut Ends<K>, key: K, role: Role, span: SpanRef) -> Option<SpanRef> {
+    match ends.remove(&key) {
+        Some((other, at)) if other != role => Some(at),
+        _ => {
+            ends.insert(key, (role, span));
+            None
         }
-    }
-}
-
-/// Notes one end under what both ends see.
-fn note<K: Copy + Eq + Hash>(
-    ends: &mut LruCache<K, Ends, foldhash::fast::FixedState>,
-    key: K,
-    role: Role,
-    span: SpanRef,
-) {
-    let entry = ends.entry(key).or_insert_with(Ends::default);
-    match role {
-        Role::Client => entry.client = Some(span),
-        Role::Server => entry.server = Some(span),
     }
 }

@@ -28,7 +28,7 @@ impl Assembler {
         let mut above = None;
         let place = match role {
             _ if depth > MAX_DEPTH => root(own_trace),
-            Role::Server => match self.nodes.other_end(node) {
+            Role::Server => match node.other {
                 Some(client) => match self.child_of(client, Method::Connection, now, causality, depth) {
                     None => return Placing::Wait,
                     Some(place) => place.below(&mut above, client),

@@ -4,7 +4,7 @@
 use super::Over;
 use super::name;
 use crate::event::Ns;
-use crate::trace::model::{Attributes, Span, SpanId, SpanKind, Status, TraceId, Value};
+use crate::trace::model::{Attributes, Span, SpanId, SpanKind, Status, TraceId};
 use crate::trace::processes::{End, Processes};
 
 /// How a command's time ended.
@@ -42,7 +42,7 @@ pub fn of(over: &Over, ending: Ending, by: u32, processes: &mut Processes, wall_
         attributes.push("process.executable.path", exe.to_owned());
     }
     if !command.is_empty() {
-        attributes.push("process.command_args", Value::List(command.to_vec()));
+        attributes.push("process.command_args", command.to_vec());
     }
     attributes.push("process.pid", over.program.tgid);
     attributes.push("process.parent_pid", over.program.ppid);

@@ -27,8 +27,8 @@ impl Gpus {
         let Some(main) = found.first() else { return false };
         attributes(&mut span.attributes, self.status.source.name(), main, span.start, span.end);
         if found.len() > 1 {
-            let devices = found.iter().map(|f| f.device.meta.uuid.clone()).collect();
-            span.attributes.set("ktrdr.gpu.devices", Value::List(devices));
+            let devices: Vec<String> = found.iter().map(|f| f.device.meta.uuid.clone()).collect();
+            span.attributes.set("ktrdr.gpu.devices", devices);
             for other in found.drain(1..) {
                 let mut a = Attributes::new();
                 attributes(&mut a, self.status.source.name(), &other, span.start, span.end);
@@ -167,7 +167,7 @@ fn attributes(a: &mut Attributes, source: &'static str, f: &Found<'_>, start: Ns
     }
     let throttled = d.throttled(start, end);
     if !throttled.is_empty() {
-        a.set("ktrdr.gpu.throttled", Value::List(throttled));
+        a.set("ktrdr.gpu.throttled", throttled);
     }
     let errors = d.uncorrected(start, end);
     if errors > 0 {
@@ -175,7 +175,7 @@ fn attributes(a: &mut Attributes, source: &'static str, f: &Found<'_>, start: Ns
     }
     let xids = d.xids(start, end);
     if !xids.is_empty() {
-        a.set("ktrdr.gpu.xids", Value::List(xids.iter().map(ToString::to_string).collect()));
+        a.set("ktrdr.gpu.xids", xids.iter().map(ToString::to_string).collect::<Vec<_>>());
     }
 }
 

@@ -144,7 +144,7 @@ fn of_many_devices_each_has_its_say_and_the_busiest_the_first() {
     let mut s = span(900, 1500);
     assert!(g.annotate(&mut s, &[70]));
     assert_eq!(text(&s, "hw.id"), Some("GPU-1"));
-    let list = Value::List(vec!["GPU-1".into(), "GPU-0".into()]);
+    let list = Value::from(vec!["GPU-1".to_owned(), "GPU-0".to_owned()]);
     assert_eq!(s.attributes.get("ktrdr.gpu.devices"), Some(&list));
     assert_eq!(s.events.len(), 1);
     assert_eq!(s.events[0].attributes.get("hw.id").and_then(Value::as_str), Some("GPU-0"));

@@ -5,6 +5,7 @@ mod bodies;
 pub mod body;
 pub mod ids;
 mod operation;
+mod reading;
 pub mod rules;
 pub mod workers;
 
@@ -21,7 +22,9 @@ use bodies::Bodies;
 use body::{Fields, failure};
 pub use operation::Operation;
 use operation::terminal;
-use rules::Rules;
+pub use reading::Reading;
+use reading::Readings;
+use rules::{Rules, is_header};
 use workers::Workers;
 
 /// Operations remembered, about 2 kB each; the one unseen for longest is finished as it is. KTRDR keeps a hundred.
@@ -52,6 +55,7 @@ pub struct Operations {
     open: LruCache<Arc<str>, Operation, foldhash::fast::FixedState>,
     rules: Rules,
     bodies: Bodies,
+    readings: Readings,
     workers: Workers,
     ending: Vec<(Ns, Arc<str>)>,
     given_up_now: Vec<(Operation, Ns)>,
@@ -67,6 +71,7 @@ impl Operations {
             open: LruCache::with_hasher(MAX_OPERATIONS, foldhash::fast::FixedState::default()),
             rules,
             bodies: Bodies::default(),
+            readings: Readings::default(),
             workers: Workers::default(),
             ending: Vec::new(),
             given_up_now: Vec::new(),
@@ -101,15 +106,19 @@ impl Operations {
         let request = self.fields(call.request);
         let response = self.fields(call.response);
         self.business_error(&response, span);
-        let id = self.id_of(span, &request, &response);
-        let worker = self.workers.observe(span, &request, &response, id.as_deref());
+        let head = self.readings.of(&span.attributes, &self.rules);
+        let id = self.id_of(&head, span, &request, &response);
+        let worker = match head.of_worker {
+            true => self.workers.observe(span, &request, &response, id.as_deref()),
+            false => None,
+        };
         let id = id?;
         let kind = response
             .below("", "operation_type")
             .map(|f| f.text.clone())
             .or_else(|| ids::kind(&id).map(str::to_owned));
         tag(span, &id, kind.as_deref());
-        let poll = span.name.starts_with("GET ") && in_url(span, &self.rules).is_some();
+        let poll = span.name.starts_with("GET ") && head.url.is_some();
         // Who is told the id in the request (a worker) did not create the operation.
         let created = !poll
             && span.name.starts_with("POST ")
@@ -144,14 +153,15 @@ impl Operations {
         Some(id)
     }
 
+    /// What a request's head says.
+    pub fn head(&mut self, a: &Attributes) -> Arc<Reading> {
+        self.readings.of(a, &self.rules)
+    }
+
     /// The id in what is known when a request was read, for calls made while it is served.
-    pub fn early(&self, path: &str, a: &Attributes, request: &Fields) -> Option<Arc<str>> {
-        let header = || self.rules.in_headers(a);
-        self.rules
-            .in_path(path)
-            .or_else(header)
-            .or_else(|| request.ids().next().map(|(_, id)| id))
-            .map(Arc::from)
+    pub fn early(&self, head: &Reading, request: &Fields) -> Option<Arc<str>> {
+        let named = head.url.as_deref().or(head.header.as_deref());
+        named.or_else(|| request.ids().next().map(|(_, id)| id)).map(Arc::from)
     }
 
     /// The call that created an operation, and the symbols it was to be about.
@@ -262,17 +272,20 @@ impl Operations {
     }
 
     /// The operation a call is about: named in a header, in the URL, in the request, or in the response.
-    fn id_of(&self, span: &Span, request: &Fields, response: &Fields) -> Option<Arc<str>> {
-        let header = self.rules.in_headers(&span.attributes);
-        let id = header
-            .or_else(|| in_url(span, &self.rules))
-            .or_else(|| request.ids().next().map(|(_, id)| id))
-            .or_else(|| {
+    fn id_of(&self, head: &Reading, span: &Span, request: &Fields, response: &Fields) -> Option<Arc<str>> {
+        // The answer may have headers, too.
+        let header = match span.attributes.added().iter().any(is_header) {
+            true => self.rules.in_headers(&span.attributes),
+            false => head.header.as_deref(),
+        };
+        let id = header.or(head.url.as_deref()).or_else(|| request.ids().next().map(|(_, id)| id)).or_else(
+            || {
                 // A list of operations is about none of them.
                 let mut all = response.ids().map(|(_, id)| id);
                 let first = all.next()?;
                 all.all(|id| id == first).then_some(first)
-            })?;
+            },
+        )?;
         Some(self.open.peek(id).map_or_else(|| Arc::from(id), |o| o.id.clone()))
     }
 
@@ -319,9 +332,4 @@ pub fn tag(span: &mut Span, id: &str, kind: Option<&str>) {
     if let Some(kind) = kind {
         span.attributes.set("operation.type", kind.to_owned());
     }
-}
-
-/// The id in the URL of a call.
-fn in_url<'a>(span: &'a Span, rules: &Rules) -> Option<&'a str> {
-    ["url.path", "url.full"].iter().find_map(|k| rules.in_path(span.attributes.get(k)?.as_str()?))
 }

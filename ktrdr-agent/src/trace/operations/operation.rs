@@ -8,7 +8,7 @@ use crate::event::{MS, Ns};
 use crate::protocol::Role;
 use crate::trace::assembly::About;
 use crate::trace::ids::ExchangeId;
-use crate::trace::model::{Attributes, Resource, Span, SpanEvent, SpanKind, Status, Value};
+use crate::trace::model::{Attributes, Resource, Span, SpanEvent, SpanKind, Status};
 
 /// Status and progress events per operation: a training of hours polled every 0.3 s must stay readable.
 const MAX_EVENTS: usize = 64;
@@ -239,7 +239,7 @@ impl Operation {
             attributes.set("worker.type", kind.clone());
         }
         if !self.refused.is_empty() {
-            attributes.set("worker.refused_ids", Value::List(self.refused.clone()));
+            attributes.set("worker.refused_ids", self.refused.clone());
         }
         if self.unheard() {
             attributes.set("ktrdr.operation.unheard", true);

@@ -4,7 +4,7 @@ use super::body::{FailureRule, last_part};
 use super::ids;
 use crate::event::Ns;
 use crate::protocol::Side;
-use crate::trace::model::{Attributes, Value};
+use crate::trace::model::{Attribute, Attributes, Value};
 
 /// The rules.
 #[derive(Clone, Debug, PartialEq)]
@@ -67,10 +67,15 @@ impl Rules {
         segments(path).find(|s| self.looks_like(s))
     }
 
+    /// The id in the URL of a call.
+    pub fn in_url<'a>(&self, a: &'a Attributes) -> Option<&'a str> {
+        ["url.path", "url.full"].iter().find_map(|k| self.in_path(a.get(k)?.as_str()?))
+    }
+
     /// The id in a header of the request or the response, if there is one.
     pub fn in_headers<'a>(&self, a: &'a Attributes) -> Option<&'a str> {
         // Most calls carry none of these headers, and every call comes here.
-        if !a.iter().any(|a| in_header(&a.key).is_some()) {
+        if !a.iter().any(is_header) {
             return None;
         }
         self.headers.iter().find_map(|name| {
@@ -90,6 +95,11 @@ impl Rules {
             }
         })
     }
+}
+
+/// Whether an attribute is a header.
+pub(super) fn is_header(a: &Attribute) -> bool {
+    in_header(&a.key).is_some()
 }
 
 /// Side and name of the header that an attribute holds.
@@ -129,7 +139,7 @@ mod tests {
         let said = |pairs: &[(&str, &str)]| {
             let mut a = Attributes::new();
             for (name, value) in pairs {
-                a.set(format!("http.request.header.{name}"), Value::List(vec![(*value).to_owned()]));
+                a.set(format!("http.request.header.{name}"), vec![(*value).to_owned()]);
             }
             Rules::default().in_headers(&a).map(str::to_owned)
         };

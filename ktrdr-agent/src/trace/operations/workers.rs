@@ -7,7 +7,7 @@ use hashlink::LruCache;
 
 use super::body::Fields;
 use crate::event::Ns;
-use crate::trace::model::{Resource, Span, SpanKind, Status, Value};
+use crate::trace::model::{Attributes, Resource, Span, SpanKind, Status, Value};
 
 /// Workers remembered; the one unheard of for longest is forgotten. KTRDR runs tens.
 const MAX_WORKERS: usize = 1024;
@@ -86,6 +86,13 @@ pub fn dispatches(path: &str) -> Option<&'static str> {
     }
 }
 
+/// Whether a call is to or from a worker, or about one, as far as its path tells.
+pub(super) fn concern(a: &Attributes) -> bool {
+    path(a).is_some_and(|path| {
+        path.ends_with("/workers/register") || path.ends_with("/health") || dispatches(path).is_some()
+    })
+}
+
 impl Workers {
     /// All that are remembered, the one heard of last first.
     pub fn iter(&self) -> impl Iterator<Item = &Worker> {
@@ -106,7 +113,7 @@ impl Workers {
         response: &Fields,
         operation: Option<&str>,
     ) -> Option<Arc<str>> {
-        let path = path(span)?;
+        let path = path(&span.attributes)?;
         if path.ends_with("/workers/register") {
             self.registered(request, span);
             return None;
@@ -254,11 +261,12 @@ fn text<'a>(span: &'a Span, key: &str) -> Option<&'a str> {
     span.attributes.get(key)?.as_str()
 }
 
-fn path(span: &Span) -> Option<&str> {
-    if let Some(path) = text(span, "url.path") {
+fn path(a: &Attributes) -> Option<&str> {
+    let text = |key| a.get(key).and_then(Value::as_str);
+    if let Some(path) = text("url.path") {
         return Some(path);
     }
-    let rest = text(span, "url.full")?.split_once("://")?.1;
+    let rest = text("url.full")?.split_once("://")?.1;
     rest.get(rest.find('/')?..)?.split(['?', '#']).next()
 }
 

@@ -28,9 +28,9 @@ pub fn parse(message: &str) -> Option<Access> {
         .map(|(ip, port)| SocketAddr::new(ip.to_canonical(), port));
     let path = target.split('?').next().unwrap_or(target);
     let fields = vec![
-        ("client.address".to_owned(), Value::Str(address.to_owned())),
-        ("http.request.method".to_owned(), Value::Str(method.to_owned())),
-        ("url.path".to_owned(), Value::Str(path.to_owned())),
+        ("client.address".to_owned(), Value::Str(address.into())),
+        ("http.request.method".to_owned(), Value::Str(method.into())),
+        ("url.path".to_owned(), Value::Str(path.into())),
         ("http.response.status_code".to_owned(), Value::Int(code)),
     ];
     Some((peer, fields))

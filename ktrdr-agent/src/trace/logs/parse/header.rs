@@ -218,5 +218,5 @@ fn structlog(parsed: &mut Parsed) {
     };
     parsed.logger = parsed.logger.take().or(logger);
     parsed.message = message;
-    parsed.fields.extend(pairs.into_iter().map(|(k, v)| (k, Value::Str(v))));
+    parsed.fields.extend(pairs.into_iter().map(|(k, v)| (k, Value::from(v))));
 }

@@ -81,12 +81,12 @@ fn flatten(prefix: &str, map: Map<String, Json>, out: &mut Vec<(String, Value)>)
             Json::Number(n) => {
                 n.as_i64().map_or_else(|| Value::Float(n.as_f64().unwrap_or_default()), Value::Int)
             }
-            Json::String(s) => Value::Str(s),
+            Json::String(s) => s.into(),
             Json::Object(inner) if prefix.is_empty() => {
                 flatten(&format!("{key}."), inner, out);
                 continue;
             }
-            other => Value::Str(other.to_string()),
+            other => other.to_string().into(),
         };
         out.push((key, value));
     }
