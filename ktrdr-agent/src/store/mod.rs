@@ -130,7 +130,7 @@ impl Store {
             // Without a place in a trace there is nothing to ask for.
             return;
         }
-        let ids = operations::ids_of(span);
+        let ids = inner.operations.named_by(span);
         inner.traces.add(span, !ids.is_empty());
         for id in ids {
             if let Some(surplus) = inner.operations.add(&id, span.trace_id) {

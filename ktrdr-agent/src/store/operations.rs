@@ -6,6 +6,7 @@ use hashlink::LruCache;
 
 use crate::explain::operation_ids;
 use crate::export::Item;
+use crate::trace::attributes::Common;
 use crate::trace::model::{TraceId, Value};
 
 /// Operations remembered; the one without news for longest is forgotten. KTRDR runs some hundreds a day.
@@ -17,12 +18,16 @@ const FIRST: usize = 32;
 const LAST: usize = 96;
 /// Ids taken from one span: lists of operations name many, and belong to none.
 const MAX_IDS: usize = 4;
+/// Heads remembered: those that a busy host's requests have in common, at both ends.
+const SILENT: usize = 256;
 /// Longest id that is indexed.
 const MAX_ID: usize = 128;
 
 /// Traces by operation.
 pub struct Operations {
     map: LruCache<String, Traces, foldhash::fast::FixedState>,
+    /// Heads of requests that name none: most do not, and the same ones come again and again. A newer one takes the place.
+    silent: Box<[Option<Common>]>,
 }
 
 /// Traces of one operation.
@@ -36,7 +41,8 @@ pub struct Traces {
 
 impl Default for Operations {
     fn default() -> Self {
-        Self { map: LruCache::with_hasher(MAX_OPERATIONS, foldhash::fast::FixedState::default()) }
+        let map = LruCache::with_hasher(MAX_OPERATIONS, foldhash::fast::FixedState::default());
+        Self { map, silent: vec![None; SILENT].into() }
     }
 }
 
@@ -59,6 +65,21 @@ impl Operations {
         }
         traces.dropped += 1;
         traces.ids.remove(FIRST)
+    }
+
+    /// [`ids_of`] a span that comes in.
+    pub fn named_by(&mut self, span: &Item) -> Vec<String> {
+        let Some(head) = span.attributes.common() else { return ids_of(span) };
+        let place = head.place(SILENT);
+        let silent = self.silent[place].as_ref() == Some(head);
+        if silent && span.attributes.get("operation.id").is_none() {
+            return Vec::new();
+        }
+        let ids = ids_of(span);
+        if ids.is_empty() {
+            self.silent[place] = Some(head.clone());
+        }
+        ids
     }
 
     /// The traces of an operation.

@@ -130,19 +130,24 @@ impl Attributes {
             self.keys |= bit;
             self.own.push(Attribute { key, value });
         } else {
-            self.put(key, value);
+            self.put(key, value, bit);
         }
     }
     /// [`set`](Self::set) where the key may be there.
-    fn put(&mut self, key: Key, value: Value) {
+    fn put(&mut self, key: Key, value: Value, bit: u64) {
         let rest = self.replaced_count();
-        if let Some(at) = self.shared().iter().position(|a| a.key == key) {
+        if let Some(at) = self.shared_at(&key, bit) {
             self.replace(at, value);
         } else if let Some(a) = self.own[rest..].iter_mut().find(|a| a.key == key) {
             a.value = value;
         } else {
             self.own.push(Attribute { key, value });
         }
+    }
+    /// Where among the shared ones the key is.
+    fn shared_at(&self, key: &str, bit: u64) -> Option<usize> {
+        let shared = &self.shared.as_ref()?.0;
+        if shared.keys & bit == 0 { None } else { shared.all.iter().position(|a| a.key == key) }
     }
     /// Puts another value in the place of a shared one.
     fn replace(&mut self, at: usize, value: Value) {
@@ -177,10 +182,11 @@ impl Attributes {
     /// The value of `key`.
     #[inline]
     pub fn get(&self, key: &str) -> Option<&Value> {
-        if self.keys & bit(key) == 0 { None } else { self.find(key) }
+        let bit = bit(key);
+        if self.keys & bit == 0 { None } else { self.find(key, bit) }
     }
-    fn find(&self, key: &str) -> Option<&Value> {
-        if let Some(at) = self.shared().iter().position(|a| a.key == key) {
+    fn find(&self, key: &str, bit: u64) -> Option<&Value> {
+        if let Some(at) = self.shared_at(key, bit) {
             let replaced = self.replaced >> at & 1 == 1;
             return Some(if replaced { &self.own[self.place(at)].value } else { &self.shared()[at].value });
         }

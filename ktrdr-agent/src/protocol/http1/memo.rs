@@ -21,6 +21,8 @@ const MAX_HEADS: usize = 512;
 const MAX_HEAD: usize = 1024;
 /// Attributes that a span has besides those of its request, as a rule: what its response says, sizes, times, its place.
 const ADDED: usize = 10;
+/// To those of the response itself: the size of its body.
+const ADDED_TO_ANSWER: usize = 1;
 /// Places for the hashes of heads seen once, of which most (with a date, a trace context) never come again: only what
 /// comes twice is worth remembering. A power of two.
 const SEEN: usize = 1024;
@@ -115,7 +117,12 @@ impl Said {
     /// A copy to be added to.
     fn again(&self) -> Self {
         match self {
-            Said::Answers(a) => Said::Answers(a.clone()),
+            Said::Answers(a) => {
+                let r = &a.response;
+                let (status, attributes) = (r.status.clone(), r.attributes.with_room(ADDED_TO_ANSWER));
+                let response = Response { key: r.key, attributes, status, want_body: r.want_body };
+                Said::Answers(Answers { response, ..*a })
+            }
             Said::Asks(a) => {
                 let r = &a.request;
                 let request = Request {

@@ -20,8 +20,8 @@ use created::Created;
 use due::Due;
 pub use handoff::About;
 use handoff::Handoff;
-use node::Nodes;
 pub use node::{Node, Place};
+use node::{Nodes, Rare};
 use passing::Passing;
 use placing::Placing;
 
@@ -163,9 +163,7 @@ impl Assembler {
             new.span,
             Node {
                 positions: new.positions,
-                context: new.context,
-                passed_on,
-                repeats,
+                rare: Rare::of(new.context, passed_on, repeats),
                 ..Node::new(new.role, new.exchange, span_id, (new.tgid, new.start), new.call)
             },
         );
@@ -195,10 +193,11 @@ impl Assembler {
     /// A trace context in a request's body; one in its head goes before.
     pub fn context(&mut self, span: SpanRef, context: TraceContext) {
         if let Some(node) = self.nodes.get_mut(span) {
-            if node.context.is_none() {
+            let rare = node.rare.get_or_insert_default();
+            if rare.context.is_none() {
                 self.flags.note(&context);
             }
-            node.context.get_or_insert(context);
+            rare.context.get_or_insert(context);
         }
     }
 
@@ -328,7 +327,7 @@ impl Assembler {
         if let Some(positions) = node.positions {
             s.attributes.set("ktrdr.exchange.positions", positions.to_hex());
         }
-        if let Some(said) = node.said.take() {
+        if let Some(said) = node.rare.as_mut().and_then(|rare| rare.said.take()) {
             said.tell(&mut s);
         }
         if let Some(id) = operation {

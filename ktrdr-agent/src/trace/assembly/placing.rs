@@ -23,8 +23,9 @@ impl Assembler {
             return Placing::At(place);
         }
         let own_trace = self.own_trace(node);
-        let (role, start, context, call) = (node.role, node.start, node.context, node.call);
-        let (passed_on, repeats) = (node.passed_on, node.repeats);
+        let (role, start, call) = (node.role, node.start, node.call);
+        let (context, passed_on, repeats) =
+            node.rare.as_deref().map_or((None, None, None), |r| (r.context, r.passed_on, r.repeats));
         let mut above = None;
         let place = match role {
             _ if depth > MAX_DEPTH => root(own_trace),
@@ -106,7 +107,8 @@ impl Assembler {
     /// The request of the same process that created the operation this call is for.
     fn by_operation(&self, span: SpanRef) -> Option<Origin> {
         let node = self.nodes.get(span)?;
-        let creator = self.created.by(node.operation.as_ref().or(node.hint.as_ref())?)?;
+        let creator =
+            self.created.by(node.operation.as_ref().or_else(|| node.rare.as_deref()?.hint.as_ref())?)?;
         let created_by = self.nodes.get(creator)?;
         let same = created_by.tgid == node.tgid && created_by.role == Role::Server && creator != span;
         same.then_some(Origin { span: creator, method: Method::OperationId })

@@ -96,7 +96,7 @@ impl Assembler {
     /// The task that makes this call named an operation before.
     pub fn hint(&mut self, span: SpanRef, operation: Arc<str>) {
         if let Some(node) = self.nodes.get_mut(span) {
-            node.hint = Some(operation);
+            node.rare.get_or_insert_default().hint = Some(operation);
         }
     }
 
@@ -126,7 +126,7 @@ impl Assembler {
         // Work after the response says nothing of the request, unless the response itself tells of a failure.
         let failed = node.finished.as_ref().is_some_and(|s| s.status != Status::Unset);
         let exception = exception.filter(|_| late == 0 || failed);
-        let said = node.said.get_or_insert_default();
+        let said = node.rare.get_or_insert_default().said.get_or_insert_default();
         said.add(event);
         if let Some(e) = exception {
             said.error.get_or_insert_with(|| (e.kind.clone(), e.summary()));
