@@ -111,6 +111,11 @@ fn error_word(error: &str) -> String {
         .into()
 }
 
+/// Whether the server says that it failed.
+pub fn is_server_error(span: &Span) -> bool {
+    int(span, "http.response.status_code").is_some_and(|code| code >= 500)
+}
+
 /// The sentence of a failed span.
 pub fn sentence(span: &Span) -> Option<String> {
     match &span.status {

@@ -16,13 +16,15 @@ mod logs;
 mod polls;
 pub mod text;
 
+use std::collections::HashSet;
 use std::fmt::Write;
 use std::time::Duration;
 
+use foldhash::fast::FixedState;
 use hashlink::LinkedHashMap;
 
 use crate::export::{Item, LogItem};
-use crate::trace::model::{SpanId, TraceId};
+use crate::trace::model::{SpanId, SpanKind, TraceId};
 pub use layout::Style;
 use logs::Logs;
 use polls::Polls;
@@ -30,6 +32,9 @@ use polls::Polls;
 /// Children end before their parents, so little can come once the root has ended: what the engine still orders, and
 /// spans of other threads.
 const GRACE: Duration = Duration::from_millis(100);
+/// A server waits with a failed request for what it logs about it (240 ms), longer than its caller's end of the call: so long
+/// is waited for it, and for a caller whose callees are here already.
+const LATE: Duration = Duration::from_millis(350);
 /// A trace whose root is still open is shown when nothing has happened for so long: a refused call inside a request
 /// that hangs is what somebody is waiting to see.
 const QUIET: Duration = Duration::from_secs(2);
@@ -48,14 +53,14 @@ const MAX_NAMES: usize = 64;
 #[derive(Default)]
 pub struct Human {
     /// By age: the first is the oldest.
-    collecting: LinkedHashMap<TraceId, Collecting, foldhash::fast::FixedState>,
+    collecting: LinkedHashMap<TraceId, Collecting, FixedState>,
     held: usize,
     /// Warnings and errors of log records, by their span; those of no trace are printed as they come.
     logs: Logs,
     /// How operations are doing, asked again and again.
     polls: Polls,
     /// By the time they were printed.
-    printed: LinkedHashMap<TraceId, Printed, foldhash::fast::FixedState>,
+    printed: LinkedHashMap<TraceId, Printed, FixedState>,
 }
 
 struct Collecting {
@@ -76,9 +81,27 @@ impl Collecting {
         self.spans.iter().any(|s| s.parent_span_id.is_none() || describe::continues_remote(s))
     }
 
+    /// Whether the server's end of a call is likely to come: something hangs below it, or the call failed with a status that a
+    /// server logs about.
+    fn lacks_a_server(&self) -> bool {
+        let here: HashSet<SpanId, FixedState> = self.spans.iter().map(|s| s.span_id).collect();
+        let above: HashSet<SpanId, FixedState> = self.spans.iter().filter_map(|s| s.parent_span_id).collect();
+        self.spans.iter().any(|s| {
+            let parent =
+                s.parent_span_id.is_some_and(|p| !here.contains(&p)) && !describe::continues_remote(s);
+            let broken = s.kind == SpanKind::Client && describe::is_server_error(s);
+            parent || (broken && !above.contains(&s.span_id))
+        })
+    }
+
     fn due(&self, now: Duration, late: bool) -> bool {
         let quiet = now.saturating_sub(self.last);
-        let enough = if late || self.rooted() { GRACE } else { QUIET };
+        let enough = match (late, self.rooted()) {
+            (false, false) => QUIET,
+            // Looked at only once it could be due.
+            (false, true) if (GRACE..LATE).contains(&quiet) && self.lacks_a_server() => LATE,
+            _ => GRACE,
+        };
         quiet >= enough || now.saturating_sub(self.first) >= OLDEST || self.spans.len() >= MAX_TRACE
     }
 }

@@ -116,6 +116,35 @@ fn polling_is_folded_into_one_line() {
 ");
 }
 
+/// The server's end of a failed request waits for what is logged about it.
+#[test]
+fn a_failed_call_is_one_tree_with_its_server() {
+    let (cli, api) = (service("curl"), service("shop"));
+    let [client, server] = call(9, 1, 0, &cli, &api, "GET /down", (0, 40), 500);
+    let connect = refused(9, 3, 2, &api);
+    let mut human = Human::default();
+    let mut out = String::new();
+    human.push(Arc::new(connect), MS(0));
+    human.push(Arc::new(client), MS(20));
+    for ms in (20..260).step_by(20) {
+        human.poll(MS(ms), &style(120), &mut out);
+    }
+    assert_eq!(out, "");
+    human.push(Arc::new(server), MS(260));
+    human.poll(MS(359), &style(120), &mut out);
+    assert_eq!(out, "");
+    human.poll(MS(360), &style(120), &mut out);
+    assert!(out.contains("└ shop → ") && out.contains("3 spans, 2 errors"), "{out}");
+    // One that is not observed does not hold it up for long.
+    let [client, _] = call(8, 1, 0, &cli, &api, "GET /down", (0, 40), 500);
+    out.clear();
+    human.push(Arc::new(client), MS(1_000));
+    human.poll(MS(1_349), &style(120), &mut out);
+    assert_eq!(out, "");
+    human.poll(MS(1_350), &style(120), &mut out);
+    assert!(out.contains("1 span, 1 error"), "{out}");
+}
+
 #[test]
 fn siblings_whose_parent_was_inferred_alike_say_so_once() {
     let mut spans: Vec<Span> = download().iter().take(1).map(|s| (**s).clone()).collect();
