@@ -267,6 +267,7 @@ impl Core {
             if let Some(end) = self.operations.ended(&op) {
                 self.assembler.operation_ended(&op, end);
             }
+            self.tell_unknown(span, (role, tgid), &op, draft);
             self.assembler.operation(span, op);
         }
     }

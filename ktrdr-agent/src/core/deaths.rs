@@ -6,7 +6,7 @@ use crate::protocol::Role;
 use crate::trace::causality::SpanRef;
 use crate::trace::deaths::Restarts;
 use crate::trace::listeners::ago;
-use crate::trace::model::{Attributes, Span, SpanEvent, Status};
+use crate::trace::model::{Attributes, Span, SpanEvent, Status, Value};
 use crate::trace::processes::{End, Process};
 use crate::trace::spans::OnConn;
 
@@ -57,6 +57,47 @@ impl Core {
         span.attributes.set("ktrdr.peer.command", command);
         happened(span, p, end);
         self.tell_restarts(span);
+    }
+
+    /// Says of a 404 to who asked for an operation that another process of that service knew it, and what became of that one:
+    /// an operation that is kept in memory is lost with it.
+    pub(super) fn tell_unknown(&self, call: SpanRef, (role, tgid): (Role, u32), id: &str, span: &mut Span) {
+        let text = |key: &str| span.attributes.get(key).and_then(|v| v.as_str());
+        let path = text("url.path").or_else(|| text("url.full")).unwrap_or_default();
+        // What else is asked of it (its metrics, say) may be missing by itself.
+        let itself =
+            path.split(['?', '#']).next().is_some_and(|path| path.trim_end_matches('/').ends_with(id));
+        if span.attributes.get("http.response.status_code") != Some(&Value::Int(404)) || !itself {
+            return;
+        }
+        let serving = if role == Role::Server { Some(tgid) } else { self.assembler.other_process(call) };
+        let Some((pid, service)) = serving.and_then(|pid| Some((pid, self.processes.service(pid)?))) else {
+            return;
+        };
+        let known = self.operations.known_to(id, service).filter(|(knew, _)| *knew != pid);
+        let Some((knew, at)) = known else { return };
+        // Another process may have its number by now.
+        let Some(p) = self.processes.get(knew).filter(|p| p.meta.start_ns <= at) else { return };
+        let command = p.command();
+        let said = match p.end.filter(|end| end.ts <= span.start) {
+            Some(end) => {
+                let before = ago(span.start - end.ts);
+                span.attributes.set("ktrdr.operation.known_to.exit", end.to_string());
+                format!(
+                    "the operation was lost with pid {knew} `{command}`, which knew it and {end} {before} before; pid \
+                     {pid} has taken its place"
+                )
+            }
+            None => {
+                format!("pid {knew} `{command}` of {service} knew the operation, and pid {pid} was asked")
+            }
+        };
+        span.attributes.set("ktrdr.operation.known_to.pid", knew);
+        if let Status::Error(text) = &mut span.status
+            && text.is_empty()
+        {
+            *text = said;
+        }
     }
 
     /// Says of a failed call that its callee ends again and again.

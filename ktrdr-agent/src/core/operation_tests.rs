@@ -73,6 +73,70 @@ fn an_end_is_known_at_once_although_others_may_still_speak_of_it() {
     assert!(h.core.under_way().iter().all(|s| s.kind != SpanKind::Internal));
 }
 
+/// An API that keeps operations in memory, and another process in its place.
+#[test]
+fn an_operation_that_ended_with_its_process_is_said_to_be_lost() {
+    const NEXT: u32 = 101;
+    const OTHER: u32 = 102;
+    for ended in [true, false] {
+        let mut h = host(Rules::default());
+        let mut p = h.connect(CLI, API, "127.0.0.1:8000");
+        let start = message("POST /api/v1/trainings/start HTTP/1.1", r#"{"symbol":"AAPL"}"#);
+        call(&mut h, &mut p, &start, &status(OP, "running", 0.0));
+        if ended {
+            h.close(&p, 0);
+            h.unlisten(API, "127.0.0.1:8000");
+            h.exit(API, 15);
+        }
+        h.pass(3_000);
+        let next = if ended { NEXT } else { OTHER };
+        h.process(next, "ktrdr-api");
+        h.listen(next, "127.0.0.1:8000");
+        let mut p = h.connect(CLI, next, "127.0.0.1:8000");
+        let asked = format!("GET /api/v1/operations/{OP} HTTP/1.1\r\nHost: x\r\n\r\n");
+        h.request(&mut p, asked.as_bytes());
+        h.response(&mut p, &message("HTTP/1.1 404 Not Found", r#"{"detail":"no such operation"}"#));
+        let spans = h.spans();
+        let (kind, sentence) = verdict(&spans);
+        let unknown: Vec<_> =
+            spans.iter().filter(|s| s.attributes.get("ktrdr.operation.known_to.pid").is_some()).collect();
+        assert_eq!(unknown.len(), 2, "both ends: {spans:#?}");
+        if ended {
+            assert_eq!(kind, Kind::OperationLost);
+            let lost = "the operation was lost with pid 100 `ktrdr-api`, which knew it and was killed by SIGTERM 3 s before; \
+                        pid 101 has taken its place (ktrdr-api answered 404 to GET /api/v1/operations/";
+            assert!(sentence.starts_with(lost), "{sentence}");
+            assert!(sentence.ends_with(" from ktrdr-cli)"), "{sentence}");
+        } else {
+            assert_eq!(kind, Kind::HttpError);
+            assert!(
+                sentence
+                    .ends_with("pid 100 `ktrdr-api` of ktrdr-api knew the operation, and pid 102 was asked"),
+                "{sentence}"
+            );
+        }
+    }
+}
+
+/// What else is asked of an operation may be missing by itself, and so may one that nobody knew.
+#[test]
+fn a_404_is_no_loss_where_nothing_was_lost() {
+    let mut h = host(Rules::default());
+    let mut p = h.connect(CLI, API, "127.0.0.1:8000");
+    poll(&mut h, &mut p, "running", 10.0);
+    h.close(&p, 0);
+    h.exit(API, 15);
+    h.process(101, "ktrdr-api");
+    h.listen(101, "127.0.0.1:8000");
+    let mut p = h.connect(CLI, 101, "127.0.0.1:8000");
+    for path in [format!("{OP}/metrics"), "op_training_20261122_141909_00000000".to_owned()] {
+        h.request(&mut p, format!("GET /api/v1/operations/{path} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes());
+        h.response(&mut p, &message("HTTP/1.1 404 Not Found", "{}"));
+    }
+    let spans = h.spans();
+    assert!(spans.iter().all(|s| s.attributes.get("ktrdr.operation.known_to.pid").is_none()), "{spans:#?}");
+}
+
 #[test]
 fn an_operation_that_stands_still_is_said_to_be_stuck_while_it_runs() {
     let mut h = host(Rules { stuck_after: 2_000_000_000, ..Rules::default() });

@@ -43,11 +43,17 @@ fn for_cause(finding: &Finding<'_>, tree: &Tree<'_>, hints: &mut Vec<String>) {
                 hints.push(format!("look at the log of {service} at {}", time(span)));
             }
         }
+        Kind::OperationLost => {
+            hints.push("start it again: what its process kept in memory is gone".to_owned());
+        }
         Kind::HttpError if super::symptom::is_soft(span) => {
             hints.push(
                 "the answer blames the request: compare its path and body with what the service expects"
                     .into(),
             );
+        }
+        Kind::Failed if view::is_command(span) => {
+            hints.push(format!("run `{}` again and read what it says: why is its own to tell", span.name));
         }
         Kind::HttpError | Kind::BusinessError | Kind::Failed => {
             if let Some(service) = callee(tree, finding) {

@@ -43,6 +43,8 @@ pub enum Kind {
     NoWorker,
     /// A worker went away while it had work.
     WorkerLost,
+    /// An operation is unknown since the process that knew it ended.
+    OperationLost,
     /// A GPU's memory was full.
     GpuOutOfMemory,
     /// No progress.
@@ -87,6 +89,7 @@ impl Kind {
             Kind::WorkerBusy => "busy",
             Kind::NoWorker => "no worker",
             Kind::WorkerLost => "worker lost",
+            Kind::OperationLost => "operation lost",
             Kind::GpuOutOfMemory => "GPU out of memory",
             Kind::GpuNotUsed => "not on a GPU",
             Kind::GpuIdle => "GPU idle",
@@ -125,7 +128,7 @@ impl Kind {
             | Kind::GatewayError => 1,
             Kind::Reset | Kind::NoResponse | Kind::ResponseCut | Kind::ProcessEnded => 2,
             Kind::TimedOut | Kind::Stuck | Kind::Unheard | Kind::GpuOutOfMemory => 3,
-            Kind::BusinessError | Kind::Failed | Kind::Other => 4,
+            Kind::BusinessError | Kind::OperationLost | Kind::Failed | Kind::Other => 4,
             Kind::HttpError => 5,
             Kind::WorkerBusy | Kind::NoWorker => 6,
             Kind::MissingData => 7,
@@ -224,7 +227,12 @@ fn http(span: &Span) -> Kind {
     };
     let busy = view::code(span) == Some(503)
         && (server.is_some_and(view::is_worker) || view::path(span).is_some_and(starts_work));
-    if busy { Kind::WorkerBusy } else { Kind::HttpError }
+    let lost = view::code(span) == Some(404) && view::text(span, "ktrdr.operation.known_to.exit").is_some();
+    match (busy, lost) {
+        (true, _) => Kind::WorkerBusy,
+        (_, true) => Kind::OperationLost,
+        _ => Kind::HttpError,
+    }
 }
 
 /// Whether a path hands work to a worker (the API's routes to its workers).
@@ -245,5 +253,6 @@ pub fn unanswered(kind: Kind) -> bool {
 
 /// An answer that blames the request: the caller may have asked just to find out.
 pub fn is_soft(span: &Span) -> bool {
-    kind_of(span) == Some(Kind::HttpError) && view::code(span).is_some_and(|c| (400..500).contains(&c))
+    matches!(kind_of(span), Some(Kind::HttpError | Kind::OperationLost))
+        && view::code(span).is_some_and(|c| (400..500).contains(&c))
 }

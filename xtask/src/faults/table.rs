@@ -295,7 +295,17 @@ pub const FAULTS: &[Fault] = &[
         name: "API restarted, and it has forgotten an operation",
         acts: &[HOLD_A_WORKER, Restart(API, &[]), Follow],
         asked: Operation,
-        expected: cause(&["http_error"], "", "", &["ktrdr-api answered 404"]),
+        expected: cause(
+            &["operation_lost"],
+            "",
+            "",
+            &[
+                "the operation was lost with pid ",
+                "which knew it and ",
+                "has taken its place",
+                "ktrdr-api answered 404",
+            ],
+        ),
     },
     // Workers.
     Fault {

@@ -144,6 +144,9 @@ impl Operations {
                 op.polls += 1;
             }
             op.heard(&response, &object, reporter, span.end);
+            if call.role == Role::Server {
+                op.known(&span.resource, span.end);
+            }
         }
         if op.ended.is_none() && op.status.as_deref().is_some_and(terminal) {
             op.ended = Some(span.end);
@@ -168,6 +171,12 @@ impl Operations {
     pub fn created_by(&self, id: &str) -> Option<(SpanRef, &[Box<str>])> {
         let op = self.open.peek(id)?;
         op.created_by.map(|(by, ..)| (by, op.symbols.as_slice()))
+    }
+
+    /// The process of this service that answered about the operation last, and when.
+    pub fn known_to(&self, id: &str, service: &str) -> Option<(u32, Ns)> {
+        let op = self.open.peek(id)?;
+        op.known_to.iter().find(|(known, ..)| known == service).map(|(_, pid, ts)| (*pid, *ts))
     }
 
     /// When an operation was said to have ended.
@@ -317,6 +326,7 @@ impl Operations {
             step: None,
             progress_at: span.end,
             reporters: Vec::new(),
+            known_to: Vec::new(),
             worker: None,
             refused: Vec::new(),
             stuck: false,

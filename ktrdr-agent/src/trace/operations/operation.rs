@@ -8,7 +8,7 @@ use crate::event::{MS, Ns};
 use crate::protocol::Role;
 use crate::trace::assembly::About;
 use crate::trace::ids::ExchangeId;
-use crate::trace::model::{Attributes, Resource, Span, SpanEvent, SpanKind, Status};
+use crate::trace::model::{Attributes, Resource, Span, SpanEvent, SpanKind, Status, Value};
 
 /// Status and progress events per operation: a training of hours polled every 0.3 s must stay readable.
 const MAX_EVENTS: usize = 64;
@@ -54,6 +54,8 @@ pub struct Operation {
     pub(super) step: Option<String>,
     pub(super) progress_at: Ns,
     pub(super) reporters: Vec<(String, String, Ns)>,
+    /// By service, the process that answered about it last, and when.
+    pub(super) known_to: Vec<(String, u32, Ns)>,
     /// Worker that took it, with its type.
     pub(super) worker: Option<(Arc<str>, String)>,
     /// Workers that refused it.
@@ -105,6 +107,17 @@ impl Operation {
             if let Some(f) = request.below("", key) {
                 self.attributes.set(name, f.text.clone());
             }
+        }
+    }
+
+    /// A process of a service answered about it.
+    pub(super) fn known(&mut self, who: &Resource, ts: Ns) {
+        let Some(Value::Int(pid)) = who.attributes.get("process.pid") else { return };
+        let Ok(pid) = u32::try_from(*pid) else { return };
+        if let Some((_, last, at)) = self.known_to.iter_mut().find(|(service, ..)| *service == who.service) {
+            (*last, *at) = (pid, ts);
+        } else if self.known_to.len() < MAX_REPORTERS {
+            self.known_to.push((who.service.clone(), pid, ts));
         }
     }
 
