@@ -62,6 +62,35 @@ fn uvicorn(event_loop: &str, http: &str, port: &str) -> Command {
     command
 }
 
+/// HAProxy in the foreground, on two threads, with kept connections to `upstream` that its clients share.
+pub fn haproxy(port: u16, upstream: u16, dir: &Path) -> Process {
+    let text = format!(
+        "global\n nbthread 2\n maxconn 512\n\
+         defaults\n mode http\n timeout connect 5s\n timeout client 30s\n timeout server 30s\n http-reuse always\n\
+         frontend in\n bind 127.0.0.1:{port}\n default_backend app\n\
+         backend app\n server one 127.0.0.1:{upstream} pool-max-conn 8\n"
+    );
+    let config: PathBuf = dir.join(format!("haproxy-{port}.cfg"));
+    std::fs::write(&config, text).unwrap();
+    let mut command = Command::new("haproxy");
+    command.args(["-db", "-f"]).arg(&config);
+    listening(command, port, dir).with_children()
+}
+
+/// Go's proxy and a service, `programs/service.go`; none where there is no Go.
+pub fn go_service(port: u16, upstream: u16, dir: &Path) -> Option<Process> {
+    let service = dir.join("service");
+    let mut build = Command::new("go");
+    build.args(["build", "-o"]).arg(&service).arg(program("service.go"));
+    // Where it keeps what it has compiled: a user without a home has none.
+    build.env("GOCACHE", dir.join("go-cache")).env("GO111MODULE", "off");
+    let built = build.output().ok()?;
+    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+    let mut command = Command::new(service);
+    command.arg(port.to_string()).arg(format!("http://127.0.0.1:{upstream}"));
+    Some(listening(command, port, dir))
+}
+
 /// nginx in the foreground with a configuration of its own: static files from `files` on `port`, and `/c/` proxied
 /// to `upstream` with kept connections.
 pub fn nginx(port: u16, files: &Path, upstream: Option<u16>, dir: &Path) -> Process {

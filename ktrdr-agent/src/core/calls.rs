@@ -159,6 +159,7 @@ impl Core {
             gist: Some(gist),
             connect: on.connected.filter(|_| calls).map(|c| Moment { ts: c.start, after: c.after }),
             begin: Moment { ts: b.start.ts, after },
+            thread: b.head.task.tid,
         })
     }
 

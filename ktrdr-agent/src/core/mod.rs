@@ -224,6 +224,8 @@ impl Core {
             }
             Body::Exec(e) => {
                 self.causality.exec(tgid, ts);
+                self.stdio.executed(tgid);
+                self.assembler.program_ended(tgid);
                 self.program_executed(tgid, e.ppid, ts);
             }
             Body::Exit(e) => {
@@ -234,6 +236,7 @@ impl Core {
                 self.program_ended(tgid, End::of(ts, &e));
                 self.service_ended(tgid, ts);
                 self.causality.exit(tgid);
+                self.assembler.program_ended(tgid);
                 self.watching.ended(tgid);
             }
             Body::PyCopy(c) => self.causality.py_copy(tgid, tid, c, ts),
@@ -258,6 +261,7 @@ impl Core {
             ShellEvent::Process(mut p) => {
                 self.config.mask.process(&mut p);
                 self.watch_service(&p);
+                self.causality.threads(p.tgid, p.threads);
                 self.processes.learn(p);
             }
             ShellEvent::File(f) => self.logs.file(f.id(), &f.path, f.log),

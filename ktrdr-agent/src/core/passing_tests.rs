@@ -2,7 +2,7 @@
 
 use super::scenario::{Host, Pipe};
 use crate::event::ShellEvent;
-use crate::event::shell::PythonStatus;
+use crate::event::shell::{ProcessMeta, PythonStatus};
 use crate::trace::model::{Span, SpanId, SpanKind, Value};
 
 const PROXY: u32 = 100;
@@ -12,13 +12,24 @@ const FRONT: &str = "127.0.0.1:8080";
 const BACK: &str = "127.0.0.1:8000";
 
 fn host() -> Host {
+    with_threads(1)
+}
+
+/// A proxy that was seen with so many threads.
+fn with_threads(threads: u32) -> Host {
     let mut h = Host::new();
-    for (pid, name) in [(PROXY, "nginx"), (API, "api"), (CLIENT, "client")] {
+    for (pid, name) in [(API, "api"), (CLIENT, "client")] {
         h.process(pid, name);
     }
+    proxy(&mut h, threads);
     h.listen(PROXY, FRONT);
     h.listen(API, BACK);
     h
+}
+
+fn proxy(h: &mut Host, threads: u32) {
+    let meta = ProcessMeta { tgid: PROXY, service: "nginx".into(), threads, ..ProcessMeta::default() };
+    h.shell(ShellEvent::Process(meta));
 }
 
 fn get(path: &str) -> Vec<u8> {
@@ -85,6 +96,73 @@ fn equal_requests_at_once_are_told_apart_by_who_was_read_just_before() {
     let certain: Vec<_> =
         of_proxy(&spans, SpanKind::Client).iter().map(|s| text(s, "ktrdr.link.certainty")).collect();
     assert_eq!(certain, ["inferred"; 8]);
+}
+
+/// HAProxy reads what came in on several connections, and then works on it.
+#[test]
+fn of_equal_requests_that_were_read_together_none_is_believed() {
+    let mut h = host();
+    let mut fronts: Vec<Pipe> = (0..4).map(|_| h.connect(CLIENT, PROXY, FRONT)).collect();
+    let mut backs: Vec<Pipe> = (0..4).map(|_| h.connect(PROXY, API, BACK)).collect();
+    let asked = |h: &mut Host, p: &mut Pipe| h.request(p, &get("/api/v1/symbols"));
+    let sent = |h: &mut Host, p: &mut Pipe| h.request(p, &passed("/api/v1/symbols"));
+    fronts[..3].iter_mut().for_each(|front| asked(&mut h, front));
+    backs[..2].iter_mut().for_each(|back| sent(&mut h, back));
+    // Read and sent at once, but the third one still waits.
+    asked(&mut h, &mut fronts[3]);
+    sent(&mut h, &mut backs[3]);
+    sent(&mut h, &mut backs[2]);
+    backs.iter_mut().chain(&mut fronts).for_each(|p| ok(&mut h, p));
+    // It does not last: one by one they are told apart.
+    for (front, back) in fronts.iter_mut().zip(&mut backs).take(2) {
+        asked(&mut h, front);
+        sent(&mut h, back);
+    }
+    backs.iter_mut().take(2).chain(fronts.iter_mut().take(2)).for_each(|p| ok(&mut h, p));
+    let none = || (None, String::new());
+    assert_eq!(edges(&h.spans()), [none(), none(), none(), none(), same(4), same(5)]);
+}
+
+#[test]
+fn who_connects_right_after_it_has_read_works_on_what_it_read() {
+    let mut h = host();
+    let mut fronts: Vec<Pipe> = (0..3).map(|_| h.connect(CLIENT, PROXY, FRONT)).collect();
+    let mut backs = Vec::new();
+    for front in &mut fronts {
+        h.request(front, &get("/api/v1/symbols"));
+        backs.push(h.connect(PROXY, API, BACK));
+    }
+    // In whatever order the connections stand.
+    for n in [1, 2, 0] {
+        h.request(&mut backs[n], &passed("/api/v1/symbols"));
+    }
+    backs.iter_mut().chain(&mut fronts).for_each(|p| ok(&mut h, p));
+    assert_eq!(edges(&h.spans()), [same(1), same(2), same(0)]);
+}
+
+/// That a thread works on what it read is believed of one with several such threads only when they were seen to.
+#[test]
+fn several_threads_have_to_prove_that_requests_stay_on_them() {
+    let mut h = with_threads(2);
+    // They are event loops: one serves two at once.
+    let mut both: Vec<Pipe> = (0..2).map(|_| h.connect(CLIENT, PROXY, FRONT).served_by(101)).collect();
+    both.iter_mut().for_each(|front| h.request(front, &get("/api/v1/long")));
+    both.iter_mut().for_each(|front| ok(&mut h, front));
+    for _ in 0..20 {
+        let mut fronts: Vec<Pipe> =
+            [101, 102].map(|tid| h.connect(CLIENT, PROXY, FRONT).served_by(tid)).into();
+        fronts.iter_mut().for_each(|front| h.request(front, &get("/api/v1/symbols")));
+        let mut back = h.connect_from(PROXY, 102, API, BACK);
+        h.request(&mut back, &passed("/api/v1/symbols"));
+        ok(&mut h, &mut back);
+        fronts.iter_mut().for_each(|front| ok(&mut h, front));
+    }
+    let edges = edges(&h.spans());
+    assert_eq!(edges.len(), 20);
+    let (before, after) = edges.split_at(7);
+    // Two answers a round, after two.
+    assert!(before.iter().all(|e| *e == (None, String::new())), "{edges:?}");
+    assert!(after.iter().zip(7..).all(|(e, n)| *e == same(2 + 2 * n + 1)), "{edges:?}");
 }
 
 #[test]
@@ -182,6 +260,26 @@ fn a_connect_of_who_never_passed_anything_on_is_nobody_s() {
     ok(&mut h, &mut front);
     ok(&mut h, &mut other);
     assert_eq!(edges(&h.spans()), [(None, String::new())]);
+}
+
+/// Process numbers are used again.
+#[test]
+fn what_was_known_of_a_proxy_ends_with_it() {
+    let mut h = host();
+    let [mut front, mut other] = two_at_once(&mut h);
+    let mut back = h.connect(PROXY, API, BACK);
+    h.request(&mut back, &passed("/api/v1/symbols"));
+    ok(&mut h, &mut back);
+    ok(&mut h, &mut front);
+    ok(&mut h, &mut other);
+    h.exit(PROXY, 0);
+    proxy(&mut h, 1);
+    h.listen(PROXY, FRONT);
+    let [mut front, mut other] = two_at_once(&mut h);
+    h.fail(PROXY, BACK, 111);
+    ok(&mut h, &mut front);
+    ok(&mut h, &mut other);
+    assert_eq!(edges(&h.spans()), [same(1), (None, String::new())]);
 }
 
 #[test]

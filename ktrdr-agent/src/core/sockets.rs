@@ -92,6 +92,9 @@ impl Core {
 
     fn connecting(&mut self, task: Task, start: Ns, remote: SocketAddr, netns: u32) -> Connecting {
         let after = self.causality.just_read(task);
+        if let Some(after) = after {
+            self.assembler.connects_after(task.tgid, after);
+        }
         Connecting { task, call: self.causality.call(task, start), after, start, remote, netns }
     }
 

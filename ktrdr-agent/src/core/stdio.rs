@@ -1,17 +1,18 @@
 //! JSON-RPC on pipes, from lines to spans.
 
 use super::{Core, Output, Watched, facts};
-use crate::event::{FileKind, Ns, Task, Write};
+use crate::event::{FileId, FileKind, Ns, Task, Write};
 use crate::protocol::Role;
 use crate::protocol::jsonrpc::describe::{self, Answered, Asked};
 use crate::protocol::jsonrpc::json::Raw;
 use crate::protocol::jsonrpc::message::{Body, Id, Message};
 use crate::trace::assembly::NewSpan;
-use crate::trace::causality::{CallRef, Delivered, SpanRef};
+use crate::trace::causality::{Delivered, SpanRef};
 use crate::trace::ids::ExchangeId;
 use crate::trace::model::{Attributes, BoxedSpan, Status};
+use crate::trace::processes::Processes;
 use crate::trace::spans::{self, PipeCall};
-use crate::trace::stdio::{self, Open};
+use crate::trace::stdio::{self, Open, Parked};
 
 /// Starters of a server that may have kept the other end of its pipes: `uv run`, `npx` and shells stand between.
 const MAX_ANCESTORS: usize = 4;
@@ -37,14 +38,14 @@ impl Core {
     /// A process that may be a server read from standard input.
     pub(super) fn read(&mut self, ts: Ns, task: Task, w: &Write<'_>) {
         let excluded = self.processes.get(task.tgid).is_some_and(|p| p.meta.excluded);
-        if excluded || task.tgid == self.agent_tgid {
+        if excluded || task.tgid == self.agent_tgid || self.stdio.passes_on(task.tgid) {
             return;
         }
         let mut lines = Vec::new();
         let new = self.stdio.read(task.tgid, w, &mut |l| lines.push(Said::new(l.bytes)));
         for line in lines {
             let body = Body::json(&line.bytes);
-            if self.stdio.spoke(task.tgid, !body.messages.is_empty()) {
+            if self.stdio.spoke(task.tgid, line.hash, !body.messages.is_empty()) {
                 self.out.push_back(Output::Deaf(task.tgid));
                 return;
             }
@@ -64,10 +65,18 @@ impl Core {
     /// A process wrote to a pipe. Whether that was a message, and so no log.
     pub(super) fn conversed(&mut self, ts: Ns, task: Task, w: &Write<'_>) -> bool {
         const STDOUT: u32 = 1;
+        const STDERR: u32 = 2;
+        if self.stdio.passes_on(task.tgid) && w.fd != STDERR {
+            // What it was told, once more: to whoever it is meant for, and in copies.
+            return true;
+        }
         if self.stdio.serves(task.tgid) && w.fd == STDOUT {
             let mut lines = Vec::new();
             self.stdio.wrote(task.tgid, w, &mut |l| lines.push(Said::new(l.bytes)));
             for line in lines {
+                if self.repeated(ts, task.tgid, line.hash, w.id) {
+                    return true;
+                }
                 for m in Body::json(&line.bytes).messages.iter().filter(|m| m.answers()) {
                     self.answered(ts, task.tgid, m);
                 }
@@ -80,7 +89,8 @@ impl Core {
             self.stdio.asked(task.tgid, w, &mut |l| lines.push(Said::new(l.bytes)));
             for line in lines {
                 if Body::json(&line.bytes).messages.iter().any(Message::asks) {
-                    self.wrote_request(ts, task, w, line.hash);
+                    let call = self.causality.call(task, ts);
+                    self.wrote_request(ts, Parked { task, ts, call, file: w.id, hash: line.hash });
                 }
             }
             return true;
@@ -90,8 +100,7 @@ impl Core {
 
     /// Who started the process, nearest first.
     pub(super) fn ancestors(&self, tgid: u32) -> Vec<u32> {
-        let parent = |tgid: u32| self.processes.get(tgid).map(|p| p.meta.ppid).filter(|p| *p > 1);
-        std::iter::successors(parent(tgid), |t| parent(*t)).take(MAX_ANCESTORS).collect()
+        ancestors(&self.processes, tgid)
     }
 
     fn asked(&mut self, ts: Ns, task: Task, m: &Message<'_>, line: u64) {
@@ -126,7 +135,7 @@ impl Core {
         }
         let ancestors = self.ancestors(task.tgid);
         if let Some(parked) = self.stdio.client_of(task.tgid, line, ts, &ancestors) {
-            self.join(task.tgid, exchange, &asked, parked.task, parked.ts, parked.call);
+            self.join(task.tgid, exchange, &asked, parked);
         }
         if key.is_none()
             && let Some(open) = self.stdio.notified(task.tgid)
@@ -135,22 +144,35 @@ impl Core {
         }
     }
 
-    fn wrote_request(&mut self, ts: Ns, task: Task, w: &Write<'_>, line: u64) {
-        let call = self.causality.call(task, ts);
+    /// A client wrote a request, or a filter passed it on.
+    fn wrote_request(&mut self, now: Ns, written: Parked) {
         let processes = &self.processes;
-        let parent = |tgid: u32| processes.get(tgid).map(|p| p.meta.ppid).filter(|p| *p > 1);
-        let ancestors = |tgid: u32| -> Vec<u32> {
-            std::iter::successors(parent(tgid), |t| parent(*t)).take(MAX_ANCESTORS).collect()
-        };
-        let read = self.stdio.server_of(task, w.id, line, ts, &ancestors);
+        let read = self.stdio.server_of(&written, now, &|tgid| ancestors(processes, tgid));
         match read.map(|open| (open.server.1.tgid, open.exchange, open.asked.clone())) {
-            Some((server, exchange, asked)) => self.join(server, exchange, &asked, task, ts, call),
-            None => self.stdio.park(task, ts, call, w.id, line),
+            Some((server, exchange, asked)) => self.join(server, exchange, &asked, written),
+            None => self.stdio.park(written),
         }
     }
 
+    /// A process wrote a line to standard output. Whether it only passes on what it reads: then nobody asked it anything, and
+    /// who is asked reads the same behind it.
+    fn repeated(&mut self, ts: Ns, tgid: u32, line: u64, output: FileId) -> bool {
+        let Some(dismissed) = self.stdio.repeated(tgid, line, output) else { return false };
+        self.out.push_back(Output::Deaf(tgid));
+        self.quiet.retain(|quiet| quiet.server != tgid);
+        for span in dismissed.spans {
+            self.causality.request_done(span, ts);
+            self.assembler.dismiss(span);
+        }
+        for written in dismissed.written {
+            self.wrote_request(ts, written);
+        }
+        true
+    }
+
     /// Both ends of a request are known.
-    fn join(&mut self, server: u32, exchange: ExchangeId, asked: &Asked, task: Task, ts: Ns, call: CallRef) {
+    fn join(&mut self, server: u32, exchange: ExchangeId, asked: &Asked, written: Parked) {
+        let Parked { task, ts, call, .. } = written;
         let span = self.engine.next_span();
         self.assembler.begin(NewSpan {
             span,
@@ -168,11 +190,11 @@ impl Core {
         if let Some(id) = self.logs.hints.of(task, ts) {
             self.assembler.hint(span, id);
         }
-        self.stdio.joined(server, exchange, (span, task, ts));
+        self.stdio.joined(server, exchange, (span, written));
     }
 
     fn answered(&mut self, ts: Ns, tgid: u32, m: &Message<'_>) {
-        let Some(open) = m.id.and_then(|id| self.stdio.close(tgid, id.key())) else { return };
+        let Some(open) = m.id.and_then(|id| self.stdio.answered(tgid, id.key())) else { return };
         let answered = describe::answered(m, &self.config.mask);
         self.over(tgid, open, ts, &answered, None);
     }
@@ -203,6 +225,7 @@ impl Core {
         let Open { asked, exchange, server, client, .. } = open;
         self.causality.request_done(server.0, end);
         let peer = self.processes.service(tgid).map(str::to_owned);
+        let client = client.map(|(span, w)| (span, w.task, w.ts));
         let ends = [Some((server, Role::Server)), client.map(|c| (c, Role::Client))];
         for ((span, task, start), role) in ends.into_iter().flatten() {
             if self.processes.get(task.tgid).is_some_and(|p| p.meta.excluded) {
@@ -266,6 +289,16 @@ impl Core {
                 self.unanswered(tgid, open, self.now, "agent_stopped");
             }
         }
+    }
+}
+
+/// Who started a process, nearest first: as was told of it, or as far as those between are known themselves.
+fn ancestors(processes: &Processes, tgid: u32) -> Vec<u32> {
+    let parent = |tgid: u32| processes.get(tgid).map(|p| p.meta.ppid).filter(|p| *p > 1);
+    let told = processes.get(tgid).map(|p| p.meta.starters.as_slice()).filter(|told| !told.is_empty());
+    match told {
+        Some(told) => parent(tgid).into_iter().chain(told.iter().copied()).take(MAX_ANCESTORS).collect(),
+        None => std::iter::successors(parent(tgid), |t| parent(*t)).take(MAX_ANCESTORS).collect(),
     }
 }
 

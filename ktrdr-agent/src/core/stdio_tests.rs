@@ -13,8 +13,11 @@ use crate::trace::model::{Span, SpanKind, Status};
 
 const CLIENT: u32 = 100;
 const SERVER: u32 = 200;
+const FILTER: u32 = 150;
 const IN: u64 = 7;
 const OUT: u64 = 8;
+/// Between the filter and the server.
+const BETWEEN: u64 = 20;
 
 struct Moved<'a> {
     kind: u16,
@@ -66,7 +69,11 @@ impl Talk {
     }
 
     fn moved(&mut self, kind: u16, pid: u32, fd: u32, inode: u64, text: &str) {
-        let (kind, body) = Moved { kind, fd, inode, file: self.file, text }.record();
+        self.moved_by(self.file, kind, pid, fd, inode, text);
+    }
+
+    fn moved_by(&mut self, file: u8, kind: u16, pid: u32, fd: u32, inode: u64, text: &str) {
+        let (kind, body) = Moved { kind, fd, inode, file, text }.record();
         self.h.now += MS;
         self.h.record(kind, 0, (pid, pid), &body);
     }
@@ -83,6 +90,31 @@ impl Talk {
 
     fn read(&mut self, text: &str) {
         self.moved(kind::READ, SERVER, 0, IN, text);
+    }
+
+    /// As [`new`](Self::new), with `tee` before the server.
+    fn filtered(file: u8) -> Self {
+        let mut t = Self::new(file);
+        t.h.shell(ShellEvent::Process(ProcessMeta {
+            tgid: FILTER,
+            ppid: CLIENT,
+            service: "tee".into(),
+            ..ProcessMeta::default()
+        }));
+        t
+    }
+
+    /// The filter reads and passes on, and then the server reads; or, as records may come, that first.
+    fn pass_on(&mut self, text: &str, first: bool) {
+        self.moved(kind::READ, FILTER, 0, IN, text);
+        let read = |t: &mut Self| t.moved_by(file::PIPE, kind::READ, SERVER, 0, BETWEEN, text);
+        if first {
+            read(self);
+        }
+        self.moved_by(file::PIPE, kind::WRITE, FILTER, 1, BETWEEN, text);
+        if !first {
+            read(self);
+        }
     }
 
     fn answer(&mut self, text: &str) {
@@ -196,6 +228,103 @@ fn another_clients_equal_words_are_not_joined() {
     }
 }
 
+/// A filter is asked nothing: who is asked reads the same behind it.
+#[test]
+fn a_filter_before_the_server_is_nobody() {
+    for (file, first) in
+        [(file::PIPE, false), (file::PIPE, true), (file::UNIX_SOCKET, false), (file::UNIX_SOCKET, true)]
+    {
+        let mut t = Talk::filtered(file);
+        // Nobody watches the client yet.
+        t.pass_on(HELLO, first);
+        t.answer(&result("0"));
+        for id in ["1", "2"] {
+            let text = call(id, &format!("add{id}"));
+            t.moved(kind::WRITE, CLIENT, 9, t.other(IN), &text);
+            t.pass_on(&text, first);
+            // Its copy is no log either.
+            t.moved_by(file::PIPE, kind::WRITE, FILTER, 3, 77, &text);
+            t.answer(&result(id));
+        }
+        t.h.exit(FILTER, 0);
+        let spans = t.h.spans();
+        assert_eq!(spans.len(), 5, "{file}, {first}: {spans:#?}");
+        assert!(spans.iter().all(|s| s.resource.service != "tee"));
+        for name in ["tools/call add1", "tools/call add2"] {
+            let (client, server) =
+                (named(&spans, SpanKind::Client, name), named(&spans, SpanKind::Server, name));
+            assert_eq!((server.trace_id, server.parent_span_id), (client.trace_id, Some(client.span_id)));
+            assert_eq!((text(client, "peer.service"), &client.status), (Some("server"), &Status::Unset));
+            assert!(client.start < server.start && server.end <= client.end);
+        }
+        assert_eq!(t.h.core.counts().stdio.relays, 1);
+    }
+}
+
+#[test]
+fn a_client_that_a_filter_was_taken_to_serve_is_the_servers() {
+    for (first, written) in [(false, HELLO), (true, "{\"jsonrpc\":\"2.0\",\"method\":\"ping\",\"id\":4}\n")] {
+        let mut t = Talk::filtered(file::PIPE);
+        t.h.core.watch(CLIENT, Watched::Json);
+        t.moved(kind::WRITE, CLIENT, 9, IN, written);
+        t.pass_on(written, first);
+        t.answer(&result(if first { "4" } else { "0" }));
+        let spans = t.h.spans();
+        let [a, b] = spans.as_slice() else { panic!("{spans:#?}") };
+        assert_eq!((a.trace_id, a.name.as_str()), (b.trace_id, b.name.as_str()));
+        assert!(
+            [a, b].iter().any(|s| s.kind == SpanKind::Client && text(s, "peer.service") == Some("server"))
+        );
+    }
+}
+
+#[test]
+fn notifications_that_a_filter_passes_on_and_answers_behind_the_server_are_nobodys() {
+    let mut t = Talk::filtered(file::PIPE);
+    let notice = "{\"method\":\"notifications/initialized\",\"jsonrpc\":\"2.0\"}\n";
+    t.pass_on(notice, false);
+    // Behind the server.
+    const BEHIND: u32 = 250;
+    t.h.process(BEHIND, "tee");
+    for text in [result("0"), notice.to_owned()] {
+        t.moved(kind::READ, BEHIND, 0, OUT, &text);
+        t.moved(kind::WRITE, BEHIND, 1, 30, &text);
+    }
+    t.h.exit(BEHIND, 0);
+    let spans = t.h.spans();
+    let [one] = spans.as_slice() else { panic!("{spans:#?}") };
+    assert_eq!((one.resource.service.as_str(), one.name.as_str()), ("server", "notifications/initialized"));
+    assert_eq!(t.h.core.counts().stdio.relays, 2);
+}
+
+/// Both ends may ask the same of each other.
+#[test]
+fn who_has_answered_is_no_filter() {
+    let mut t = Talk::new(file::PIPE);
+    t.read(HELLO);
+    t.answer(&result("0"));
+    let ping = "{\"jsonrpc\":\"2.0\",\"method\":\"ping\",\"id\":0}\n";
+    t.ask(ping);
+    t.answer(ping);
+    t.answer(&result("0"));
+    let spans = t.h.spans();
+    assert_eq!(named(&spans, SpanKind::Server, "ping").status, Status::Unset);
+    assert_eq!((spans.len(), t.h.core.counts().stdio.relays), (3, 0), "{spans:#?}");
+}
+
+/// A number that was a filter's may be a server's.
+#[test]
+fn another_program_under_the_same_number_is_looked_at_anew() {
+    let mut t = Talk::filtered(file::PIPE);
+    t.pass_on(HELLO, false);
+    t.h.exit(FILTER, 0);
+    t.moved(kind::READ, FILTER, 0, IN, HELLO);
+    t.moved(kind::WRITE, FILTER, 1, OUT, &result("0"));
+    t.answer(&result("0"));
+    let spans = t.h.spans();
+    assert_eq!(spans.iter().filter(|s| s.name == "initialize" && s.status == Status::Unset).count(), 2);
+}
+
 #[test]
 fn what_is_not_answered_says_why() {
     let mut t = Talk::new(file::PIPE);
@@ -233,6 +362,7 @@ fn a_process_that_reads_something_else_is_let_alone() {
 fn hostile_lines_harm_nobody() {
     let mut t = Talk::new(file::PIPE);
     t.ask(HELLO);
+    t.answer(&result("0"));
     for text in [
         "{".repeat(60_000),
         format!("[{}]\n", "{\"jsonrpc\":\"2.0\",\"method\":\"m\",\"id\":1},".repeat(500)),

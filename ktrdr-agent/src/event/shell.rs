@@ -84,6 +84,13 @@ pub struct ProcessMeta {
     pub tgid: u32,
     /// Parent process.
     pub ppid: u32,
+    /// Who started its parent, and so on, nearest first. Told of who reads requests on standard input: those between it and
+    /// its client may do nothing else (a shell, `uv run`).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub starters: Vec<u32>,
+    /// Threads it had when it was looked at; 0 = unknown.
+    #[serde(default)]
+    pub threads: u32,
     /// When it started, boot clock in ns; tells a reused pid.
     pub start_ns: Ns,
     /// `service.name`.

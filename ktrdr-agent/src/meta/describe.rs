@@ -134,6 +134,8 @@ fn describe(p: &Process, service: Service, names: &ContainerNames, excluded: boo
     ProcessMeta {
         tgid: p.pid,
         ppid: p.ppid,
+        starters: Vec::new(),
+        threads: p.threads,
         start_ns: p.start_ns,
         service: service.name,
         source: service.source,

@@ -11,6 +11,8 @@ use crate::event::ShellEvent;
 /// Executions per second that are looked up in `/proc` at once (about 0.1 ms each); beyond, a busy build is not
 /// worth the time, and the exec record's own arguments have to do.
 const EXEC_READS_PER_SECOND: u32 = 200;
+/// Starters told of a process that is asked on standard input: `npx` puts two between, a shell one.
+const MAX_STARTERS: usize = 3;
 /// Start times of `/proc` come in clock ticks, those of fork and exec records in nanoseconds.
 const TICK_NS: u64 = 10_000_000;
 
@@ -73,6 +75,17 @@ impl Metadata {
         // Sockets may be handed through an exec (a server that upgrades itself).
         let entry = Entry { process: Arc::new(process), ports: before.ports, ..Entry::default() };
         self.prospects.insert(pid, entry);
+    }
+
+    /// Who started this process, and so on, nearest first.
+    pub(super) fn starters(&self, pid: u32) -> Vec<u32> {
+        let known = |pid: u32| self.known.peek(&pid).or_else(|| self.prospects.peek(&pid));
+        let above = |pid: u32| match known(pid).map(|e| e.process.ppid).filter(|ppid| *ppid != 0) {
+            None => self.proc.parent(pid),
+            known => known,
+        };
+        let parent = |pid: u32| above(pid).filter(|ppid| *ppid > 1);
+        std::iter::successors(parent(pid), |pid| parent(*pid)).take(MAX_STARTERS).collect()
     }
 
     /// Reads a process unless it is gone, or started after `ts` and so is another one with the same number.

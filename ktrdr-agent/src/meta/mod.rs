@@ -206,9 +206,14 @@ impl Metadata {
                 let (write, _) = WriteBody::read_from_prefix(body).ok()?;
                 self.files.look(&self.proc, header.tgid, &write).map(ShellEvent::File)
             }
-            kind::DATA | kind::CONNECT_ERROR | kind::READ | kind::WRITE => {
-                self.active(header.tgid, header.ts)
+            kind::READ => {
+                let mut told = self.active(header.tgid, header.ts);
+                if let Some(ShellEvent::Process(p)) = &mut told {
+                    p.starters = self.starters(p.ppid);
+                }
+                told
             }
+            kind::DATA | kind::CONNECT_ERROR | kind::WRITE => self.active(header.tgid, header.ts),
             kind::STATE => {
                 let (state, _) = StateBody::read_from_prefix(body).ok()?;
                 match state.new {

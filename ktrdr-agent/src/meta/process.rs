@@ -33,6 +33,8 @@ pub struct Process {
     pub cwd: String,
     /// Name of the main thread.
     pub comm: String,
+    /// Threads it had; 0 = unknown.
+    pub threads: u32,
     /// Effective user.
     pub uid: Option<u32>,
     /// Inode number of the network namespace, 0 = unknown.
@@ -71,6 +73,7 @@ impl Process {
             args: split_args(&bytes("cmdline", MAX_COMMAND)),
             cwd: proc.link(pid, "cwd").unwrap_or_default(),
             comm: stat.comm,
+            threads: stat.threads,
             uid: effective_uid(&bytes("status", 4096)),
             netns: proc.link(pid, "ns/net").and_then(|l| namespace_inode(&l)).unwrap_or(0),
             container: container::from_cgroup(&String::from_utf8_lossy(&bytes("cgroup", MAX_CGROUP))),
@@ -114,6 +117,7 @@ struct Stat {
     /// A zombie: all that describes it is gone with its memory.
     dead: bool,
     ppid: u32,
+    threads: u32,
     start_ticks: u64,
 }
 
@@ -129,15 +133,21 @@ impl Stat {
         let comm = String::from_utf8_lossy(stat.get(open + 1..close)?).into_owned();
         let rest = std::str::from_utf8(stat.get(close + 1..)?).ok()?;
         let mut fields = rest.split_ascii_whitespace();
-        // The state is field 3, the parent 4, the start 22.
+        // The state is field 3, the parent 4, the number of threads 20, the start 22.
         let dead = matches!(fields.next()?, "Z" | "X");
         let ppid = fields.next()?.parse().ok()?;
-        let start_ticks = fields.nth(17)?.parse().ok()?;
-        Some(Self { comm, dead, ppid, start_ticks })
+        let threads = fields.nth(15)?.parse().ok()?;
+        let start_ticks = fields.nth(1)?.parse().ok()?;
+        Some(Self { comm, dead, ppid, threads, start_ticks })
     }
 }
 
 impl ProcFs {
+    /// Who started the process; `None` if it is gone.
+    pub fn parent(&self, pid: u32) -> Option<u32> {
+        Some(Stat::parse(&self.read(pid, "stat", 4096).ok()?)?.ppid)
+    }
+
     /// When the process started, boot clock in ns; `None` if it is gone.
     pub fn start_ns(&self, pid: u32) -> Option<u64> {
         Some(Stat::parse(&self.read(pid, "stat", 4096).ok()?)?.start_ns())

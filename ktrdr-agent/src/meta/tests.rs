@@ -281,6 +281,20 @@ fn the_start_tells_host_listeners_and_their_owners() {
     assert_eq!(data(&mut m, 41, T), None);
 }
 
+/// Between a server on pipes and its client may stand who does nothing else.
+#[test]
+fn who_reads_requests_is_told_with_who_started_its_parent() {
+    let fake = FakeProc::new();
+    fake.process(10, 1, &["assistant"]);
+    fake.process(20, 10, &["npx", "server"]);
+    fake.process(30, 20, &["sh", "-c", "tee log | python server.py"]);
+    let mut m = metadata(&fake, "");
+    exec(&mut m, 40, 30, T, b"python\0server.py");
+    let told = feed(&mut m, kind::READ, 0, 40, T + 1, &[]).unwrap();
+    assert_eq!((told.ppid, told.starters), (30, vec![20, 10]));
+    assert!(data(&mut m, 20, T).unwrap().starters.is_empty());
+}
+
 #[test]
 fn filters_hold_for_descendants_and_commands() {
     let fake = FakeProc::new();

@@ -95,6 +95,8 @@ pub struct Stdio {
     pub unpaired: u64,
     /// Requests given up because too many were open on one server.
     pub given_up: u64,
+    /// Processes that pass on what they read, as `tee` does: they are asked nothing.
+    pub relays: u64,
 }
 
 /// What became of the bytes that moved.
@@ -202,6 +204,7 @@ impl Stats {
                 joined: core.stdio.joined,
                 unpaired: core.stdio.unpaired,
                 given_up: core.stdio.given_up,
+                relays: core.stdio.relays,
             },
             orphan_spans: core.assembly.orphans,
             gpu: Gpu {

@@ -172,8 +172,13 @@ impl Processes {
         self.agent_version = agent_version;
     }
 
-    /// Learns who a process is.
-    pub fn learn(&mut self, meta: ProcessMeta) {
+    /// Learns who a process is. Who started its parent is told once.
+    pub fn learn(&mut self, mut meta: ProcessMeta) {
+        let before = self.by_tgid.peek(&meta.tgid).filter(|p| p.end.is_none());
+        if let Some(before) = before.filter(|p| p.meta.start_ns == meta.start_ns && meta.starters.is_empty())
+        {
+            meta.starters.clone_from(&before.meta.starters);
+        }
         let resource = Arc::new(self.resource(&meta));
         self.by_tgid.insert(meta.tgid, Process { meta, resource, end: None, last_lines: Vec::new() });
     }

@@ -68,9 +68,15 @@ fn observe(library: Library, transport: &str, hook: &str) -> Option<Seen> {
     let port = free_port();
     let client = if library == Library::First { "client.py" } else { "client2.py" };
     let mut client = program(client, library);
-    let _server = if transport == "stdio" {
+    let on_pipes = ["stdio", "filtered"].contains(&transport);
+    let _server = if on_pipes {
         let server = root().join("tests/mcp/server.py");
-        let line = format!("{} {} stdio {url}", python().display(), server.display());
+        let mut line = format!("{} {} stdio {url}", python().display(), server.display());
+        if transport == "filtered" {
+            let copies = ["asked", "answered"].map(|name| dir.path().join(name));
+            let [asked, answered] = copies.map(|path| path.display().to_string());
+            line = format!("sh -c 'tee {asked} | cat | {line} | tee {answered}'");
+        }
         client.args(["stdio", &line]);
         None
     } else {
@@ -81,7 +87,7 @@ fn observe(library: Library, transport: &str, hook: &str) -> Option<Seen> {
     };
     let agent = Options::ports(&[backend, port])
         .args(&["--hook", hook])
-        .env("KTRDR_AGENT_CAPTURE__STDIO", if transport == "stdio" { "true" } else { "false" })
+        .env("KTRDR_AGENT_CAPTURE__STDIO", if on_pipes { "true" } else { "false" })
         .start();
     let told = dir.path().join("truth.json");
     client.arg(AT_ONCE.to_string()).stdout(std::fs::File::create(&told).unwrap()).stderr(Stdio::null());
@@ -186,6 +192,20 @@ fn a_tool_call_over_stdio_is_one_trace_to_the_http_calls_it_makes() {
         assert_eq!(known.count(), 3 + 2 * AT_ONCE, "{calls:?}");
         let (_, server) = seen.both("tools/call fetch", "\"/alone\"");
         assert_eq!(server.text("network.transport"), Some("pipe"));
+    }
+}
+
+/// Who passes on what it reads is asked nothing; the call goes to the server behind.
+#[test]
+fn filters_around_a_server_are_nobody() {
+    for library in [Library::First, Library::Second] {
+        let Some(seen) = observe(library, "filtered", "auto") else { return };
+        seen.check();
+        let calls = seen.calls();
+        for path in ["/alone/first", "/alone/second", "/alone/sync"] {
+            assert!(calls[path], "{library:?}: {path} is linked to nothing");
+        }
+        assert_eq!(seen.finished.stats.as_ref().unwrap().stdio["relays"], 3);
     }
 }
 

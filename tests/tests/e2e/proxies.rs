@@ -1,12 +1,15 @@
-//! nginx: static files (sendfile, without a buffer to look into) and as a proxy (a server and a client at once).
+//! nginx: static files (sendfile, without a buffer to look into) and as a proxy (a server and a client at once). Other
+//! proxies, and a service that calls others, on the runtime with the least to tell them apart by.
 
+use std::collections::BTreeMap;
+use std::path::Path;
 use std::process::Command;
 
-use ktrdr_tests::agent::{Options, can_observe};
+use ktrdr_tests::agent::{Options, can_observe, skipped};
 use ktrdr_tests::compare;
 use ktrdr_tests::net::free_port;
-use ktrdr_tests::process::{output, program, python_program, run};
-use ktrdr_tests::servers::{Server, nginx};
+use ktrdr_tests::process::{Process, output, program, python_program, run};
+use ktrdr_tests::servers::{Server, go_service, haproxy, nginx};
 use ktrdr_tests::span::{Span, brief};
 use ktrdr_tests::truth::Truth;
 
@@ -112,17 +115,17 @@ fn a_proxy_is_a_server_and_a_client() {
     }
 }
 
-/// Many requests that say the same, at once, through a proxy with one thread and few kept connections. Which is which is
-/// in a field that the agent is told to show, and that it does not judge by.
-#[test]
-fn equal_requests_at_once_keep_apart_behind_a_proxy() {
+/// Many requests that say the same, at once, through a proxy with few threads and few kept connections. Which is which is
+/// in a field that the agent is told to show, and that it does not judge by. How many of the proxy's calls hang below their
+/// own request, and how many below none; a wrong one is a defect.
+fn equal_requests_at_once(proxy: impl Fn(u16, u16, &Path) -> Option<Process>) -> Option<(usize, usize)> {
     if !can_observe() {
-        return;
+        return None;
     }
     let dir = tempfile::tempdir().unwrap();
     let (port, upstream) = (free_port(), free_port());
     let _server = Server::Node.start(upstream, dir.path());
-    let _nginx = nginx(port, dir.path(), Some(upstream), dir.path());
+    let _proxy = proxy(port, upstream, dir.path())?;
     let shown = ("KTRDR_AGENT_OPERATIONS__HEADERS", "X-Truth");
     let agent = Options::ports(&[port, upstream]).env(shown.0, shown.1).start();
     let mut wrk = Command::new("wrk");
@@ -134,23 +137,107 @@ fn equal_requests_at_once_keep_apart_behind_a_proxy() {
     agent.wait_for_spans(requests * 4);
     let finished = agent.stop();
     let number = |s: &Span| s.attributes.get("http.request.header.x-truth").cloned();
-    let (outer, inner): (Vec<&Span>, Vec<&Span>) =
-        finished.spans.iter().partition(|s| s.int("server.port") == Some(port.into()));
-    let calls: Vec<&Span> = inner.into_iter().filter(|s| s.kind == "client").collect();
-    let answered: Vec<&&Span> = calls.iter().filter(|s| s.status_code() == Some(200)).collect();
-    assert!(answered.len() >= requests.min(100), "{said}");
+    // By where it goes: proxies leave the `Host` as it is, or do not.
+    let of_proxy = |s: &&Span| s.is_client() && s.int("network.peer.port") == Some(upstream.into());
+    let calls: Vec<&Span> = finished.spans.iter().filter(of_proxy).filter(|s| number(s).is_some()).collect();
+    let answered = calls.iter().filter(|s| s.status_code() == Some(200)).count();
+    assert!(answered >= requests.min(100), "{said}");
+    let (mut right, mut alone) = (0, 0);
     for call in &calls {
         let Some(parent) = &call.parent_span_id else {
-            panic!(
-                "{} of {} stand alone",
-                calls.iter().filter(|c| c.parent_span_id.is_none()).count(),
-                calls.len()
-            )
+            alone += 1;
+            continue;
         };
-        let above = outer.iter().find(|s| s.is_server() && s.span_id == *parent).unwrap();
+        let above = finished.spans.iter().find(|s| s.is_server() && s.span_id == *parent).unwrap();
         assert_eq!(number(above), number(call), "{}\n{}", above.brief(), call.brief());
-        assert!(number(call).is_some(), "{}", call.brief());
+        right += 1;
     }
+    Some((right, alone))
+}
+
+#[test]
+fn equal_requests_at_once_keep_apart_behind_nginx() {
+    let nginx = |port, upstream, dir: &Path| Some(nginx(port, dir, Some(upstream), dir));
+    let Some((_, alone)) = equal_requests_at_once(nginx) else { return };
+    assert_eq!(alone, 0);
+}
+
+/// It reads what came in on several connections and then works on it, so that of equal requests nothing may tell which is
+/// which. Different ones are told apart.
+#[test]
+fn requests_at_once_are_never_mixed_up_behind_haproxy() {
+    if equal_requests_at_once(|port, upstream, dir| Some(haproxy(port, upstream, dir))).is_none() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let (port, upstream) = (free_port(), free_port());
+    let _server = Server::Node.start(upstream, dir.path());
+    let _proxy = haproxy(port, upstream, dir.path());
+    let agent = Options::ports(&[port, upstream]).start();
+    const ASKED: usize = 100;
+    let mut curl = Command::new("curl");
+    curl.args(["-s", "--parallel", "--parallel-immediate", "--parallel-max", "24"]);
+    run(curl.args((0..ASKED).map(|n| format!("http://127.0.0.1:{port}/c/{n}/1/slow/20"))));
+    agent.wait_for_spans(4 * ASKED);
+    let finished = agent.stop();
+    let of_proxy = |s: &&Span| s.is_client() && s.int("network.peer.port") == Some(upstream.into());
+    for call in finished.spans.iter().filter(of_proxy) {
+        let Some(parent) = &call.parent_span_id else { panic!("{} is alone", call.brief()) };
+        let above = finished.spans.iter().find(|s| s.is_server() && s.span_id == *parent).unwrap();
+        assert_eq!(above.path(), call.path());
+    }
+}
+
+/// Its requests move between threads, so that of equal ones nothing tells which is which.
+#[test]
+fn equal_requests_at_once_are_never_mixed_up_behind_go() {
+    if equal_requests_at_once(go_service).is_none() && can_observe() {
+        skipped("a proxy in Go: there is no go");
+    }
+}
+
+/// A service in Go that asks others for each request, from the request's goroutine and from another one, and by itself all
+/// the time. Which request a call is for is in its query.
+#[test]
+fn calls_of_a_service_in_go_are_never_mixed_up() {
+    if !can_observe() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let (port, upstream) = (free_port(), free_port());
+    let _server = Server::Node.start(upstream, dir.path());
+    let Some(_go) = go_service(port, upstream, dir.path()) else {
+        return skipped("a service in Go: there is no go");
+    };
+    let agent = Options::ports(&[port, upstream]).start();
+    // One after the other, then some, then many at once.
+    let mut jobs = 0..;
+    for at_once in ["1", "4", "32"] {
+        let mut curl = Command::new("curl");
+        curl.args(["-s", "--parallel", "--parallel-immediate", "--parallel-max", at_once]);
+        curl.args(jobs.by_ref().take(60).map(|n| format!("http://127.0.0.1:{port}/job/{n}")));
+        run(&mut curl);
+    }
+    let of = |s: &Span| s.text("url.full").and_then(|url| Some(url.split_once("?of=")?.1.to_owned()));
+    let done = |spans: &[Span]| {
+        spans.iter().filter(|s| s.is_client() && of(s).is_some_and(|of| of != "none")).count()
+    };
+    agent.wait_for("all calls", |spans| done(spans) >= 3 * 180);
+    let finished = agent.stop();
+    let servers: BTreeMap<&str, &Span> =
+        finished.spans.iter().filter(|s| s.is_server()).map(|s| (s.span_id.as_str(), s)).collect();
+    let (mut right, mut alone) = (0, 0);
+    for (call, of) in finished.spans.iter().filter(|s| s.is_client()).filter_map(|s| Some((s, of(s)?))) {
+        match &call.parent_span_id {
+            None => alone += 1,
+            Some(parent) => {
+                let path = servers.get(parent.as_str()).and_then(|s| s.path());
+                assert_eq!(path, Some(format!("/job/{of}").as_str()), "{}", call.brief());
+                right += 1;
+            }
+        }
+    }
+    println!("{right} calls below their request, {alone} below none");
 }
 
 #[test]

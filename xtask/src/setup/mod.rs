@@ -32,6 +32,7 @@ const TOOLS: &[Tool] = &[
     // Clients and servers of the end-to-end tests, and of the benchmark.
     Tool { program: "curl",    package: "curl",            since: For::Test },
     Tool { program: "nginx",   package: "nginx",           since: For::Test },
+    Tool { program: "haproxy", package: "haproxy",         since: For::Test },
     Tool { program: "socat",   package: "socat",           since: For::Test },
     Tool { program: "ip",      package: "iproute2",        since: For::Test },
     Tool { program: "nft",     package: "nftables",        since: For::Test },

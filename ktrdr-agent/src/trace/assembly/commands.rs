@@ -123,6 +123,14 @@ impl Assembler {
         }
     }
 
+    /// A call of the command that was none.
+    pub(super) fn uncounted(&mut self, call: SpanRef, node: &Node) {
+        let Some(c) = node.under.and_then(|u| self.nodes.get_mut(u)?.command.as_deref_mut()) else { return };
+        c.calls = c.calls.saturating_sub(1);
+        c.placed = c.placed.saturating_sub(u32::from(node.place.is_some()));
+        c.leads = c.leads.filter(|leads| *leads != call);
+    }
+
     /// The process of what may be a command serves, so it is none. Whether it has to be shown all the same, as things
     /// hang below it.
     pub fn is_no_command(&mut self, command: SpanRef) -> bool {

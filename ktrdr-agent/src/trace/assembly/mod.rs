@@ -139,7 +139,17 @@ impl Assembler {
         self.passing.lost();
     }
 
-    /// Spans forgotten before they ended.
+    /// A thread connects that read this request just before.
+    pub fn connects_after(&mut self, tgid: u32, read: SpanRef) {
+        self.passing.connects(tgid, read);
+    }
+
+    /// A process ended, or became another program.
+    pub fn program_ended(&mut self, tgid: u32) {
+        self.passing.ended(tgid);
+    }
+
+    /// Spans forgotten before they ended or were emitted.
     pub fn forgotten(&self) -> u64 {
         self.nodes.forgotten
     }
@@ -263,9 +273,19 @@ impl Assembler {
         self.within_command(under, end);
     }
 
+    /// There is no such call, as it turns out: it shows nowhere, and nothing hangs below it.
+    pub fn dismiss(&mut self, span: SpanRef) {
+        if let Some(node) = self.nodes.remove(span) {
+            self.uncounted(span, &node);
+        }
+    }
+
     /// Emits what is due at `now`.
     pub fn advance(&mut self, now: Ns, causality: &mut Causality, out: &mut Vec<BoxedSpan>) {
         while let Some(span) = self.due.pop(now) {
+            if self.nodes.get(span).is_none() {
+                continue;
+            }
             if self.command_waits(span, now) || self.is_held(span, now) {
                 self.due.insert(now + RETRY_NS, span);
                 continue;

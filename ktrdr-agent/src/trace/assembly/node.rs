@@ -143,7 +143,7 @@ pub struct Nodes {
     ends: Ends<ExchangeId>,
     /// The same by what both see where addresses are translated between them.
     translated: Ends<Positions>,
-    /// Spans forgotten before they ended, because too many were open.
+    /// Spans forgotten before they ended or were emitted, because too many were open.
     pub forgotten: u64,
 }
 
@@ -198,7 +198,7 @@ impl Nodes {
         let oldest = SpanRef(self.first);
         match self.nodes.pop_front().flatten() {
             Some(node) if node.command.is_some() && node.end.is_none() => self.keep(oldest, node),
-            Some(node) if node.end.is_none() => self.forgotten += 1,
+            Some(node) if node.end.is_none() || node.finished.is_some() => self.forgotten += 1,
             _ => {}
         }
         self.first += 1;
@@ -227,6 +227,16 @@ impl Nodes {
             Some(at) => self.nodes.get_mut(usize::try_from(at).ok()?)?.as_mut(),
             None => self.kept.get_mut(&span),
         }
+    }
+
+    /// Forgets the span.
+    pub fn remove(&mut self, span: SpanRef) -> Option<Node> {
+        let node = self.slot(span)?.take()?;
+        self.ends.remove(&node.exchange);
+        if let Some(other) = node.other.and_then(|o| self.get_mut(o)) {
+            other.other = None;
+        }
+        Some(node)
     }
 }
 

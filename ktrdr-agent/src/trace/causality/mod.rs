@@ -174,6 +174,10 @@ pub struct CausalityStats {
     pub evicted: u64,
 }
 
+/// So many requests that other ones were in flight with, and that were answered by the thread that read them, show that
+/// requests do not move between threads. Where they do, under Go's scheduler, half of them stay by chance.
+const STAYED: u32 = 16;
+
 impl Causality {
     /// Nothing known yet.
     pub fn new() -> Self {
@@ -221,11 +225,20 @@ impl Causality {
     }
 
     /// The request whose head the task's thread received last: nothing else came in there since. Says nothing where
-    /// requests move between threads (Go, tokio): whatever was read there, the thread may work for another by now.
+    /// requests move between threads (Go, tokio): whatever was read there, the thread may work for another by now. That
+    /// they do not move has to be seen first, unless there is one thread only.
     pub fn just_read(&self, task: Task) -> Option<SpanRef> {
-        self.processes.peek(&task.tgid).filter(|p| !p.migrates)?;
+        let stays = |p: &&state::Process| !p.migrates && (p.single || p.stayed >= STAYED);
+        self.processes.peek(&task.tgid).filter(stays)?;
         let thread = self.threads.peek(&task.tid).filter(|t| t.tgid == task.tgid)?;
         thread.pending.filter(|p| !p.closed).map(|p| p.span)
+    }
+
+    /// How many threads a process has, as was seen when it was looked at.
+    pub fn threads(&mut self, tgid: u32, threads: u32) {
+        if threads == 1 || self.processes.peek(&tgid).is_some() {
+            self.process(tgid).single = threads == 1;
+        }
     }
 
     /// Whether the contexts of the process's tasks are followed: what they do not tell is not for guessing.
@@ -272,6 +285,9 @@ impl Causality {
             self.forget_process(fork.child_tgid);
             self.created(fork.child_tgid, ts);
             self.inherit_python(task.tgid, fork.child_tgid);
+        }
+        if let Some(p) = self.processes.get_mut(&task.tgid).filter(|_| fork.thread) {
+            p.single = false;
         }
         self.threads.remove(&fork.child_tid);
         // Most tasks of a host are created outside any request: they leave no trace here.

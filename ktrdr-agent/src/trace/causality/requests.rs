@@ -74,8 +74,10 @@ impl Causality {
         r.responded = Some(ts);
         r.one_thread = r.tid == task.tid && r.tgid == task.tgid && !r.overlapped;
         let (tgid, moved, proof) = (r.tgid, r.tid != task.tid, r.one_thread && !r.alone);
+        let stayed = !moved && !r.alone;
         let p = self.process(tgid);
         p.migrates |= moved;
+        p.stayed = p.stayed.saturating_add(u32::from(stayed));
         p.sync_proofs = p.sync_proofs.saturating_add(u32::from(proof));
         let claimed = node.filter(|n| self.response_context(span, *n, ts));
         self.place(span);

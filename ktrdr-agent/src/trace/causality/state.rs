@@ -112,6 +112,10 @@ pub(super) struct Process {
     pub first_read: Option<NodeId>,
     /// A request's response came from another thread than its read, so threads do not stand for requests.
     pub migrates: bool,
+    /// It has one thread.
+    pub single: bool,
+    /// Requests answered by the thread that read them, with others in flight.
+    pub stayed: u32,
     /// A thread of it served two requests at once: it has an event loop.
     pub loops: bool,
     /// Requests served from read to response by one thread while another thread served another.
@@ -262,6 +266,8 @@ impl Causality {
                 via: lru(MAX_STYLES),
                 first_read: None,
                 migrates: false,
+                single: false,
+                stayed: 0,
                 loops: false,
                 sync_proofs: 0,
                 lines: 0,

@@ -7,9 +7,11 @@
 //!                                                server writes the answer (stdout)   ─► both end
 //! ```
 //!
-//! What the client reads is not looked at: an answer in a pipe is its reader's the moment it is written.
+//! What the client reads is not looked at: an answer in a pipe is its reader's the moment it is written. A filter in
+//! between (`tee log | server`) looks like a server until it writes what it read: see [`relays`].
 
 pub mod lines;
+mod relays;
 
 use std::collections::VecDeque;
 
@@ -22,6 +24,7 @@ use crate::protocol::jsonrpc::describe::Asked;
 use crate::trace::causality::{CallRef, SpanRef};
 use crate::trace::ids::ExchangeId;
 use lines::{Line, Lines};
+use relays::{Input, Relays};
 
 /// Servers and clients' pipes remembered; a host of KTRDR's size has a handful.
 const MAX_SERVERS: usize = 1024;
@@ -30,6 +33,9 @@ const MAX_OPEN: usize = 256;
 /// Requests that wait for the other end to show itself, and for how long: the two records are microseconds apart.
 const MAX_PARKED: usize = 256;
 const PARK_NS: Ns = 200 * MS;
+/// Lines and spans remembered of a process that has answered nothing so far, as it may be a filter. One that does not write
+/// line by line reads 64 KiB first, which are 500 short messages.
+const MAX_UNPROVEN: usize = 1024;
 /// Lines that are no JSON-RPC after which a process is taken for something else.
 const MAX_STRIKES: u32 = 3;
 
@@ -44,8 +50,8 @@ pub struct Open {
     pub exchange: ExchangeId,
     /// Its SERVER span: number, who read it, when.
     pub server: (SpanRef, Task, Ns),
-    /// Its CLIENT span, once the client's end is known: number, who wrote it, when.
-    pub client: Option<(SpanRef, Task, Ns)>,
+    /// Its CLIENT span, once the client's end is known: number, and who wrote it.
+    pub client: Option<(SpanRef, Parked)>,
     /// Hash of its line.
     hash: u64,
 }
@@ -60,22 +66,40 @@ pub struct Parked {
     /// Whose work it is.
     pub call: CallRef,
     /// To what.
-    file: FileId,
-    hash: u64,
+    pub file: FileId,
+    /// Hash of its line.
+    pub hash: u64,
+}
+
+/// What a process read before it answered anything. If it writes one of these lines, it passes them on.
+#[derive(Debug, Default)]
+struct Unproven {
+    heard: VecDeque<u64>,
+    spans: VecDeque<SpanRef>,
 }
 
 #[derive(Debug, Default)]
 struct Server {
     input: Lines,
     output: Lines,
-    /// The pipe it reads.
-    file: FileId,
-    pipe: bool,
+    /// What it reads.
+    from: Input,
     open: VecDeque<Open>,
     strikes: u32,
     spoke: bool,
+    /// Until it answers.
+    unproven: Option<Box<Unproven>>,
     /// Who writes to it, once known.
     client: Option<(u32, FileId)>,
+}
+
+/// What was begun for a process that turns out to pass on what it reads.
+#[derive(Debug, Default)]
+pub struct Dismissed {
+    /// Its spans, those of its clients' ends among them.
+    pub spans: Vec<SpanRef>,
+    /// What clients wrote, for whoever reads it behind the filter.
+    pub written: Vec<Parked>,
 }
 
 /// What was counted.
@@ -89,6 +113,8 @@ pub struct StdioCounts {
     pub unpaired: u64,
     /// Requests given up because too many were open.
     pub given_up: u64,
+    /// Processes that pass on what they read, and are asked nothing.
+    pub relays: u64,
 }
 
 /// All conversations.
@@ -96,6 +122,7 @@ pub struct Stdio {
     servers: LruCache<u32, Server, FixedState>,
     clients: LruCache<(u32, FileId), Lines, FixedState>,
     parked: VecDeque<Parked>,
+    relays: Relays,
     /// Counters.
     pub counts: StdioCounts,
 }
@@ -119,6 +146,7 @@ impl Stdio {
             servers: LruCache::with_hasher(MAX_SERVERS, state()),
             clients: LruCache::with_hasher(MAX_SERVERS, state()),
             parked: VecDeque::new(),
+            relays: Relays::default(),
             counts: StdioCounts::default(),
         }
     }
@@ -128,11 +156,17 @@ impl Stdio {
         self.servers.peek(&tgid).is_some_and(|s| s.spoke)
     }
 
+    /// Whether a process passes on what it reads there.
+    pub fn passes_on(&self, tgid: u32) -> bool {
+        self.relays.is(tgid)
+    }
+
     /// A process read from standard input. Whether it is new here.
     pub fn read(&mut self, tgid: u32, w: &Write<'_>, each: &mut dyn FnMut(Line<'_>)) -> bool {
         let new = !self.servers.contains_key(&tgid);
-        let server = self.servers.entry(tgid).or_insert_with(Server::default);
-        (server.file, server.pipe) = (w.id, w.kind == FileKind::Pipe);
+        let unproven = || Server { unproven: Some(Box::default()), ..Server::default() };
+        let server = self.servers.entry(tgid).or_insert_with(unproven);
+        server.from = Input { file: w.id, pipe: w.kind == FileKind::Pipe };
         server.input.take(w, each);
         new
     }
@@ -149,9 +183,12 @@ impl Stdio {
         self.clients.entry((tgid, w.id)).or_insert_with(Lines::default).take(w, each);
     }
 
-    /// A line was, or was not, JSON-RPC. Whether the process is something else, as it turns out.
-    pub fn spoke(&mut self, tgid: u32, understood: bool) -> bool {
+    /// A process read a line that is, or is not, JSON-RPC. Whether the process is something else, as it turns out.
+    pub fn spoke(&mut self, tgid: u32, line: u64, understood: bool) -> bool {
         let Some(server) = self.servers.get_mut(&tgid) else { return false };
+        if let Some(unproven) = &mut server.unproven {
+            keep(&mut unproven.heard, line);
+        }
         server.spoke |= understood;
         server.strikes = if understood { 0 } else { server.strikes + 1 };
         let other = server.strikes >= MAX_STRIKES;
@@ -160,6 +197,21 @@ impl Stdio {
             return true;
         }
         false
+    }
+
+    /// A process wrote a line to `output`, its standard output. What was begun for it if that shows that it is a filter: it
+    /// has answered nothing so far, and read that very line.
+    pub fn repeated(&mut self, tgid: u32, line: u64, output: FileId) -> Option<Dismissed> {
+        let unproven = self.servers.get(&tgid)?.unproven.as_ref()?;
+        if !unproven.heard.contains(&line) {
+            return None;
+        }
+        let server = self.servers.remove(&tgid)?;
+        self.counts.relays += 1;
+        self.relays.found(tgid, server.from, output);
+        let spans = server.unproven.map(|u| u.spans.into()).unwrap_or_default();
+        let written = server.open.into_iter().filter_map(|open| Some(open.client?.1)).collect();
+        Some(Dismissed { spans, written })
     }
 
     /// A server read a request. Returns one that is given up for it.
@@ -174,6 +226,9 @@ impl Stdio {
     ) -> Option<Open> {
         self.counts.requests += 1;
         let s = self.servers.get_mut(&tgid)?;
+        if let Some(unproven) = &mut s.unproven {
+            keep(&mut unproven.spans, server.0);
+        }
         s.open.push_back(Open { key, asked, exchange, server, client: None, hash: line });
         if s.open.len() <= MAX_OPEN {
             return None;
@@ -183,10 +238,11 @@ impl Stdio {
     }
 
     /// Whether this client is, or may be, the one at the other end of the server's pipe.
-    fn is_client(server: &Server, tgid: u32, file: FileId, ancestors: &[u32]) -> bool {
+    fn is_client(relays: &Relays, server: &Server, tgid: u32, file: FileId, ancestors: &[u32]) -> bool {
+        let source = relays.source(server.from);
         match server.client {
             Some(client) => client == (tgid, file),
-            None if server.pipe => file == server.file,
+            None if source.pipe => file == source.file,
             // The two ends of a pair of sockets are two files: who started the program has the other.
             None => ancestors.contains(&tgid),
         }
@@ -198,7 +254,9 @@ impl Stdio {
             self.parked.pop_front();
         }
         let server = self.servers.get_mut(&tgid)?;
-        let fits = |p: &Parked| p.hash == line && Self::is_client(server, p.task.tgid, p.file, ancestors);
+        let relays = &self.relays;
+        let is_client = |p: &Parked| Self::is_client(relays, server, p.task.tgid, p.file, ancestors);
+        let fits = |p: &Parked| p.hash == line && is_client(p);
         let at = self.parked.iter().position(fits)?;
         let parked = self.parked.remove(at)?;
         server.client = Some((parked.task.tgid, parked.file));
@@ -208,41 +266,53 @@ impl Stdio {
     /// The server that read this line already, if there is one: two processors' records may come in either order.
     pub fn server_of(
         &mut self,
-        task: Task,
-        file: FileId,
-        line: u64,
+        written: &Parked,
         now: Ns,
         ancestors: &dyn Fn(u32) -> Vec<u32>,
     ) -> Option<&mut Open> {
-        let waits =
-            |o: &Open| o.client.is_none() && o.hash == line && now.saturating_sub(o.server.2) < PARK_NS;
+        let waits = |o: &Open| {
+            o.client.is_none() && o.hash == written.hash && now.saturating_sub(o.server.2) < PARK_NS
+        };
+        let (client, file) = (written.task.tgid, written.file);
         let tgid = self.servers.iter().find_map(|(tgid, s)| {
-            let fits = Self::is_client(s, task.tgid, file, &ancestors(*tgid));
+            let fits = Self::is_client(&self.relays, s, client, file, &ancestors(*tgid));
             (fits && s.open.iter().any(waits)).then_some(*tgid)
         })?;
         let server = self.servers.get_mut(&tgid)?;
-        server.client = Some((task.tgid, file));
+        server.client = Some((client, file));
         server.open.iter_mut().find(|o| waits(o))
     }
 
     /// The client of this request is known.
-    pub fn joined(&mut self, tgid: u32, exchange: ExchangeId, client: (SpanRef, Task, Ns)) {
+    pub fn joined(&mut self, tgid: u32, exchange: ExchangeId, client: (SpanRef, Parked)) {
         self.counts.joined += 1;
         let Some(server) = self.servers.get_mut(&tgid) else { return };
+        if let Some(unproven) = &mut server.unproven {
+            keep(&mut unproven.spans, client.0);
+        }
         if let Some(open) = server.open.iter_mut().find(|o| o.exchange == exchange) {
             open.client = Some(client);
         }
     }
 
     /// A client wrote a request that no server has read yet.
-    pub fn park(&mut self, task: Task, ts: Ns, call: CallRef, file: FileId, line: u64) {
-        self.parked.push_back(Parked { task, ts, call, file, hash: line });
+    pub fn park(&mut self, written: Parked) {
+        self.parked.push_back(written);
         if self.parked.len() > MAX_PARKED {
             self.parked.pop_front();
         }
     }
 
-    /// The request that this answers, or that is cancelled.
+    /// A process wrote an answer. The request that it answers, which makes the process a server for good.
+    pub fn answered(&mut self, tgid: u32, key: u64) -> Option<Open> {
+        let open = self.close(tgid, key)?;
+        if let Some(server) = self.servers.get_mut(&tgid) {
+            server.unproven = None;
+        }
+        Some(open)
+    }
+
+    /// The request that is over: answered or cancelled.
     pub fn close(&mut self, tgid: u32, key: u64) -> Option<Open> {
         let found = self.servers.get_mut(&tgid).and_then(|s| {
             let at = s.open.iter().position(|o| o.key == Some(key))?;
@@ -259,8 +329,14 @@ impl Stdio {
         s.open.remove(at)
     }
 
+    /// A process became another program, which may do something else with what it reads.
+    pub fn executed(&mut self, tgid: u32) {
+        self.relays.forget(tgid);
+    }
+
     /// A process ended; what it had open ends with it.
     pub fn ended(&mut self, tgid: u32) -> Vec<Open> {
+        self.relays.forget(tgid);
         self.servers.remove(&tgid).map(|s| s.open.into()).unwrap_or_default()
     }
 
@@ -268,6 +344,14 @@ impl Stdio {
     pub fn all(&self) -> Vec<u32> {
         self.servers.iter().map(|(tgid, _)| *tgid).collect()
     }
+}
+
+/// Adds to what is remembered of a process that is not known to be a server.
+fn keep<T>(all: &mut VecDeque<T>, new: T) {
+    if all.len() >= MAX_UNPROVEN {
+        all.pop_front();
+    }
+    all.push_back(new);
 }
 
 impl Default for Stdio {
