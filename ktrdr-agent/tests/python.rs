@@ -144,6 +144,40 @@ fn every_interpreter_here_is_followed_thread_by_thread() {
     assert!(checked > 0, "no interpreter of 3.8 or later on this machine");
 }
 
+/// Frees some contexts, then prints the address that the next copy will have.
+const FREED: &str = r#"
+import contextvars, sys
+def copies():
+    kept = [contextvars.copy_context() for _ in range(5)]
+    del kept
+copies()
+print(id(contextvars.copy_context()), flush=True)
+sys.stdin.readline()
+"#;
+
+#[test]
+fn the_free_list_of_every_interpreter_here_names_its_next_copy() {
+    let mut checked = 0;
+    for exe in interpreters() {
+        let mut python = Python::start(&exe, FREED);
+        let next: u64 = python.line().trim().parse().expect("an address");
+        let process = match open(python.child.id()) {
+            Ok(process) => process,
+            Err(PythonError::Version(_)) => continue,
+            Err(e) => panic!("{}: {e}", exe.display()),
+        };
+        if !process.has_free_contexts() {
+            continue;
+        }
+        let head = process.free_contexts().unwrap_or_else(|| panic!("{}: no list", exe.display()));
+        let named = process.free_context(head).expect("readable");
+        assert_eq!(named, next, "{}: at {head} of the interpreter's structure", exe.display());
+        println!("{} {}: at {head}", exe.display(), process.version);
+        checked += 1;
+    }
+    assert!(checked > 0, "no interpreter of 3.10 or later on this machine");
+}
+
 /// A kernel side that refuses what it is told to refuse.
 #[derive(Default)]
 struct Fake {

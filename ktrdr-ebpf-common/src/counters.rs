@@ -51,6 +51,10 @@ counters! {
     WriteBytesCaptured = 14, "write_bytes_captured";
     /// Python contexts that could not be read in a process that is followed (its page was moved or is not there); what was done under them has no parent.
     PyContextFaults = 15, "python_context_faults";
+    /// Python context copies told before they were made, from the interpreter's free list, which costs half.
+    PyContextForetold = 16, "python_context_foretold";
+    /// Copies that the free list did not name, of those that were checked: it is not asked again in that process.
+    PyContextMistold = 17, "python_context_mistold";
 }
 
 /// Entries of the counter array.

@@ -196,8 +196,42 @@ pub struct PyThread {
 pub struct PyProcess {
     /// Offset from the thread pointer of the word that holds the address of the `PyThreadState`.
     pub tls_offset: i32,
+    /// Reserved, 0.
+    pub reserved: u32,
     /// The way from there to its contexts.
     pub contexts: PyContexts,
+    /// Where new contexts come from, so that one can be told before it is made.
+    pub foretelling: PyForetelling,
+}
+
+/// The interpreter's free list of contexts: `PyContext_CopyCurrent` takes the new one from its head. It is believed as
+/// long as it is right: first every copy is awaited, later one of [`PyForetelling::CHECK`] still is, and after a
+/// single one that it did not name it is not asked again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct PyForetelling {
+    /// What the list says of the copy that is being made, 0 = nothing; the programs' own. One place for all threads: who
+    /// copies holds the interpreter's lock.
+    pub expected: u64,
+    /// Offset of its head in `PyInterpreterState`; 0 = not known, or not believed any more.
+    pub head: u32,
+    /// Copies that it named rightly, up to [`PyForetelling::CONFIRMED`], and from there on copies; the programs' own.
+    pub copies: u32,
+}
+
+impl PyForetelling {
+    /// Offset of `interp` in a `PyThreadState` (3.8 to 3.15: behind `prev` and `next`).
+    pub const TSTATE_INTERP: u16 = 16;
+    /// Copies that it must have named before it is believed. Another word of the interpreter that looked like a list of
+    /// contexts once does not name as many in a row.
+    pub const CONFIRMED: u32 = 64;
+    /// One copy of so many is awaited all the same. A power of two.
+    pub const CHECK: u32 = 16;
+
+    /// Nothing confirmed yet; `head` 0 for a list that is not known.
+    pub const fn new(head: u32) -> PyForetelling {
+        PyForetelling { expected: 0, head, copies: 0 }
+    }
 }
 
 /// Names of the constants (read-only globals) that the agent sets at load time. `u32` unless said otherwise.

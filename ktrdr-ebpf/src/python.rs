@@ -4,7 +4,7 @@ use aya_ebpf::{helpers::bpf_probe_read_user, macros::map, maps::HashMap};
 use ktrdr_ebpf_common::{
     Counter,
     limits::{MAX_PY_PROCESSES, MAX_PY_THREADS},
-    maps::{PyContexts, PyProcess, PyThread, used},
+    maps::{PyContexts, PyForetelling, PyProcess, PyThread, used},
     records::THREADS_OWN_CONTEXT,
 };
 
@@ -67,6 +67,87 @@ fn own_state(process: PyProcess) -> Result<u64, Unreadable> {
     let task = Task::<Probed>::current().0;
     let thread_pointer: u64 = task.load(&TASK_THREAD_POINTER).unwrap_or(0);
     user(thread_pointer.wrapping_add_signed(process.tls_offset.into()))
+}
+
+/// A copy that is about to be made.
+pub struct Foretold {
+    /// As [`current_context`] gives it.
+    pub parent: u64,
+    /// Address of the copy.
+    pub child: u64,
+}
+
+/// At the entry of `PyContext_CopyCurrent`: the copy, if the interpreter's free list names it and need not be checked this
+/// time. `None`: its return will tell, and [`copied`] compares.
+#[inline(always)]
+pub fn foretold(tgid: u32, tid: u32) -> Option<Foretold> {
+    if !in_use(used::PY_PROCESSES) {
+        return None;
+    }
+    let process = PY_PROCESSES.get_ptr_mut(tgid)?;
+    // SAFETY: a valid map value. Its own numbers are written under the interpreter's lock only.
+    let PyProcess { contexts, foretelling: PyForetelling { head, copies, .. }, .. } = unsafe { *process };
+    if head == 0 {
+        return None;
+    }
+    // SAFETY: as above.
+    let foretold = free_context(unsafe { *process }, contexts, head, tgid == tid).ok();
+    let believed = copies >= PyForetelling::CONFIRMED && !copies.is_multiple_of(PyForetelling::CHECK);
+    let (expected, foretold) = match foretold {
+        Some(foretold) if believed => (0, Some(foretold)),
+        other => (other.map_or(0, |foretold| foretold.child), None),
+    };
+    // SAFETY: as above; aligned numbers.
+    unsafe {
+        (*process).foretelling.expected = expected;
+        if copies >= PyForetelling::CONFIRMED {
+            (*process).foretelling.copies = copies.wrapping_add(1).max(PyForetelling::CONFIRMED);
+        }
+    }
+    foretold
+}
+
+/// The context at the head of the free list, and the one current now. A thread without one gets one first, from the same
+/// list; and an empty list names nothing.
+#[inline(always)]
+fn free_context(
+    process: PyProcess,
+    contexts: PyContexts,
+    head: u32,
+    first_thread: bool,
+) -> Result<Foretold, Unreadable> {
+    let tstate = own_state(process)?;
+    if tstate == 0 {
+        return Err(Unreadable);
+    }
+    let parent = context(tstate, contexts, first_thread)?;
+    let interpreter = user(tstate.wrapping_add(PyForetelling::TSTATE_INTERP.into()))?;
+    let child = user(interpreter.wrapping_add(head.into()))?;
+    if parent == 0 || child == 0 {
+        return Err(Unreadable);
+    }
+    Ok(Foretold { parent, child })
+}
+
+/// At the return of `PyContext_CopyCurrent`, after [`foretold`] said nothing: whether the free list had been right.
+#[inline(always)]
+pub fn copied(tgid: u32, child: u64) {
+    if !in_use(used::PY_PROCESSES) {
+        return;
+    }
+    let Some(process) = PY_PROCESSES.get_ptr_mut(tgid) else { return };
+    // SAFETY: a valid map value, whose aligned numbers are written under the interpreter's lock only.
+    let foretelling = unsafe { &mut (*process).foretelling };
+    let expected = core::mem::take(&mut foretelling.expected);
+    if expected == 0 {
+        return;
+    }
+    if expected != child {
+        foretelling.head = 0;
+        count(Counter::PyContextMistold);
+    } else if foretelling.copies < PyForetelling::CONFIRMED {
+        foretelling.copies += 1;
+    }
 }
 
 /// A context that is current without having been entered is the thread's own: the interpreter made it when the

@@ -39,6 +39,8 @@ use ring::Ring;
 
 /// The program that sees copies of Python contexts at the function's return.
 const PY_COPY: &str = "py_context_copy_ret";
+/// The program that sees them at its entry, where it can.
+const PY_COPY_SESSION: &str = "py_context_copy";
 
 /// How to load the programs.
 #[derive(Clone, Debug)]
@@ -178,13 +180,7 @@ impl Kernel {
             .in_scope(|| loader.load(object::OBJECT))
             .map_err(|error: EbpfError| KernelError::Load(Box::new(error)))?;
 
-        let multi = match Multi::load(object::OBJECT, PY_COPY, &ebpf) {
-            Ok(multi) => Some(multi),
-            Err(error) => {
-                tracing::debug!("no multi links: {error}");
-                None
-            }
-        };
+        let multi = python_probe(&ebpf);
         #[cfg(feature = "kernel-log")]
         let log = aya_log::EbpfLogger::init(&mut ebpf).map_err(|error| KernelError::Load(Box::new(error)))?;
         let ring = Ring::new(controls::take(&mut ebpf, maps::EVENTS)?)?;
@@ -275,7 +271,7 @@ impl Kernel {
 
     /// What the kernel counts per program; times only while [`enable_stats`] holds.
     pub fn program_stats(&self) -> Vec<ProgramStats> {
-        stats::of(&self.ebpf, self.multi.as_ref().map(|multi| (PY_COPY, multi.program())))
+        stats::of(&self.ebpf, self.multi.as_ref().map(Multi::program))
     }
 
     /// Says how much of a connection's transfers to send.
@@ -392,6 +388,16 @@ impl Kernel {
         }
         Ok(())
     }
+}
+
+/// The cheaper forms of the Python probe, the cheapest first.
+fn python_probe(ebpf: &Ebpf) -> Option<Multi> {
+    let forms = [(PY_COPY_SESSION, multi::Kind::Session), (PY_COPY, multi::Kind::Return)];
+    forms.into_iter().find_map(|(name, kind)| {
+        Multi::load(object::OBJECT, name, kind, ebpf)
+            .inspect_err(|error| tracing::debug!("no multi link ({kind:?}): {error}"))
+            .ok()
+    })
 }
 
 /// Why neither way worked, or the only one that was tried; and what helps, where that is known.

@@ -24,18 +24,47 @@ use aya_obj::{
     },
 };
 
+/// When a program runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// At the function's entry, and at its return if it asks for that (Linux 6.13 and later).
+    Session,
+    /// At the function's return.
+    Return,
+}
+
+impl Kind {
+    fn attach_type(self) -> u32 {
+        /// `BPF_TRACE_UPROBE_SESSION` of `enum bpf_attach_type`, which aya's bindings do not have yet.
+        const BPF_TRACE_UPROBE_SESSION: u32 = 57;
+        match self {
+            Kind::Session => BPF_TRACE_UPROBE_SESSION,
+            Kind::Return => BPF_TRACE_UPROBE_MULTI as u32,
+        }
+    }
+
+    fn flags(self) -> u32 {
+        match self {
+            Kind::Session => 0,
+            Kind::Return => BPF_F_UPROBE_MULTI_RETURN,
+        }
+    }
+}
+
 /// A loaded program and where it is attached. Dropping it detaches.
 pub(super) struct Multi {
+    kind: Kind,
+    name: &'static str,
     program: OwnedFd,
     links: Vec<OwnedFd>,
 }
 
 impl Multi {
-    /// Loads the return probe `name` of `object`, whose maps `ebpf` still holds.
+    /// Loads the probe `name` of `object`, whose maps `ebpf` still holds.
     ///
     /// # Errors
     /// The kernel knows no such links, or the object is not as expected.
-    pub fn load(object: &[u8], name: &str, ebpf: &Ebpf) -> io::Result<Multi> {
+    pub fn load(object: &[u8], name: &'static str, kind: Kind, ebpf: &Ebpf) -> io::Result<Multi> {
         let mut object = Object::parse(object).map_err(io::Error::other)?;
         let maps = std::mem::take(&mut object.maps);
         let loaded = ebpf.maps().filter_map(|(name, map)| Some((name, descriptor(map)?.as_raw_fd())));
@@ -53,7 +82,7 @@ impl Multi {
         // SAFETY: the part of the union that this command reads.
         let load = unsafe { &mut attr.__bindgen_anon_3 };
         load.prog_type = BPF_PROG_TYPE_KPROBE as u32;
-        load.expected_attach_type = BPF_TRACE_UPROBE_MULTI as u32;
+        load.expected_attach_type = kind.attach_type();
         load.insns = function.instructions.as_ptr() as u64;
         load.insn_cnt = u32::try_from(function.instructions.len()).map_err(io::Error::other)?;
         load.license = program.license.as_ptr() as u64;
@@ -63,7 +92,7 @@ impl Multi {
         }
         // SAFETY: instructions and license outlive the call.
         let program = unsafe { bpf(bpf_cmd::BPF_PROG_LOAD, &mut attr)? };
-        let mut multi = Multi { program, links: Vec::new() };
+        let mut multi = Multi { kind, name, program, links: Vec::new() };
         // Older kernels load it all the same. Those that know such links have looked at the file when they say that a
         // directory is none to attach to; the others refuse before (EINVAL).
         match multi.attach(Path::new("/"), 0) {
@@ -73,7 +102,7 @@ impl Multi {
         }
     }
 
-    /// Attaches to the return of the function at `offset` in the file, in all processes that map it.
+    /// Attaches to the function at `offset` in the file, in all processes that map it.
     ///
     /// # Errors
     /// The file or the offset was refused, or the kernel is older than these links.
@@ -85,12 +114,12 @@ impl Multi {
         unsafe {
             let create = &mut attr.link_create;
             create.__bindgen_anon_1.prog_fd = self.program.as_raw_fd().cast_unsigned();
-            create.attach_type = BPF_TRACE_UPROBE_MULTI as u32;
+            create.attach_type = self.kind.attach_type();
             let multi = &mut create.__bindgen_anon_3.uprobe_multi;
             multi.path = path.as_ptr() as u64;
             multi.offsets = &raw const offset as u64;
             multi.cnt = 1;
-            multi.flags = BPF_F_UPROBE_MULTI_RETURN;
+            multi.flags = self.kind.flags();
         }
         // SAFETY: path and offset outlive the call.
         self.links.push(unsafe { bpf(bpf_cmd::BPF_LINK_CREATE, &mut attr)? });
@@ -102,9 +131,9 @@ impl Multi {
         self.links.clear();
     }
 
-    /// The program.
-    pub fn program(&self) -> BorrowedFd<'_> {
-        self.program.as_fd()
+    /// The program's name, and the program.
+    pub fn program(&self) -> (&'static str, BorrowedFd<'_>) {
+        (self.name, self.program.as_fd())
     }
 }
 

@@ -8,6 +8,9 @@ use object::{Object, ObjectSegment, ObjectSymbol};
 
 use super::offsets::Version;
 
+/// `endbr64` of x86-64 (Intel's Software Developer's Manual, volume 2). On aarch64 these bytes are no instruction.
+const ENDBR64: [u8; 4] = [0xf3, 0x0f, 0x1e, 0xfa];
+
 /// Why a file is no usable interpreter.
 #[derive(Debug, thiserror::Error)]
 pub enum ImageError {
@@ -34,7 +37,7 @@ pub struct Image {
     pub context_type: u64,
     /// The version, if a symbol or the name tells; 3.13 and later also publish it in memory.
     pub version: Option<Version>,
-    /// File offset of `PyContext_CopyCurrent`, whose returns are probed.
+    /// File offset of `PyContext_CopyCurrent`, where it is probed: its first instruction, or the one behind `endbr64`.
     pub copy: u64,
     /// (virtual address, file offset, size in the file) of the loaded segments.
     segments: Vec<(u64, u64, u64)>,
@@ -77,6 +80,11 @@ impl Image {
             .and_then(Version::from_hex)
             .or_else(|| Version::from_name(name.rsplit('/').next().unwrap_or_default()))
             .or_else(|| Version::from_name(name));
+        // Interpreters built for indirect branch tracking (Ubuntu, Fedora) begin their functions with an instruction that
+        // the kernel does not emulate below a probe, but runs in a step of its own, for several times the price. It does
+        // nothing, and most others that functions begin with are emulated.
+        let marked = bytes(copy, 4).is_some_and(|first| first == ENDBR64);
+        let copy = if marked { copy + ENDBR64.len() as u64 } else { copy };
         let copy = file_offset(&segments, copy).ok_or(ImageError::Missing("PyContext_CopyCurrent"))?;
         Ok(Self { runtime, context_type, version, copy, segments })
     }

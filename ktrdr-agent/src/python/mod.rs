@@ -6,10 +6,12 @@
 //! - [`image`]: the interpreter's file: symbols, version, the cheapest place for the probe.
 //! - [`offsets`]: where the fields are, by version.
 //! - [`memory`], [`walk`]: bounded reading of a process's threads.
+//! - `freelist`: where the interpreter keeps contexts for the next copies.
 //! - `tls`: where the C library keeps what belongs to a thread.
 //! - [`process`]: all of that for one process.
 //! - [`watcher`]: when to look, and what to tell the kernel programs.
 
+mod freelist;
 pub mod image;
 pub mod maps;
 pub mod memory;

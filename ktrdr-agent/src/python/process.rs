@@ -7,8 +7,9 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use ktrdr_ebpf_common::maps::{PyContexts, PyThread};
+use ktrdr_ebpf_common::maps::{PyContexts, PyForetelling, PyThread};
 
+use super::freelist;
 use super::image::{Image, ImageError};
 use super::maps::{self, Mapping};
 use super::memory::{Memory, ProcessMemory};
@@ -220,6 +221,36 @@ impl PythonProcess {
             first_prev: if self.offsets.threads_in_contexts { self.object_type as u16 + 8 } else { 0 },
             reserved: 0,
         }
+    }
+
+    /// Offset of the free list of contexts in the interpreter's structure. `None`: it is empty now, or changes, and another
+    /// look may find it.
+    pub fn free_contexts(&self) -> Option<u32> {
+        let interpreter = self.memory.u64(self.runtime.wrapping_add(self.offsets.interpreters)).ok()?;
+        let thread = self.memory.u64(interpreter.wrapping_add(self.offsets.threads)).ok()?;
+        // A thread state leads to its interpreter where the kernel programs will go that way.
+        let back = self.memory.u64(thread.wrapping_add(PyForetelling::TSTATE_INTERP.into())).ok()?;
+        let weak_references = self.object_type + 8 + 2 * 8;
+        let contexts = freelist::Contexts {
+            kind: self.context_type,
+            object_type: self.object_type,
+            links: [weak_references, 0],
+        };
+        (back == interpreter).then(|| freelist::find(&self.memory, interpreter, contexts))?
+    }
+
+    /// The context at the head of that list, 0 for none: the next copy, as the kernel programs see it.
+    ///
+    /// # Errors
+    /// The memory cannot be read.
+    pub fn free_context(&self, head: u32) -> io::Result<u64> {
+        let interpreter = self.memory.u64(self.runtime.wrapping_add(self.offsets.interpreters))?;
+        self.memory.u64(interpreter.wrapping_add(head.into()))
+    }
+
+    /// Whether it has such a list at all: not before 3.10, and one for each thread where there is no lock for all.
+    pub fn has_free_contexts(&self) -> bool {
+        self.version.minor >= 10 && self.object_type == OB_TYPE
     }
 
     /// Whether the context current on this thread is a task's, i.e. not the thread's own. As the kernel programs see it.

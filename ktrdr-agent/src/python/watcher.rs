@@ -8,11 +8,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
-use ktrdr_ebpf_common::maps::{PyProcess, PyThread};
+use ktrdr_ebpf_common::maps::{PyForetelling, PyProcess, PyThread};
 use ktrdr_ebpf_common::{EventHeader, kind};
 
 use super::image::{Image, ImageError};
-use super::process::{PythonError, PythonProcess};
+use super::process::{PythonError, PythonProcess, Tls};
 use super::walk::ThreadState;
 use crate::event::shell::PythonStatus;
 use crate::event::{MS, Ns};
@@ -48,6 +48,11 @@ const MAX_THREADS: usize = 65_536;
 const RETRY_NS: [Ns; 5] = [5 * MS, 20 * MS, 100 * MS, 500 * MS, 5_000 * MS];
 /// Between two looks at the threads of one process, where they are resolved one by one.
 const RESCAN_NS: Ns = 20 * MS;
+/// Searches for the interpreter's free list of contexts, each after the copy of one: the list is empty while a process
+/// makes more of them than it frees.
+const SEARCHES: u32 = 10;
+/// Before the second of them; the time doubles with each.
+const SEARCH_NS: Ns = 20 * MS;
 /// Looks per call of [`Watcher::poll`]: each reads a few files and, at most, 16,384 thread states.
 const MAX_LOOKS: usize = 16;
 
@@ -57,10 +62,19 @@ enum State {
     Due { at: Ns, tries: usize },
     /// No interpreter, or not one that can be followed.
     Settled,
-    /// All threads find their own state.
-    ByProcess,
+    /// All threads find their own state, and contexts come from a list that is not found yet, if anything is there.
+    ByProcess(Option<Box<Search>>),
     /// Each thread is resolved; the next look at the earliest then.
     ByThread { process: Box<PythonProcess>, next: Ns },
+}
+
+/// For the interpreter's free list.
+#[derive(Debug)]
+struct Search {
+    process: PythonProcess,
+    tls: Tls,
+    next: Ns,
+    tries: u32,
 }
 
 /// Follows the Python processes of the host.
@@ -70,6 +84,8 @@ pub struct Watcher {
     due: BTreeSet<(Ns, u32)>,
     files: BTreeMap<(String, u64), Option<Arc<Image>>>,
     attached: BTreeSet<(String, u64)>,
+    /// Of interpreters' files: where the free list of contexts is, as found in one process.
+    free_lists: BTreeMap<(String, u64), u32>,
     threads: BTreeSet<u32>,
     statuses: BTreeMap<u32, PythonStatus>,
 }
@@ -90,6 +106,9 @@ impl Watcher {
             kind::DATA | kind::STATE | kind::PY_COPY | kind::CONNECT_ERROR | kind::READ => {
                 self.seen(header.tgid, header.ts);
                 self.thread_seen(header.tgid, Some(header.tid));
+                if header.kind == kind::PY_COPY {
+                    self.copy_seen(header.tgid);
+                }
             }
             _ => {}
         }
@@ -114,6 +133,12 @@ impl Watcher {
         if tid.is_none_or(|tid| !self.threads.contains(&tid)) {
             // Where that lies in the past, the next poll looks at once.
             self.due.insert((*next, tgid));
+        }
+    }
+
+    fn copy_seen(&mut self, tgid: u32) {
+        if let Some(State::ByProcess(Some(search))) = self.processes.get(&tgid) {
+            self.due.insert((search.next, tgid));
         }
     }
 
@@ -152,15 +177,18 @@ impl Watcher {
                 }
                 self.processes.insert(tgid, state);
             }
+            Some(State::ByProcess(Some(search))) => {
+                let state = State::ByProcess(self.search(*search, now, probes));
+                self.processes.insert(tgid, state);
+            }
             Some(State::ByThread { process, .. }) => {
                 // Two places may have looked right at the first look; one is enough to need no more of them.
                 let tls = process.threads().ok().and_then(|threads| process.tls(&threads));
                 if let Some(tls) = tls
-                    && probes
-                        .process(tgid, PyProcess { tls_offset: tls.offset, contexts: tls.contexts })
-                        .is_ok()
+                    && probes.process(tgid, self.value(&process, tls)).is_ok()
                 {
-                    self.processes.insert(tgid, State::ByProcess);
+                    let search = self.begin_search(*process, tls, now);
+                    self.processes.insert(tgid, State::ByProcess(search));
                     return;
                 }
                 // Read errors: the process is gone, or will be seen again.
@@ -172,7 +200,7 @@ impl Watcher {
                 }
                 self.processes.insert(tgid, State::ByThread { process, next: now.saturating_add(RESCAN_NS) });
             }
-            Some(state @ (State::Settled | State::ByProcess)) => {
+            Some(state @ (State::Settled | State::ByProcess(None))) => {
                 self.processes.insert(tgid, state);
             }
         }
@@ -237,7 +265,7 @@ impl Watcher {
         };
         self.status(status, news);
         match told {
-            Ok(Told::Process) => State::ByProcess,
+            Ok(Told::Process(tls)) => State::ByProcess(self.begin_search(process, tls, now)),
             Ok(Told::Threads) => {
                 State::ByThread { process: Box::new(process), next: now.saturating_add(RESCAN_NS) }
             }
@@ -258,12 +286,46 @@ impl Watcher {
             self.attached.insert(process.file.clone());
         }
         if let Some(tls) = process.tls(threads) {
-            let value = PyProcess { tls_offset: tls.offset, contexts: tls.contexts };
-            return probes.process(process.tgid, value).map(|()| Told::Process);
+            return probes.process(process.tgid, self.value(process, tls)).map(|()| Told::Process(tls));
         }
         // Read errors: the process is gone, or its threads will be seen again.
         let threads = process.resolve_threads().unwrap_or_default();
         self.resolved(threads, probes).map(|()| Told::Threads)
+    }
+
+    /// With the free list, if it was found in another process of the same interpreter.
+    fn value(&self, process: &PythonProcess, tls: Tls) -> PyProcess {
+        let head = self.free_lists.get(&process.file).copied().unwrap_or_default();
+        PyProcess {
+            tls_offset: tls.offset,
+            reserved: 0,
+            contexts: tls.contexts,
+            foretelling: PyForetelling::new(head),
+        }
+    }
+
+    fn begin_search(&self, process: PythonProcess, tls: Tls, now: Ns) -> Option<Box<Search>> {
+        let sought = process.has_free_contexts() && !self.free_lists.contains_key(&process.file);
+        sought.then(|| Box::new(Search { process, tls, next: now, tries: 0 }))
+    }
+
+    /// Another look for the free list. What is left to do of it.
+    fn search(&mut self, search: Search, now: Ns, probes: &mut dyn Probes) -> Option<Box<Search>> {
+        let Search { process, tls, tries, .. } = search;
+        if !self.free_lists.contains_key(&process.file) {
+            let Some(head) = process.free_contexts() else {
+                let next = now.saturating_add(SEARCH_NS << tries);
+                let tries = tries + 1;
+                return (tries < SEARCHES).then(|| Box::new(Search { process, tls, next, tries }));
+            };
+            if self.free_lists.len() >= MAX_FILES {
+                self.free_lists.pop_first();
+            }
+            self.free_lists.insert(process.file.clone(), head);
+        }
+        // Refused: its copies are seen as before.
+        let _ = probes.process(process.tgid, self.value(&process, tls));
+        None
     }
 
     fn resolved(&mut self, threads: Vec<(u32, PyThread)>, probes: &mut dyn Probes) -> Result<(), String> {
@@ -286,7 +348,7 @@ impl Watcher {
 
 /// How the kernel programs find the contexts of a process.
 enum Told {
-    Process,
+    Process(Tls),
     Threads,
 }
 

@@ -2,6 +2,7 @@
 //! Needs root; says so and passes where it is missing, and fails for any other reason.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, also in its helpers")]
 
+mod contexts;
 mod cost;
 mod handled;
 mod lifecycle;

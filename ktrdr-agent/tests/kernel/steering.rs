@@ -11,36 +11,32 @@ use std::{
 
 use ktrdr_agent::event::losses::Losses;
 use ktrdr_agent::kernel::{Hook, KernelOptions};
-use ktrdr_ebpf_common::{
-    Counter, SEND, flags,
-    maps::{Policy, PyContexts, PyThread},
-    records::THREADS_OWN_CONTEXT,
-};
-use object::{Object as _, ObjectSection as _, ObjectSymbol as _};
+use ktrdr_ebpf_common::{Counter, SEND, flags, maps::Policy};
 
 use crate::{
     observer::{Body, Observer, Record, conn_of, options},
     sys,
 };
 
-struct Pair {
+/// Both ends of a connection.
+pub struct Pair {
     client: TcpStream,
     server: TcpStream,
 }
 
 impl Pair {
-    fn new() -> Pair {
+    pub fn new() -> Pair {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         Pair { client, server: listener.accept().unwrap().0 }
     }
 
-    fn ports(&self) -> (u16, u16) {
+    pub fn ports(&self) -> (u16, u16) {
         (self.client.local_addr().unwrap().port(), self.client.peer_addr().unwrap().port())
     }
 
     /// One message from the client to the server.
-    fn send(&mut self, message: &[u8]) {
+    pub fn send(&mut self, message: &[u8]) {
         self.client.write_all(message).unwrap();
         let mut buffer = vec![0; message.len()];
         self.server.read_exact(&mut buffer).unwrap();
@@ -132,72 +128,6 @@ fn a_full_ring_loses_records_by_number() {
     }
     told += observer.records.iter().filter(|r| losses.advance(mark(r))).count();
     assert!(told >= 1, "no record told of the loss");
-}
-
-/// Stands in for CPython's function: exported, never inlined, returns an address.
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn ktrdr_test_copy_current(child: u64) -> u64 {
-    std::hint::black_box(child)
-}
-
-/// File offset of a function of this executable.
-fn function(name: &str) -> u64 {
-    let bytes = fs::read("/proc/self/exe").unwrap();
-    let file = object::File::parse(&*bytes).unwrap();
-    let symbol = file.symbols().find(|symbol| symbol.name() == Ok(name)).unwrap();
-    let section = file.section_by_index(symbol.section_index().unwrap()).unwrap();
-    symbol.address() - section.address() + section.file_range().unwrap().0
-}
-
-#[test]
-fn python_context_copies_name_parent_and_child() {
-    let Some(mut observer) = Observer::start(&options(Hook::Auto)) else { return };
-    // A thread state whose context is at offset 16, and a context that says at offset 40 that it was entered, and at
-    // 16 that it is the first that was.
-    let entered: [u64; 6] = [0, 0, 0, 0, 0, 1];
-    let context = entered.as_ptr() as u64;
-    let state: [u64; 3] = [0, 0, context];
-    let thread = PyThread {
-        tstate: state.as_ptr() as u64,
-        contexts: PyContexts { current: 16, entered: 40, first_prev: 0, reserved: 0 },
-        tgid: std::process::id(),
-        reserved: 0,
-    };
-    let in_contexts = PyThread { contexts: PyContexts { first_prev: 16, ..thread.contexts }, ..thread };
-    observer.kernel.attach_py_copy(Path::new("/proc/self/exe"), function("ktrdr_test_copy_current")).unwrap();
-
-    ktrdr_test_copy_current(1);
-    observer.kernel.set_py_thread(sys::gettid(), thread).unwrap();
-    ktrdr_test_copy_current(2);
-    ktrdr_test_copy_current(0);
-    // Another process's thread of the same number must not be believed.
-    observer.kernel.set_py_thread(sys::gettid(), PyThread { tgid: 1, ..thread }).unwrap();
-    ktrdr_test_copy_current(3);
-    // The thread's own context, where threads run inside one; the test's thread is not its process's first.
-    observer.kernel.set_py_thread(sys::gettid(), in_contexts).unwrap();
-    ktrdr_test_copy_current(4);
-    observer.kernel.set_py_thread(sys::gettid(), thread).unwrap();
-    let mut pair = Pair::new();
-    pair.send(b"under a context");
-    observer.kernel.remove_py_thread(sys::gettid()).unwrap();
-    observer.settle();
-
-    let copies: Vec<(u64, u64)> = observer
-        .records
-        .iter()
-        .filter(|r| r.header.tid == sys::gettid())
-        .filter_map(|r| match r.body {
-            Body::PyCopy(copy) => Some((copy.parent, copy.child)),
-            _ => None,
-        })
-        .collect();
-    assert_eq!(copies, [(0, 1), (context, 2), (0, 3), (context | THREADS_OWN_CONTEXT, 4)]);
-    assert_eq!(observer.counter(Counter::PyContextCopies), 4);
-    let (client_port, server_port) = pair.ports();
-    let conn = conn_of(&observer.records, client_port, server_port).unwrap();
-    assert_eq!(observer.stream(conn, SEND)[0].body.py_context, context);
-    assert_eq!(observer.states(conn)[0].1.py_context, context);
 }
 
 /// Kernel identities of the programs, maps and links this process holds.

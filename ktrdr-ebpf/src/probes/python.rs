@@ -1,7 +1,12 @@
 //! `PyContext_CopyCurrent` of CPython: a context was copied, so what runs under the copy was begun by what ran under
 //! the original.
 
-use aya_ebpf::{macros::uretprobe, programs::RetProbeContext};
+use aya_ebpf::{
+    EbpfContext as _,
+    helpers::bpf_get_func_ip,
+    macros::{uprobe, uretprobe},
+    programs::{ProbeContext, RetProbeContext},
+};
 use ktrdr_ebpf_common::{Counter, EventHeader, PyCopyBody, kind};
 use zerocopy::{Immutable, IntoBytes};
 
@@ -9,6 +14,7 @@ use crate::{
     counters::count,
     error, python,
     ring::{self, Wake},
+    task,
 };
 
 #[derive(IntoBytes, Immutable)]
@@ -21,13 +27,60 @@ struct PyCopyRecord {
 /// At the return of the function: until then there is no copy.
 #[uretprobe]
 pub fn py_context_copy_ret(ctx: RetProbeContext) -> u32 {
-    let child = ctx.ret();
-    if child == 0 {
-        // The copy failed: an exception is on its way.
-        return 0;
+    returned(ctx.ret());
+    0
+}
+
+/// At its entry, and at its return if the entry could not tell (a "session", Linux 6.13 and later): the way to the return
+/// and back is as long as the one to the entry, and spared mostly.
+#[uprobe]
+pub fn py_context_copy(ctx: ProbeContext) -> u32 {
+    /// To the kernel: there is nothing to do at the return.
+    const TOLD: u32 = 1;
+    /// The return is awaited.
+    const AWAITED: u32 = 0;
+    // SAFETY: a number for a context that is valid; at the entry as at the return where the function begins.
+    let function = unsafe { bpf_get_func_ip(ctx.as_ptr()) };
+    if instruction(&ctx) != function {
+        returned(RetProbeContext::new(ctx.as_ptr()).ret());
+        return AWAITED;
     }
+    let (tgid, tid) = task::current_ids();
+    match python::foretold(tgid, tid) {
+        Some(python::Foretold { parent, child }) => {
+            count(Counter::PyContextForetold);
+            copy(tgid, tid, parent, child);
+            TOLD
+        }
+        None => AWAITED,
+    }
+}
+
+#[inline(always)]
+fn returned(child: u64) {
+    let (tgid, tid) = task::current_ids();
+    python::copied(tgid, child);
+    // 0: the copy failed, and an exception is on its way.
+    if child != 0 {
+        copy(tgid, tid, python::current_context(tgid, tid), child);
+    }
+}
+
+#[inline(always)]
+fn copy(tgid: u32, tid: u32, parent: u64, child: u64) {
     count(Counter::PyContextCopies);
-    let header = ring::header(kind::PY_COPY, 0, size_of::<PyCopyRecord>() as u32);
-    let body = PyCopyBody { parent: python::current_context(header.tgid, header.tid), child };
-    error::run(|| ring::submit_fixed(&PyCopyRecord { header, body }, Wake::IfFull)) as u32
+    let header = ring::header_of(kind::PY_COPY, 0, size_of::<PyCopyRecord>() as u32, tgid, tid);
+    let record = PyCopyRecord { header, body: PyCopyBody { parent, child } };
+    error::run(|| ring::submit_fixed(&record, Wake::IfFull));
+}
+
+/// Where the thread is: at the function, or where it returns to.
+#[inline(always)]
+fn instruction(ctx: &ProbeContext) -> u64 {
+    // SAFETY: the context of such a program is the saved registers.
+    let registers = unsafe { &*ctx.regs };
+    #[cfg(bpf_target_arch = "x86_64")]
+    return registers.rip;
+    #[cfg(bpf_target_arch = "aarch64")]
+    return registers.pc;
 }
