@@ -75,6 +75,10 @@ fn length_of(memory: &impl Memory, head: u64, contexts: Contexts, link: u64) -> 
         if memory.u64(node.wrapping_add(contexts.object_type)).ok()? != contexts.kind {
             return None;
         }
+        // `ob_refcnt`, where it is not the link: a thread state in the structure has its context beside a number, too.
+        if link != 0 && memory.u64(node).ok()? != 0 {
+            return None;
+        }
         node = memory.u64(node.wrapping_add(link)).ok()?;
     }
     None
@@ -115,7 +119,7 @@ mod tests {
 
     /// A list of `length` contexts at `offset`, which says that there are `said`.
     fn with_list(offset: usize, length: u64, said: u64, link: usize) -> Fake {
-        let mut fake = Fake { structure: vec![0; 0x1_2000], heap: vec![0; 0x8000] };
+        let mut fake = Fake { structure: vec![0; 0x1_3000], heap: vec![0; 0x8000] };
         fake.put_word(offset, if length == 0 { 0 } else { object(0) });
         fake.put_word(offset + 8, said);
         for n in 0..length {
@@ -154,6 +158,9 @@ mod tests {
         let mut other = with_list(64, 7, 7, 32);
         other.heap[3 * 64 + 8] ^= 1;
         assert_eq!(find(&other, INTERPRETER, CONTEXTS), None, "not only contexts in it");
+        let mut live = with_list(64, 1, 1, 32);
+        live.heap[0] = 1;
+        assert_eq!(find(&live, INTERPRETER, CONTEXTS), None, "a context in use");
         let mut twice = with_list(64, 7, 7, 32);
         twice.put_word(128, object(5));
         twice.put_word(136, 2);

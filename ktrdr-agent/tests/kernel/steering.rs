@@ -5,7 +5,6 @@ use std::{
     fs,
     io::{Read as _, Write as _},
     net::{TcpListener, TcpStream},
-    path::Path,
     time::{Duration, Instant},
 };
 
@@ -13,10 +12,7 @@ use ktrdr_agent::event::losses::Losses;
 use ktrdr_agent::kernel::{Hook, KernelOptions};
 use ktrdr_ebpf_common::{Counter, SEND, flags, maps::Policy};
 
-use crate::{
-    observer::{Body, Observer, Record, conn_of, options},
-    sys,
-};
+use crate::observer::{Body, Observer, Record, conn_of, options};
 
 /// Both ends of a connection.
 pub struct Pair {

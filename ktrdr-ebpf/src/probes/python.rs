@@ -1,12 +1,9 @@
 //! `PyContext_CopyCurrent` of CPython: a context was copied, so what runs under the copy was begun by what ran under
 //! the original.
 
-use aya_ebpf::{
-    EbpfContext as _,
-    helpers::bpf_get_func_ip,
-    macros::{uprobe, uretprobe},
-    programs::{ProbeContext, RetProbeContext},
-};
+use core::ffi::c_void;
+
+use aya_ebpf::{bindings::pt_regs, helpers::bpf_get_func_ip, macros::uretprobe, programs::RetProbeContext};
 use ktrdr_ebpf_common::{Counter, EventHeader, PyCopyBody, kind};
 use zerocopy::{Immutable, IntoBytes};
 
@@ -33,16 +30,19 @@ pub fn py_context_copy_ret(ctx: RetProbeContext) -> u32 {
 
 /// At its entry, and at its return if the entry could not tell (a "session", Linux 6.13 and later): the way to the return
 /// and back is as long as the one to the entry, and spared mostly.
-#[uprobe]
-pub fn py_context_copy(ctx: ProbeContext) -> u32 {
+///
+/// Its section is spelt out because the macro's program returns 0 whatever this function returns.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "uprobe")]
+pub fn py_context_copy(ctx: *mut c_void) -> u32 {
     /// To the kernel: there is nothing to do at the return.
     const TOLD: u32 = 1;
     /// The return is awaited.
     const AWAITED: u32 = 0;
     // SAFETY: a number for a context that is valid; at the entry as at the return where the function begins.
-    let function = unsafe { bpf_get_func_ip(ctx.as_ptr()) };
-    if instruction(&ctx) != function {
-        returned(RetProbeContext::new(ctx.as_ptr()).ret());
+    let function = unsafe { bpf_get_func_ip(ctx) };
+    if instruction(ctx) != function {
+        returned(RetProbeContext::new(ctx).ret());
         return AWAITED;
     }
     let (tgid, tid) = task::current_ids();
@@ -76,9 +76,9 @@ fn copy(tgid: u32, tid: u32, parent: u64, child: u64) {
 
 /// Where the thread is: at the function, or where it returns to.
 #[inline(always)]
-fn instruction(ctx: &ProbeContext) -> u64 {
+fn instruction(ctx: *mut c_void) -> u64 {
     // SAFETY: the context of such a program is the saved registers.
-    let registers = unsafe { &*ctx.regs };
+    let registers = unsafe { &*ctx.cast::<pt_regs>() };
     #[cfg(bpf_target_arch = "x86_64")]
     return registers.rip;
     #[cfg(bpf_target_arch = "aarch64")]
