@@ -1,6 +1,12 @@
 //! The `contextvars` context current on a Python thread.
 
-use aya_ebpf::{helpers::bpf_probe_read_user, macros::map, maps::HashMap};
+use core::{ffi::c_void, mem::MaybeUninit};
+
+use aya_ebpf::{
+    helpers::{bpf_probe_read_user, generated},
+    macros::map,
+    maps::HashMap,
+};
 use ktrdr_ebpf_common::{
     Counter,
     limits::{MAX_PY_PROCESSES, MAX_PY_THREADS},
@@ -12,7 +18,7 @@ use crate::{
     constants::TASK_THREAD_POINTER,
     counters::count,
     filter::in_use,
-    memory::{Object, Probed},
+    memory::{Direct, Object, Probed},
     task::Task,
 };
 
@@ -49,7 +55,7 @@ fn thread_state(tgid: u32, tid: u32) -> Option<(Result<u64, Unreadable>, PyConte
     {
         // SAFETY: a valid map value; entries are written once per program image.
         let process = unsafe { *process };
-        return Some((own_state(process), process.contexts));
+        return Some((own_state(Task::<Probed>::current(), process), process.contexts));
     }
     if !in_use(used::PY_THREADS) {
         return None;
@@ -63,69 +69,100 @@ fn thread_state(tgid: u32, tid: u32) -> Option<(Result<u64, Unreadable>, PyConte
 
 /// A thread finds its own state at one distance from its thread pointer, so a new one needs no announcement.
 #[inline(always)]
-fn own_state(process: PyProcess) -> Result<u64, Unreadable> {
-    let task = Task::<Probed>::current().0;
-    let thread_pointer: u64 = task.load(&TASK_THREAD_POINTER).unwrap_or(0);
+fn own_state<O: Object>(task: Task<O>, process: PyProcess) -> Result<u64, Unreadable> {
+    let thread_pointer: u64 = task.0.load(&TASK_THREAD_POINTER).unwrap_or(0);
     user(thread_pointer.wrapping_add_signed(process.tls_offset.into()))
 }
 
+/// Of the words of a thread state from `interp` on the one at this offset.
+const fn word(offset: u16) -> usize {
+    (offset - PyForetelling::TSTATE_INTERP) as usize / size_of::<u64>()
+}
+
+/// As many of them as hold `context` in every version: at 208 (3.12 to 3.14), 224 (3.11), 232 (3.15), 240 (before).
+const STATE_WORDS: usize = word(240) + 1;
+
 /// A copy that is about to be made.
+#[derive(Clone, Copy)]
 pub struct Foretold {
     /// As [`current_context`] gives it.
     pub parent: u64,
-    /// Address of the copy.
+    /// Address of the copy; 0: its return will tell, and [`copied`] compares.
     pub child: u64,
 }
 
+impl Foretold {
+    /// Numbers in all cases, and no `Option`: the verifier refuses code that moves what is not there.
+    const NOTHING: Foretold = Foretold { parent: 0, child: 0 };
+}
+
 /// At the entry of `PyContext_CopyCurrent`: the copy, if the interpreter's free list names it and need not be checked this
-/// time. `None`: its return will tell, and [`copied`] compares.
+/// time.
 #[inline(always)]
-pub fn foretold(tgid: u32, tid: u32) -> Option<Foretold> {
+pub fn foretold(tgid: u32, tid: u32) -> Foretold {
     if !in_use(used::PY_PROCESSES) {
-        return None;
+        return Foretold::NOTHING;
     }
-    let process = PY_PROCESSES.get_ptr_mut(tgid)?;
+    let Some(place) = PY_PROCESSES.get_ptr_mut(tgid) else { return Foretold::NOTHING };
     // SAFETY: a valid map value. Its own numbers are written under the interpreter's lock only.
-    let PyProcess { contexts, foretelling: PyForetelling { head, copies, .. }, .. } = unsafe { *process };
+    let process = unsafe { *place };
+    let PyForetelling { head, copies, .. } = process.foretelling;
     if head == 0 {
-        return None;
+        return Foretold::NOTHING;
     }
-    // SAFETY: as above.
-    let foretold = free_context(unsafe { *process }, contexts, head, tgid == tid).ok();
-    let believed = copies >= PyForetelling::CONFIRMED && !copies.is_multiple_of(PyForetelling::CHECK);
-    let (expected, foretold) = match foretold {
-        Some(foretold) if believed => (0, Some(foretold)),
-        other => (other.map_or(0, |foretold| foretold.child), None),
-    };
-    // SAFETY: as above; aligned numbers.
-    unsafe {
-        (*process).foretelling.expected = expected;
-        if copies >= PyForetelling::CONFIRMED {
-            (*process).foretelling.copies = copies.wrapping_add(1).max(PyForetelling::CONFIRMED);
+    let named = free_context(process, tgid == tid).unwrap_or(Foretold::NOTHING);
+    // SAFETY: as above, and nobody else has it while this lock is held.
+    let own = unsafe { &mut (*place).foretelling };
+    if copies >= PyForetelling::CONFIRMED {
+        own.copies = copies.wrapping_add(1).max(PyForetelling::CONFIRMED);
+        if !copies.is_multiple_of(PyForetelling::CHECK) {
+            own.expected = 0;
+            return named;
         }
     }
-    foretold
+    own.expected = named.child;
+    Foretold::NOTHING
 }
 
 /// The context at the head of the free list, and the one current now. A thread without one gets one first, from the same
-/// list; and an empty list names nothing.
+/// list, and an empty list names nothing.
 #[inline(always)]
-fn free_context(
-    process: PyProcess,
-    contexts: PyContexts,
-    head: u32,
-    first_thread: bool,
-) -> Result<Foretold, Unreadable> {
-    let tstate = own_state(process)?;
+fn free_context(process: PyProcess, first_thread: bool) -> Result<Foretold, Unreadable> {
+    // Linux 6.13 and later, so the task's fields can be read directly.
+    let tstate = own_state(Task::<Direct>::current(), process)?;
     if tstate == 0 {
+        return Ok(Foretold::NOTHING);
+    }
+    // One read of many words: what takes long is that the kernel checks where it reads from and to.
+    let mut words = MaybeUninit::<[u64; STATE_WORDS]>::uninit();
+    let from = tstate.wrapping_add(PyForetelling::TSTATE_INTERP.into());
+    // SAFETY: the helper checks the address, writes no more than the size it is given, and reports a fault.
+    let fault = unsafe {
+        generated::bpf_probe_read_user(
+            words.as_mut_ptr().cast(),
+            size_of::<[u64; STATE_WORDS]>() as u32,
+            from as *const c_void,
+        )
+    };
+    if fault != 0 {
         return Err(Unreadable);
     }
-    let parent = context(tstate, contexts, first_thread)?;
-    let interpreter = user(tstate.wrapping_add(PyForetelling::TSTATE_INTERP.into()))?;
-    let child = user(interpreter.wrapping_add(head.into()))?;
-    if parent == 0 || child == 0 {
-        return Err(Unreadable);
+    // SAFETY: all of it was written.
+    let words = unsafe { words.assume_init_ref() };
+    let interpreter = words[0];
+    // By constants, because the verifier knows nothing of what the offset may be.
+    let current = match process.contexts.current {
+        208 => words[word(208)],
+        224 => words[word(224)],
+        232 => words[word(232)],
+        240 => words[word(240)],
+        _ => return Ok(Foretold::NOTHING),
+    };
+    if current == 0 {
+        return Ok(Foretold::NOTHING);
     }
+    let parent = marked(current, process.contexts, first_thread)?;
+    let child = user(interpreter.wrapping_add(process.foretelling.head.into()))?;
     Ok(Foretold { parent, child })
 }
 
@@ -157,21 +194,26 @@ pub fn copied(tgid: u32, child: u64) {
 /// its creator's, which says nothing of what a pool's thread does later.
 #[inline(always)]
 fn context(tstate: u64, offsets: PyContexts, first_thread: bool) -> Result<u64, Unreadable> {
-    let context = user(tstate.wrapping_add(offsets.current.into()))?;
-    if context == 0 {
-        return Ok(0);
+    match user(tstate.wrapping_add(offsets.current.into()))? {
+        0 => Ok(0),
+        context => marked(context, offsets, first_thread),
     }
-    let entered = user(context.wrapping_add(offsets.entered.into()))? as u32 != 0;
+}
+
+/// A context that is current, with [`THREADS_OWN_CONTEXT`].
+#[inline(always)]
+fn marked(context: u64, offsets: PyContexts, first_thread: bool) -> Result<u64, Unreadable> {
+    let entered = user::<u32>(context.wrapping_add(offsets.entered.into()))? != 0;
     let threads = offsets.first_prev != 0
         && !first_thread
-        && user(context.wrapping_add(offsets.first_prev.into()))? == 0;
+        && user::<u64>(context.wrapping_add(offsets.first_prev.into()))? == 0;
     Ok(if entered && !threads { context } else { context | THREADS_OWN_CONTEXT })
 }
 
 #[inline(always)]
-fn user(address: u64) -> Result<u64, Unreadable> {
+fn user<T>(address: u64) -> Result<T, Unreadable> {
     // SAFETY: the helper checks the address and reports a fault.
-    unsafe { bpf_probe_read_user(address as *const u64) }.map_err(|_| Unreadable)
+    unsafe { bpf_probe_read_user(address as *const T) }.map_err(|_| Unreadable)
 }
 
 /// A forked process is a copy: everything is where its parent has it.

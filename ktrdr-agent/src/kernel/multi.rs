@@ -91,7 +91,11 @@ impl Multi {
             *to = from as _;
         }
         // SAFETY: instructions and license outlive the call.
-        let program = unsafe { bpf(bpf_cmd::BPF_PROG_LOAD, &mut attr)? };
+        let program = match unsafe { bpf(bpf_cmd::BPF_PROG_LOAD, &mut attr) } {
+            Ok(program) => program,
+            // SAFETY: as above.
+            Err(error) => return Err(unsafe { explained(error, attr) }),
+        };
         let mut multi = Multi { kind, name, program, links: Vec::new() };
         // Older kernels load it all the same. Those that know such links have looked at the file when they say that a
         // directory is none to attach to; the others refuse before (EINVAL).
@@ -135,6 +139,29 @@ impl Multi {
     pub fn program(&self) -> (&'static str, BorrowedFd<'_>) {
         (self.name, self.program.as_fd())
     }
+}
+
+/// An error of loading a program, with the end of what the verifier has to say about it.
+///
+/// # Safety
+/// What the attributes point to must live through the call.
+unsafe fn explained(error: io::Error, mut attr: bpf_attr) -> io::Error {
+    const LINES: usize = 5;
+    let mut log = vec![0_u8; 1 << 20];
+    // SAFETY: the part of the union that this command reads.
+    let load = unsafe { &mut attr.__bindgen_anon_3 };
+    load.log_buf = log.as_mut_ptr() as u64;
+    load.log_size = log.len() as u32;
+    load.log_level = 1;
+    // SAFETY: the log outlives the call, and the caller's promise.
+    if unsafe { bpf(bpf_cmd::BPF_PROG_LOAD, &mut attr) }.is_ok() {
+        return error;
+    }
+    let end = log.iter().position(|byte| *byte == 0).unwrap_or(log.len());
+    let text = String::from_utf8_lossy(&log[..end]);
+    let mut last: Vec<&str> = text.lines().rev().take(LINES).collect();
+    last.reverse();
+    io::Error::new(error.kind(), format!("{error}: {}", last.join("; ")))
 }
 
 /// Descriptor of a map of one of the kinds the programs use.

@@ -29,6 +29,8 @@ const CHUNK: usize = 1 << 14;
 const LENGTH: RangeInclusive<u64> = 1..=255;
 /// Contexts are objects of the cyclic garbage collector, which lie at multiples of this.
 const ALIGNMENT: u64 = 16;
+/// Looks at a list that changes; one takes some microseconds, and a busy process takes a context every hundred.
+const ATTEMPTS: usize = 64;
 /// Words that look like the list's that are followed; some hundred do.
 const MAX_LOOKS: usize = 4_096;
 
@@ -56,13 +58,39 @@ pub fn find(memory: &impl Memory, interpreter: u64, contexts: Contexts) -> Optio
             if looks > MAX_LOOKS {
                 break;
             }
-            if contexts.links.iter().any(|link| length_of(memory, head, contexts, *link) == Some(length)) {
-                found.push(u32::try_from(base + at as u64).ok()?);
+            let offset = base + at as u64;
+            if confirmed(memory, interpreter.wrapping_add(offset), head, length, contexts) {
+                found.push(u32::try_from(offset).ok()?);
             }
         }
     }
     // Of two it is not known which.
     <[u32; 1]>::try_from(found).ok().map(|[offset]| offset)
+}
+
+/// Whether a list of `length` contexts begins with `head`, as `at` said a moment ago. The process goes on while it is looked
+/// at, and may have taken that context meanwhile; so what begins with a context is looked at some more times.
+fn confirmed(memory: &impl Memory, at: u64, mut head: u64, mut length: u64, contexts: Contexts) -> bool {
+    let is_context = |node: u64| {
+        memory.u64(node.wrapping_add(contexts.object_type)).is_ok_and(|kind| kind == contexts.kind)
+    };
+    for _ in 0..ATTEMPTS {
+        if head != 0 && !is_context(head) {
+            return false;
+        }
+        if LENGTH.contains(&length)
+            && contexts.links.iter().any(|link| length_of(memory, head, contexts, *link) == Some(length))
+        {
+            return true;
+        }
+        let mut raw = [0; 16];
+        if memory.read(at, &mut raw).is_err() {
+            return false;
+        }
+        let word = |at: usize| raw[at..].first_chunk::<8>().map_or(0, |b| u64::from_ne_bytes(*b));
+        (head, length) = (word(0), word(8) & u64::from(u32::MAX));
+    }
+    false
 }
 
 /// How many contexts are in the list that begins here; `None` if anything else is.

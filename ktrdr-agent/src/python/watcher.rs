@@ -321,6 +321,7 @@ impl Watcher {
             if self.free_lists.len() >= MAX_FILES {
                 self.free_lists.pop_first();
             }
+            tracing::debug!("free contexts of {}: at {head}, after {tries} looks", process.path.display());
             self.free_lists.insert(process.file.clone(), head);
         }
         // Refused: its copies are seen as before.

@@ -8,7 +8,7 @@ use ktrdr_ebpf_common::{Counter, EventHeader, PyCopyBody, kind};
 use zerocopy::{Immutable, IntoBytes};
 
 use crate::{
-    counters::count,
+    counters::Tally,
     error, python,
     ring::{self, Wake},
     task,
@@ -46,14 +46,12 @@ pub fn py_context_copy(ctx: *mut c_void) -> u32 {
         return AWAITED;
     }
     let (tgid, tid) = task::current_ids();
-    match python::foretold(tgid, tid) {
-        Some(python::Foretold { parent, child }) => {
-            count(Counter::PyContextForetold);
-            copy(tgid, tid, parent, child);
-            TOLD
-        }
-        None => AWAITED,
+    let python::Foretold { parent, child } = python::foretold(tgid, tid);
+    if child == 0 {
+        return AWAITED;
     }
+    copy(tgid, tid, parent, child, 1);
+    TOLD
 }
 
 #[inline(always)]
@@ -62,13 +60,16 @@ fn returned(child: u64) {
     python::copied(tgid, child);
     // 0: the copy failed, and an exception is on its way.
     if child != 0 {
-        copy(tgid, tid, python::current_context(tgid, tid), child);
+        copy(tgid, tid, python::current_context(tgid, tid), child, 0);
     }
 }
 
 #[inline(always)]
-fn copy(tgid: u32, tid: u32, parent: u64, child: u64) {
-    count(Counter::PyContextCopies);
+fn copy(tgid: u32, tid: u32, parent: u64, child: u64, foretold: u64) {
+    if let Some(tally) = Tally::here() {
+        tally.add(Counter::PyContextCopies, 1);
+        tally.add(Counter::PyContextForetold, foretold);
+    }
     let header = ring::header_of(kind::PY_COPY, 0, size_of::<PyCopyRecord>() as u32, tgid, tid);
     let record = PyCopyRecord { header, body: PyCopyBody { parent, child } };
     error::run(|| ring::submit_fixed(&record, Wake::IfFull));
