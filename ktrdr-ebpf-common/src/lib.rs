@@ -14,4 +14,4 @@ pub use counters::Counter;
 pub use records::*;
 
 /// Version of the record layout, written into recorded trace files. Raise it whenever a record changes shape.
-pub const ABI_VERSION: u16 = 1;
+pub const ABI_VERSION: u16 = 2;

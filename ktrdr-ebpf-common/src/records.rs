@@ -46,9 +46,6 @@ pub mod flags {
     pub const UNKNOWN_FILE: u16 = 32;
     /// In an exit record: the kernel chose the process to be killed because memory was short.
     pub const OUT_OF_MEMORY: u16 = 64;
-    /// The upper bits of a kernel record's flags count losses: odd from a record that the ring had no room for to the
-    /// next one that it took, even otherwise. A change from one record to the next says that others are missing there.
-    pub const LOSSES_SHIFT: u32 = 8;
 }
 
 /// Values of `WriteBody::file`: what was written to.
@@ -81,12 +78,41 @@ pub struct EventHeader {
     pub tgid: u32,
     /// … thread in whose context the hook ran. Without meaning where the hook may run in softirq.
     pub tid: u32,
-    /// Length of the whole record in bytes, header included.
+    /// Length of the whole record in bytes, header included: of a kernel record the lower half. Its upper half is
+    /// [`EventHeader::losses`].
     pub len: u32,
     /// See [`kind`].
     pub kind: u16,
     /// See [`flags`].
     pub flags: u16,
+}
+
+impl EventHeader {
+    /// Of a kernel record, none of which is longer than [`u16::MAX`].
+    pub const fn length_and_losses(length: u32, losses: u32) -> u32 {
+        length | losses << 16
+    }
+
+    /// Length of the whole record in bytes, header included.
+    pub const fn length(&self) -> u32 {
+        if self.kind < kind::SHELL_KINDS { self.len & u16::MAX as u32 } else { self.len }
+    }
+
+    /// Records that the ring had no room for before this one was begun, modulo 65,536; 0 in the agent's own. A change from
+    /// one record to the next says that others are missing there.
+    pub const fn losses(&self) -> u16 {
+        if self.kind < kind::SHELL_KINDS { (self.len >> 16) as u16 } else { 0 }
+    }
+
+    /// The same header for another length in bytes.
+    pub const fn with_length(self, length: u32) -> Self {
+        let len = if self.kind < kind::SHELL_KINDS {
+            Self::length_and_losses(length, self.losses() as u32)
+        } else {
+            length
+        };
+        Self { len, ..self }
+    }
 }
 
 /// Both ends of a connection as this socket sees them.
@@ -265,6 +291,6 @@ mod tests {
         assert_eq!(size_of::<ConnectErrorBody>(), 40);
         assert_eq!(size_of::<WriteBody>(), 56);
         assert_eq!(offset_of!(WriteBody, fd), 32);
-        assert_eq!(crate::ABI_VERSION, 1);
+        assert_eq!(crate::ABI_VERSION, 2);
     }
 }

@@ -6,7 +6,7 @@ use aya_ebpf::{
     macros::map,
     maps::{Array, RingBuf},
 };
-use ktrdr_ebpf_common::{Counter, EventHeader, flags::LOSSES_SHIFT, limits::RING_BYTES};
+use ktrdr_ebpf_common::{Counter, EventHeader, limits::RING_BYTES};
 
 use crate::{
     constants::WAKE_BYTES,
@@ -18,27 +18,16 @@ use crate::{
 #[map]
 static EVENTS: RingBuf = RingBuf::with_byte_size(RING_BYTES, 0);
 
-/// See [`LOSSES_SHIFT`]. Read for each record, written around losses only.
+/// Records that found no room, ever; see [`EventHeader::losses`].
 #[map]
 static LOSSES: Array<u32> = Array::with_max_entries(1, 0);
 
-/// Where losses are counted, and the count.
+/// How many records found no room so far. A record that was begun after another one's loss says so, whatever other CPUs do
+/// in between; therefore a plain count, and nothing that a record which found room would take back.
 #[inline(always)]
-fn losses() -> Option<(*mut u32, u32)> {
-    let at = LOSSES.get_ptr_mut(0)?;
+fn losses() -> u32 {
     // SAFETY: a valid, aligned map value; volatile because other CPUs write it.
-    Some((at, unsafe { at.read_volatile() }))
-}
-
-/// Counts when the question whether something is missing gets another answer. Two CPUs that find the same answer at
-/// once count twice, which at worst says that more is missing.
-#[inline(always)]
-fn note_loss(missing: bool) {
-    if let Some((at, count)) = losses()
-        && (count & 1 != 0) != missing
-    {
-        add_u32(at, 1);
-    }
+    LOSSES.get_ptr(0).map_or(0, |count| unsafe { count.read_volatile() })
 }
 
 /// Whether the reader should be woken for this record alone.
@@ -62,8 +51,7 @@ pub fn header(kind: u16, flags: u16, len: u32) -> EventHeader {
 pub fn header_of(kind: u16, flags: u16, len: u32, tgid: u32, tid: u32) -> EventHeader {
     // SAFETY: a helper without arguments.
     let ts = unsafe { bpf_ktime_get_boot_ns() };
-    let losses = losses().map_or(0, |(_, count)| count);
-    EventHeader { ts, tgid, tid, len, kind, flags: flags | (losses as u16) << LOSSES_SHIFT }
+    EventHeader { ts, tgid, tid, len: EventHeader::length_and_losses(len, losses()), kind, flags }
 }
 
 /// Submits a record, whole, in exactly its length.
@@ -78,10 +66,11 @@ pub fn submit(record: &[u8], wake: Wake) -> Result<Tally, Error> {
         Wake::IfFull => BPF_RB_NO_WAKEUP,
     };
     if EVENTS.output::<[u8]>(record, flags.into()).is_err() {
-        note_loss(true);
+        if let Some(count) = LOSSES.get_ptr_mut(0) {
+            add_u32(count, 1);
+        }
         return Err(Error::RingFull);
     }
-    note_loss(false);
     let tally = Tally::here().ok_or(Error::MapEntry)?;
     tally.add(Counter::Submitted, 1);
     Ok(tally)

@@ -59,7 +59,7 @@ pub fn decode(record: &[u8]) -> Result<Event<'_>, DecodeError> {
         shell::JSON => Body::Shell(Box::new(ShellEvent::from_json(rest).map_err(|_| DecodeError::Invalid)?)),
         _ => return Err(DecodeError::UnknownKind),
     };
-    let losses = (header.kind < kind::SHELL_KINDS).then_some((header.flags >> flags::LOSSES_SHIFT) as u8);
+    let losses = (header.kind < kind::SHELL_KINDS).then_some(header.losses());
     Ok(Event { ts: header.ts, tgid: header.tgid, tid: header.tid, losses, body })
 }
 

@@ -103,7 +103,7 @@ impl<R: Read> Reader<R> {
             HEADER => {}
             _ => return Err(FileError::Truncated { offset: self.offset }),
         }
-        let len = EventHeader::read_from_bytes(&self.record).map(|h| h.len).unwrap_or(0);
+        let len = EventHeader::read_from_bytes(&self.record).map(|h| h.length()).unwrap_or(0);
         let size = len as usize;
         if !(HEADER..=MAX_RECORD).contains(&size) {
             return Err(FileError::Damaged { offset: self.offset, len });

@@ -1,30 +1,26 @@
 //! Where records are missing, told by the records around them.
 //!
-//! The kernel programs count losses in the flags of every record ([`ktrdr_ebpf_common::flags::LOSSES_SHIFT`]), so that
-//! a loss is known at the first record behind it, before anything is concluded from that record. How many are missing
-//! is known a little later, from the counters.
+//! The kernel programs count losses in the header of every record ([`ktrdr_ebpf_common::EventHeader::losses`]), so that a
+//! loss is known at the first record that was begun behind it, before anything is concluded from that record. How many are
+//! missing is known from the counters, a little later.
 
-/// Episodes of loss that can be told apart: 7 bits of the count, the lowest says whether one is under way.
-const EPISODES: u16 = 128;
-
-/// Follows the marks of a stream of records.
+/// Follows the counts of a stream of records.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Losses {
-    episode: u16,
+    count: u16,
     told: bool,
 }
 
 impl Losses {
-    /// Takes a record's mark. Whether records are missing between those seen so far and this one.
-    pub fn advance(&mut self, mark: u8) -> bool {
-        let episode = u16::from(mark).div_ceil(2) % EPISODES;
-        // A record that was begun before the loss, on another CPU, may lie behind one that was begun after it.
-        let ahead = (episode + EPISODES - self.episode) % EPISODES;
-        let new = (1..EPISODES / 2).contains(&ahead);
-        if new {
-            self.episode = episode;
-            self.told = true;
-        }
+    /// Takes a record's count. Whether records are missing between those seen so far and this one.
+    ///
+    /// A record that was begun before a loss, on another CPU, may lie behind one that was begun after it. Then the loss is
+    /// told three times: the counts of two records in a row may differ by anything, so older and newer cannot be told
+    /// apart, and one loss too many forgets something, where one too few would claim something.
+    pub fn advance(&mut self, count: u16) -> bool {
+        let new = count != self.count;
+        self.count = count;
+        self.told |= new;
         new
     }
 
@@ -38,29 +34,31 @@ impl Losses {
 mod tests {
     use super::*;
 
-    fn losses(marks: impl IntoIterator<Item = u8>) -> usize {
+    fn losses(counts: impl IntoIterator<Item = u16>) -> usize {
         let mut l = Losses::default();
-        marks.into_iter().filter(|m| l.advance(*m)).count()
+        counts.into_iter().filter(|count| l.advance(*count)).count()
     }
 
     #[test]
-    fn each_episode_is_told_once_at_its_first_record() {
+    fn a_loss_is_told_once_at_the_first_record_behind_it() {
         assert_eq!(losses([0, 0, 0]), 0);
-        // Lost between; the first record behind it still says so, the next that it is over.
-        assert_eq!(losses([0, 1, 2, 2, 2]), 1);
-        assert_eq!(losses([0, 1, 2, 3, 4]), 2);
-        // The first record behind it was begun after another had ended the episode.
-        assert_eq!(losses([0, 2, 4]), 2);
+        assert_eq!(losses([0, 1, 1, 1]), 1);
+        assert_eq!(losses([0, 40_000, 40_000]), 1);
     }
 
     #[test]
-    fn a_record_begun_before_the_loss_changes_nothing() {
-        assert_eq!(losses([0, 1, 0, 2, 1, 2]), 1);
+    fn a_loss_while_another_record_finds_room_is_told() {
+        assert_eq!(losses([0, 1, 2, 2]), 2);
+    }
+
+    #[test]
+    fn no_loss_is_missed_for_a_record_that_was_begun_before_it() {
+        assert_eq!(losses([0, 1, 0, 1]), 3);
     }
 
     #[test]
     fn the_count_may_wrap() {
-        assert_eq!(losses((0..=u8::MAX).chain(0..=u8::MAX)), 256);
+        assert_eq!(losses((1..=u16::MAX).chain([0])), 65_536);
     }
 
     #[test]

@@ -60,7 +60,7 @@ pub struct Event<'a> {
     /// Its thread.
     pub tid: u32,
     /// For [`losses::Losses`]; `None` for the shell's own.
-    pub losses: Option<u8>,
+    pub losses: Option<u16>,
     /// What.
     pub body: Body<'a>,
 }

@@ -89,13 +89,13 @@ impl Scope {
         text.truncate(ktrdr_ebpf_common::limits::MAX_ARGS);
         const HEADER: usize = size_of::<EventHeader>();
         let len = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-        let (Ok((mut header, rest)), size) =
+        let (Ok((header, rest)), size) =
             (EventHeader::read_from_prefix(record), HEADER + size_of::<ExecBody>())
         else {
             return Cow::Borrowed(record);
         };
         let Ok((mut body, _)) = ExecBody::read_from_prefix(rest) else { return Cow::Borrowed(record) };
-        header.len = len(size + text.len());
+        let header = header.with_length(len(size + text.len()));
         body.args_len = len(text.len());
         let mut out = [header.as_bytes(), body.as_bytes()].concat();
         out.extend_from_slice(&text);

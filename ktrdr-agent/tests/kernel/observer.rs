@@ -36,7 +36,7 @@ impl Record {
     /// Takes a record apart; every length in it must be exact.
     fn parse(bytes: &[u8]) -> Record {
         let (header, rest) = EventHeader::read_from_prefix(bytes).unwrap();
-        assert_eq!(header.len as usize, bytes.len(), "the header's length is the record's");
+        assert_eq!(header.length() as usize, bytes.len(), "the header's length is the record's");
         let body = match header.kind {
             kind::DATA => {
                 let (body, rest) = DataBody::read_from_prefix(rest).unwrap();

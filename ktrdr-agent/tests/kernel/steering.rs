@@ -112,7 +112,7 @@ fn a_full_ring_loses_records_by_number() {
     assert!(lost >= (2 * MESSAGES - arrived) as u64, "{lost} lost, {arrived} arrived");
 
     // With room again records arrive, and the first of them says that others are missing before it.
-    let mark = |record: &Record| (record.header.flags >> flags::LOSSES_SHIFT) as u8;
+    let mark = |record: &Record| record.header.losses();
     let mut losses = Losses::default();
     let mut told = observer.records.iter().filter(|r| losses.advance(mark(r))).count();
     observer.records.clear();
