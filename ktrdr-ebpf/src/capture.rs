@@ -12,7 +12,6 @@ use crate::{
     scratch::{self, Head, Place},
     sock::{Sock, TransferPositions},
     syscall::{Buffer, Call},
-    task,
 };
 
 const MSG_OOB: u32 = 0x1;
@@ -45,19 +44,19 @@ impl Transfer {
     }
 }
 
-/// Sends the record of a transfer that [`Transfer::counts`] on a TCP socket. `call` gives the system call's registers,
-/// `None` for one whose arguments cannot be followed.
+/// Sends the record of a transfer by a thread (tgid, tid) that [`Transfer::counts`] on a TCP socket. `call` gives the system
+/// call's registers, `None` for one whose arguments cannot be followed.
 #[inline(always)]
 pub fn transfer<S: Object, C: Object>(
     transfer: Transfer,
     sock: Sock<S>,
     place: Place,
+    (tgid, tid): (u32, u32),
     call: impl FnOnce() -> Result<Option<Call<C>>, Error>,
 ) -> Result<(), Error>
 where
     Sock<S>: TransferPositions,
 {
-    let (tgid, tid) = task::current_ids();
     if filter::excluded(tgid) {
         count(Counter::Excluded);
         return Ok(());

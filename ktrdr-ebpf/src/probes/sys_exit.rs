@@ -90,7 +90,7 @@ fn moved(call: Call<Direct>, fd: u32, transfer: Transfer) -> Result<(), Error> {
     if !sock.is_tcp()? {
         return if sock.is_unix()? { written(call, fd, transfer, true) } else { Ok(()) };
     }
-    capture::transfer(transfer, sock, Place::Syscall, || Ok(Some(call)))
+    capture::transfer(transfer, sock, Place::Syscall, current_ids(), || Ok(Some(call)))
 }
 
 /// A write to anything but TCP.

@@ -39,15 +39,16 @@ fn socket_transfer(ctx: &BtfTracePointContext, direction: u8, place: Place) -> R
     if !transfer.counts() || !sock.has_file()? {
         return Ok(());
     }
-    if direction == RECV {
-        return capture::transfer(transfer, sock, place, || current_call(Task::<Direct>::current()));
-    }
     let task = Task::<Direct>::current();
-    let call = current_call(task)?;
-    if let Some(call) = call {
+    let (tgid, tid) = task.ids()?;
+    // Others' writes are not looked at in the end.
+    if direction == SEND
+        && watch::of(tgid, tid).is_some()
+        && let Some(call) = current_call(task)?
+    {
         handled::leave(task, call, transfer.result)?;
     }
-    capture::transfer(transfer, sock, place, || Ok(call))
+    capture::transfer(transfer, sock, place, (tgid, tid), || current_call(task))
 }
 
 /// A write to a Unix socket: of interest where a supervisor (journald) reads a service's output from one.
