@@ -77,8 +77,8 @@ pub fn haproxy(port: u16, upstream: u16, dir: &Path) -> Process {
     listening(command, port, dir).with_children()
 }
 
-/// Go's proxy and a service, `programs/service.go`; none where there is no Go.
-pub fn go_service(port: u16, upstream: u16, dir: &Path) -> Option<Process> {
+/// Go's proxy and a service, `programs/service.go`, that makes calls by itself or not; none where there is no Go.
+pub fn go_service(port: u16, upstream: u16, quiet: bool, dir: &Path) -> Option<Process> {
     let service = dir.join("service");
     let mut build = Command::new("go");
     build.args(["build", "-o"]).arg(&service).arg(program("service.go"));
@@ -88,6 +88,7 @@ pub fn go_service(port: u16, upstream: u16, dir: &Path) -> Option<Process> {
     assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
     let mut command = Command::new(service);
     command.arg(port.to_string()).arg(format!("http://127.0.0.1:{upstream}"));
+    command.args(quiet.then_some("quiet"));
     Some(listening(command, port, dir))
 }
 
