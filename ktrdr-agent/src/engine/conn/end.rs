@@ -1,0 +1,115 @@
+//! How what is under way on a connection ends: with its streams, its socket, or because nothing more comes.
+
+use super::sides::{index, side};
+use super::{Conn, ConnSettings, Effects, Protocol};
+use crate::engine::half::{Report, Reports};
+use crate::engine::pairing::Paired;
+use crate::event::{Direction, MS, Ns};
+use crate::protocol::{ParseEvent, Role, Side};
+use crate::trace::causality::SpanRef;
+
+/// A response whose framing was lost (chunks behind the capture) has ended if nothing more of it comes for so long. Longer
+/// than pauses inside a reply of that size, short enough for the call to be seen while somebody looks.
+const SILENCE_NS: Ns = 500 * MS;
+
+/// The other end closed the connection.
+const PEER_CLOSED: &str = "peer_closed";
+
+impl Conn {
+    /// Gives up on bytes that were waited for too long.
+    pub fn expire(
+        &mut self,
+        now: Ns,
+        settings: &ConnSettings,
+        spans: &mut dyn FnMut() -> SpanRef,
+        effects: &mut Effects,
+    ) {
+        for direction in [Direction::Recv, Direction::Send] {
+            let at = index(direction);
+            let mut sequencer = std::mem::take(&mut self.sequencers[at]);
+            sequencer.expire(now, &mut |p| self.piece(direction, p, settings, spans, effects));
+            self.sequencers[at] = sequencer;
+        }
+        if self.pairing.lossy() && now.saturating_sub(self.touched) > SILENCE_NS {
+            self.end_response(spans, effects);
+        }
+    }
+
+    /// The socket is closed; `why` goes on the calls that this breaks off.
+    pub fn closed(
+        &mut self,
+        ts: Ns,
+        why: &'static str,
+        settings: &ConnSettings,
+        spans: &mut dyn FnMut() -> SpanRef,
+        effects: &mut Effects,
+    ) {
+        for direction in [Direction::Recv, Direction::Send] {
+            let at = index(direction);
+            let mut sequencer = std::mem::take(&mut self.sequencers[at]);
+            sequencer.finish(&mut |p| self.piece(direction, p, settings, spans, effects));
+            self.eof(direction, ts, why, spans, effects);
+        }
+        self.pairing.close(Some(ts), why, &mut effects.paired);
+        self.halves[0].counts.lost += self.in_hand();
+        self.state = Protocol::Opaque;
+    }
+
+    /// One direction ended.
+    pub(super) fn ended(
+        &mut self,
+        direction: Direction,
+        ts: Ns,
+        spans: &mut dyn FnMut() -> SpanRef,
+        effects: &mut Effects,
+    ) {
+        let why = if self.role == Some(Role::Client) { PEER_CLOSED } else { "connection_closed" };
+        self.eof(direction, ts, why, spans, effects);
+        if self.role == Some(Role::Client) {
+            // The server will answer no more, whether or not this end goes on sending.
+            self.pairing.close(Some(ts), PEER_CLOSED, &mut effects.paired);
+        }
+    }
+
+    fn eof(
+        &mut self,
+        direction: Direction,
+        ts: Ns,
+        why: &'static str,
+        spans: &mut dyn FnMut() -> SpanRef,
+        effects: &mut Effects,
+    ) {
+        let Some(role) = self.role else { return };
+        let side = side(role, direction);
+        if side == Side::Response && self.pairing.lossy() {
+            // It may have ended long ago, with bytes that were not seen.
+            self.end_response(spans, effects);
+        }
+        let Protocol::Parsing { parser } = &mut self.state else { return };
+        let mut reports = Reports::new();
+        self.halves[index(direction)].eof(parser.as_mut(), side, ts, &mut reports);
+        let cut = |r: &Report| matches!(r, Report::Boundary(b) if matches!(&b.event, ParseEvent::End(e) if e.incomplete.is_some()));
+        let cut = side == Side::Response && reports.iter().any(cut);
+        self.reports(side, reports, spans, effects);
+        if cut && let Some(Paired::Done(x)) = effects.paired.last_mut() {
+            x.cut = Some(why);
+        }
+    }
+
+    /// The response under way has not been seen to end, because bytes of it were lost or not captured; it is over, as
+    /// the next request began, the connection ended or nothing more came. Its end is the last byte that moved.
+    pub(super) fn end_response(&mut self, spans: &mut dyn FnMut() -> SpanRef, effects: &mut Effects) {
+        let Protocol::Parsing { parser } = &mut self.state else { return };
+        let at = match self.role {
+            Some(Role::Client) => index(Direction::Recv),
+            _ => index(Direction::Send),
+        };
+        let mut reports = Reports::new();
+        self.halves[at].abandon(parser.as_mut(), Side::Response, &mut reports);
+        for report in reports {
+            if let Report::Boundary(b) = report {
+                self.pairing.boundary(Side::Response, b, spans, &mut effects.paired);
+            }
+        }
+    }
+}
