@@ -1,6 +1,5 @@
 //! One direction of a connection: ordered pieces in, message boundaries out.
 
-use smallvec::SmallVec;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::sequence::Piece;
@@ -74,7 +73,7 @@ pub struct Half {
 }
 
 /// What one transfer makes a direction report: as a rule the one message in it, begun and ended.
-pub type Reports = SmallVec<[Report; 2]>;
+pub type Reports = Vec<Report>;
 
 /// What a direction reports.
 #[derive(Debug)]

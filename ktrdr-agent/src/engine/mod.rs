@@ -12,7 +12,8 @@ use hashlink::LruCache;
 use crate::event::{ConnId, Data, Ns, State, Task, Tuple, tcp};
 use crate::protocol::Role;
 use crate::trace::causality::SpanRef;
-use conn::{Conn, ConnSettings, Connected, Effects};
+use conn::{Conn, ConnSettings, Connected, Effects, Work};
+use half::Reports;
 use pairing::Paired;
 
 /// Connections followed at once; the least recently used is given up and counted. 64 Ki sockets at about 600 bytes
@@ -21,6 +22,18 @@ pub const MAX_CONNS: usize = ktrdr_ebpf_common::limits::MAX_POLICIES as usize;
 
 /// Room kept for what one input leads to: a transfer begins and ends a message or two, only an ending connection more.
 const MAX_SPARE: usize = 64;
+
+/// Numbers for spans, which grow and are never reused.
+#[derive(Debug, Default)]
+pub struct Numbers(u64);
+
+impl Numbers {
+    /// The next one.
+    pub fn next(&mut self) -> SpanRef {
+        self.0 += 1;
+        SpanRef(self.0)
+    }
+}
 
 /// What the engine counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -44,9 +57,11 @@ pub struct Engine {
     holding: BTreeSet<ConnId>,
     settings: ConnSettings,
     max_conns: usize,
-    next_span: u64,
+    numbers: Numbers,
     /// Room for what the next input leads to: every record needs some.
     spare: Vec<Paired>,
+    /// Likewise, while it is worked on.
+    reports: Reports,
     /// Counters.
     pub counts: EngineCounts,
 }
@@ -68,16 +83,16 @@ impl Engine {
             holding: BTreeSet::new(),
             settings,
             max_conns,
-            next_span: 0,
+            numbers: Numbers::default(),
             spare: Vec::new(),
+            reports: Reports::new(),
             counts: EngineCounts::default(),
         }
     }
 
     /// A number for a span that is not a call of the engine's (a failed connect).
     pub fn next_span(&mut self) -> SpanRef {
-        self.next_span += 1;
-        SpanRef(self.next_span)
+        self.numbers.next()
     }
 
     /// Takes back the room of [`Effects::paired`].
@@ -177,9 +192,9 @@ impl Engine {
         };
         self.counts.moved += u64::from(d.len);
         let conn = self.conns.get_mut(&id)?;
-        let effects = effects(&mut self.next_span, &mut self.spare, |spans, out| {
-            conn.data(ts, task, d, &self.settings, spans, out)
-        });
+        let mut work = work(&self.settings, &mut self.numbers, &mut self.reports, &mut self.spare);
+        conn.data(ts, task, d, &mut work);
+        let effects = done(work);
         match (holding, conn.waits()) {
             (false, true) => {
                 self.holding.insert(id);
@@ -195,9 +210,9 @@ impl Engine {
     /// A connection is over. Its last words are in the outcome, which the caller must [`Self::forget`] afterwards.
     pub fn closed(&mut self, ts: Ns, id: ConnId, why: &'static str) -> Option<Outcome<'_>> {
         let conn = self.conns.get_mut(&id)?;
-        let effects = effects(&mut self.next_span, &mut self.spare, |spans, out| {
-            conn.closed(ts, why, &self.settings, spans, out)
-        });
+        let mut work = work(&self.settings, &mut self.numbers, &mut self.reports, &mut self.spare);
+        conn.closed(ts, why, &mut work);
+        let effects = done(work);
         Some(Outcome { conn, effects })
     }
 
@@ -219,9 +234,9 @@ impl Engine {
             self.holding.remove(&id);
             return None;
         };
-        let effects = effects(&mut self.next_span, &mut self.spare, |spans, out| {
-            conn.expire(now, &self.settings, spans, out)
-        });
+        let mut work = work(&self.settings, &mut self.numbers, &mut self.reports, &mut self.spare);
+        conn.expire(now, &mut work);
+        let effects = done(work);
         if !conn.waits() {
             self.holding.remove(&id);
         }
@@ -234,17 +249,19 @@ impl Engine {
     }
 }
 
-/// What `act` does to a connection, with new spans numbered from `last` on.
-fn effects(
-    last: &mut u64,
+/// What a connection works with.
+fn work<'a>(
+    settings: &'a ConnSettings,
+    numbers: &'a mut Numbers,
+    reports: &'a mut Reports,
     spare: &mut Vec<Paired>,
-    act: impl FnOnce(&mut dyn FnMut() -> SpanRef, &mut Effects),
-) -> Effects {
-    let mut effects = Effects { paired: std::mem::take(spare), ..Effects::default() };
-    let mut number = || {
-        *last += 1;
-        SpanRef(*last)
-    };
-    act(&mut number, &mut effects);
-    effects
+) -> Work<'a> {
+    let effects = Effects { paired: std::mem::take(spare), ..Effects::default() };
+    Work { settings, numbers, reports, effects }
+}
+
+/// What came of the work.
+fn done(work: Work<'_>) -> Effects {
+    work.reports.shrink_to(MAX_SPARE);
+    work.effects
 }

@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 
+use super::Numbers;
 use super::half::{Boundary, Mark};
 use crate::event::Ns;
 use crate::protocol::{Message, MessageEnd, ParseEvent, Request, Response, Side, TraceContext};
@@ -94,20 +95,14 @@ pub struct Pairing {
 
 impl Pairing {
     /// Takes a boundary of one side.
-    pub fn boundary(
-        &mut self,
-        side: Side,
-        b: Boundary,
-        spans: &mut dyn FnMut() -> SpanRef,
-        out: &mut Vec<Paired>,
-    ) {
+    pub fn boundary(&mut self, side: Side, b: Boundary, numbers: &mut Numbers, out: &mut Vec<Paired>) {
         let Boundary { event, start, end, sample, digest } = b;
         match event {
-            ParseEvent::Begin(m) => self.begin(m, (start, end, digest), spans, out),
+            ParseEvent::Begin(m) => self.begin(m, (start, end, digest), numbers, out),
             ParseEvent::End(e) => self.end(side, e, end, sample, out),
-            ParseEvent::Whole(m @ Message::Interim(_), _) => self.begin(m, (start, end, None), spans, out),
+            ParseEvent::Whole(m @ Message::Interim(_), _) => self.begin(m, (start, end, None), numbers, out),
             ParseEvent::Whole(m, e) => {
-                self.begin(m, (start, end, digest), spans, out);
+                self.begin(m, (start, end, digest), numbers, out);
                 self.end(side, e, end, sample, out);
             }
         }
@@ -179,7 +174,7 @@ impl Pairing {
         &mut self,
         message: Message,
         (start, end, digest): (Mark, Mark, Option<u64>),
-        spans: &mut dyn FnMut() -> SpanRef,
+        numbers: &mut Numbers,
         out: &mut Vec<Paired>,
     ) {
         match message {
@@ -199,7 +194,7 @@ impl Pairing {
                     x.incomplete.get_or_insert("too_many_open");
                     out.push(Paired::Done(x));
                 }
-                let span = spans();
+                let span = numbers.next();
                 let context = request.trace_context;
                 self.open.push_back(Box::new(Exchange {
                     span,

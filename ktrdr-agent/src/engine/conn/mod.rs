@@ -6,6 +6,7 @@ mod sniff;
 
 use self::sides::{index, side};
 use self::sniff::Sniffing;
+use super::Numbers;
 use super::half::{Half, Report, Reports};
 use super::pairing::{Paired, Pairing};
 use super::sequence::{Chunk, Piece, Sequencer};
@@ -75,6 +76,18 @@ pub struct Conn {
     state: Protocol,
     /// Requests and responses.
     pub pairing: Pairing,
+}
+
+/// What a connection works with.
+pub struct Work<'a> {
+    /// Settings.
+    pub settings: &'a ConnSettings,
+    /// Numbers for new spans.
+    pub numbers: &'a mut Numbers,
+    /// Room for what a direction reports; empty in between.
+    pub reports: &'a mut Reports,
+    /// What came of it.
+    pub effects: Effects,
 }
 
 /// What a transfer did to the connection.
@@ -159,15 +172,7 @@ impl Conn {
     }
 
     /// Takes a transfer.
-    pub fn data(
-        &mut self,
-        ts: Ns,
-        task: Task,
-        d: &Data<'_>,
-        settings: &ConnSettings,
-        spans: &mut dyn FnMut() -> SpanRef,
-        effects: &mut Effects,
-    ) {
+    pub fn data(&mut self, ts: Ns, task: Task, d: &Data<'_>, work: &mut Work<'_>) {
         self.touched = ts;
         self.no_buffer |= d.no_buffer;
         let at = index(d.direction);
@@ -176,31 +181,24 @@ impl Conn {
             // is still missing is lost.
             let other = if at == 0 { Direction::Send } else { Direction::Recv };
             let mut sequencer = std::mem::take(&mut self.sequencers[1 - at]);
-            sequencer.finish(&mut |p| self.piece(other, p, settings, spans, effects));
+            sequencer.finish(&mut |p| self.piece(other, p, work));
             self.sequencers[1 - at] = sequencer;
         }
         let mut sequencer = std::mem::take(&mut self.sequencers[at]);
         let chunk = Chunk { start: d.seq_end.wrapping_sub(d.len), len: d.len, bytes: d.payload, ts, task };
         if d.len > 0 {
-            sequencer.push(chunk, &mut |p| self.piece(d.direction, p, settings, spans, effects));
+            sequencer.push(chunk, &mut |p| self.piece(d.direction, p, work));
         }
         if d.eof {
-            sequencer.finish(&mut |p| self.piece(d.direction, p, settings, spans, effects));
+            sequencer.finish(&mut |p| self.piece(d.direction, p, work));
         }
         self.sequencers[at] = sequencer;
         if d.eof {
-            self.ended(d.direction, ts, spans, effects);
+            self.ended(d.direction, ts, work);
         }
     }
 
-    fn piece(
-        &mut self,
-        direction: Direction,
-        piece: Piece<'_>,
-        settings: &ConnSettings,
-        spans: &mut dyn FnMut() -> SpanRef,
-        effects: &mut Effects,
-    ) {
+    fn piece(&mut self, direction: Direction, piece: Piece<'_>, work: &mut Work<'_>) {
         if let Piece::Missing { len, lost: true, .. } = piece {
             self.halves[index(direction)].counts.gaps += len;
         }
@@ -215,33 +213,28 @@ impl Conn {
             Protocol::Parsing { parser } => {
                 let Some(role) = self.role else { return };
                 let side = side(role, direction);
-                let mut reports = Reports::new();
+                let mut reports = std::mem::take(work.reports);
                 self.halves[index(direction)].piece(parser.as_mut(), side, piece, &mut reports);
-                self.reports(side, reports, spans, effects);
+                self.reports(side, &mut reports, work);
+                *work.reports = reports;
             }
-            Protocol::Sniffing(_) => self.sniff(direction, piece, settings, spans, effects),
+            Protocol::Sniffing(_) => self.sniff(direction, piece, work),
         }
     }
 
-    fn reports(
-        &mut self,
-        side: Side,
-        reports: Reports,
-        spans: &mut dyn FnMut() -> SpanRef,
-        effects: &mut Effects,
-    ) {
-        for report in reports {
+    fn reports(&mut self, side: Side, reports: &mut Reports, work: &mut Work<'_>) {
+        for report in reports.drain(..) {
             match report {
                 Report::Boundary(b) => {
                     if side == Side::Request && self.pairing.lossy() && b.begins() {
-                        self.end_response(spans, effects);
+                        self.end_response(work);
                     }
-                    self.pairing.boundary(side, b, spans, &mut effects.paired);
+                    self.pairing.boundary(side, b, work.numbers, &mut work.effects.paired);
                 }
-                Report::Lost => self.pairing.lost(side, &mut effects.paired),
+                Report::Lost => self.pairing.lost(side, &mut work.effects.paired),
                 Report::Opaque => {
                     self.state = Protocol::Opaque;
-                    effects.opaque = true;
+                    work.effects.opaque = true;
                 }
             }
         }

@@ -1,12 +1,11 @@
 //! Which protocol a connection speaks.
 
 use super::sides::{index, role_of};
-use super::{Conn, ConnSettings, Effects, Protocol};
+use super::{Conn, Protocol, Work};
 use crate::engine::half::Mark;
 use crate::engine::sequence::Piece;
 use crate::event::Direction;
 use crate::protocol::{ConnContext, PROTOCOLS, Role, Sniff};
-use crate::trace::causality::SpanRef;
 
 /// First bytes kept while no protocol can be told; every known protocol shows itself within these.
 const MAX_SNIFF: usize = 64;
@@ -29,14 +28,7 @@ impl Sniffing {
 }
 
 impl Conn {
-    pub(super) fn sniff(
-        &mut self,
-        direction: Direction,
-        piece: Piece<'_>,
-        settings: &ConnSettings,
-        spans: &mut dyn FnMut() -> SpanRef,
-        effects: &mut Effects,
-    ) {
+    pub(super) fn sniff(&mut self, direction: Direction, piece: Piece<'_>, work: &mut Work<'_>) {
         let at = index(direction);
         let Protocol::Sniffing(Sniffing { attempts, kept, marks }) = &mut self.state else { return };
         let (seq, bytes, ts, task) = match piece {
@@ -71,7 +63,7 @@ impl Conn {
                     // What the other direction kept will not be understood either.
                     self.halves[1 - at].counts.lost += kept[1 - at].len() as u64;
                     self.state = Protocol::Opaque;
-                    effects.opaque = true;
+                    work.effects.opaque = true;
                 }
             }
             return;
@@ -83,15 +75,15 @@ impl Conn {
             role,
             server,
             client,
-            semconv_dup: settings.semconv_dup,
-            max_head: settings.max_head,
-            kept_headers: settings.kept_headers.clone(),
-            mask: settings.mask.clone(),
-            shared: settings.shared.clone(),
+            semconv_dup: work.settings.semconv_dup,
+            max_head: work.settings.max_head,
+            kept_headers: work.settings.kept_headers.clone(),
+            mask: work.settings.mask.clone(),
+            shared: work.settings.shared.clone(),
         };
         self.state = Protocol::Parsing { parser: protocol.parser(&context) };
         self.protocol = Some(protocol.name());
-        effects.recognised = true;
+        work.effects.recognised = true;
         // What was kept is the beginning of both streams as far as they were seen: requests before responses.
         let request_first = match role {
             Role::Server => [Direction::Recv, Direction::Send],
@@ -101,7 +93,7 @@ impl Conn {
             let (bytes, m) = (&kept[index(d)], marks[index(d)]);
             if !bytes.is_empty() {
                 let piece = Piece::Bytes { seq: m.seq, bytes, ts: m.ts, task: m.task };
-                self.piece(d, piece, settings, spans, effects);
+                self.piece(d, piece, work);
             }
         }
     }

@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 use serde_json::Value as Json;
 
 use super::Tws;
+use crate::engine::Numbers;
 use crate::engine::half::{Half, Report, Reports};
 use crate::engine::pairing::{Exchange, Paired, Pairing};
 use crate::engine::sequence::Piece;
 use crate::event::Task;
 use crate::protocol::driver::context;
 use crate::protocol::{Protocol, Role, Side};
-use crate::trace::causality::SpanRef;
 use crate::trace::model::{Status, Value};
 
 fn fixtures() -> PathBuf {
@@ -25,7 +25,7 @@ struct Line {
     seqs: [u32; 2],
     now: u64,
     pairing: Pairing,
-    spans: u64,
+    spans: Numbers,
     done: Vec<Exchange>,
 }
 
@@ -37,7 +37,7 @@ impl Line {
             seqs: [0; 2],
             now: 0,
             pairing: Pairing::default(),
-            spans: 0,
+            spans: Numbers::default(),
             done: Vec::new(),
         }
     }
@@ -61,12 +61,7 @@ impl Line {
         for report in reports {
             match report {
                 Report::Boundary(b) => {
-                    let spans = &mut self.spans;
-                    let mut next = || {
-                        *spans += 1;
-                        SpanRef(*spans)
-                    };
-                    self.pairing.boundary(side, b, &mut next, &mut out);
+                    self.pairing.boundary(side, b, &mut self.spans, &mut out);
                 }
                 Report::Lost => self.pairing.lost(side, &mut out),
                 Report::Opaque => panic!("opaque"),
