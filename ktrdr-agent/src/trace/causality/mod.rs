@@ -195,8 +195,7 @@ impl Causality {
         let node = self.node_of(task, ts);
         let unshared = node.is_some_and(|n| self.tree.read(n, conn, ts));
         self.begin_request(task, node, conn, span, ts);
-        self.note_read_context(task);
-        let t = self.thread(task.tgid, task.tid);
+        let t = self.note_read_context(task);
         // A second head in the same bytes (pipelining): which of them a copy is made for is not known.
         t.pending = match t.pending {
             None => Some(Pending { span, read: node, unshared, parent: None, closed: false }),

@@ -161,8 +161,9 @@ impl Causality {
         else {
             return false;
         };
+        let Some(p) = self.processes.peek(&tgid) else { return false };
         // Its task may be older than our sight.
-        if read < self.process(tgid).since {
+        if read < p.since {
             return false;
         }
         // What a thread does outside its tasks is known by the thread only.
@@ -170,7 +171,6 @@ impl Causality {
             return false;
         }
         // A loop's own context serves everybody, and so does a server's that is known to copy for its requests.
-        let p = self.process(tgid);
         let server = !p.mixed && p.via.contains_key(&node);
         if server || self.tree.shared(node) {
             return false;
@@ -238,7 +238,7 @@ impl Causality {
             }
             return false;
         }
-        let old = self.process(tgid).first_read.is_some_and(|first| node <= first);
+        let old = self.processes.peek(&tgid).and_then(|p| p.first_read).is_some_and(|first| node <= first);
         let answered = self.tree.answered(node, conn, read, ts);
         if !old && answered == Answered::ByTask {
             return false;

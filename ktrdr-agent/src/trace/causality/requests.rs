@@ -2,7 +2,7 @@
 
 use super::SpanRef;
 use super::settle::Phase;
-use super::state::{Causality, MAX_IN_FLIGHT, Request};
+use super::state::{Causality, MAX_IN_FLIGHT, MAX_WAITING, Request};
 use super::tree::NodeId;
 use crate::event::{ConnId, Ns, Task};
 
@@ -16,7 +16,11 @@ impl Causality {
         ts: Ns,
     ) {
         let newest = self.tree.newest();
+        let t = self.thread(task.tgid, task.tid);
+        let before = t.serving.replace(span);
+        t.is_loop |= before.is_some();
         let p = self.process(task.tgid);
+        p.loops |= before.is_some();
         p.first_read.get_or_insert(newest);
         let epoch = p.epoch;
         let number = p.reads;
@@ -31,10 +35,6 @@ impl Causality {
         }
         p.in_flight.insert(number, span);
         let dropped = if p.in_flight.len() > MAX_IN_FLIGHT { first } else { None };
-        let t = self.thread(task.tgid, task.tid);
-        let before = t.serving.replace(span);
-        t.is_loop |= before.is_some();
-        self.process(task.tgid).loops |= before.is_some();
         if let Some(r) = company.and_then(|s| self.requests.get_mut(&s)) {
             r.alone = false;
         }
@@ -97,10 +97,15 @@ impl Causality {
         let Some(r) = self.requests.get_mut(&span) else { return };
         r.done = true;
         let (tgid, tid, epoch, number) = (r.tgid, r.tid, r.epoch, r.number);
+        let wanted = r.under_contexts() || r.waiting.len() >= MAX_WAITING;
         if let Some(t) = self.threads.get_mut(&tid).filter(|t| t.tgid == tgid && t.serving == Some(span)) {
             t.serving = None;
         }
-        self.wake(span);
+        let settled = self.wake(span);
+        if settled && !wanted && !self.follows_contexts(tgid) {
+            // No context leads to it and no call waits for it: nobody will ask for it again.
+            self.requests.remove(&span);
+        }
         let Some(p) = self.processes.get_mut(&tgid).filter(|p| p.epoch == epoch) else { return };
         if p.in_flight.remove(&number).is_some() && p.in_flight.is_empty() {
             p.idle.begins(ts);
@@ -115,9 +120,9 @@ impl Causality {
         }
     }
 
-    /// Settles what waited for this request.
-    pub(super) fn wake(&mut self, span: SpanRef) {
-        let Some(r) = self.requests.get_mut(&span) else { return };
+    /// Settles what waited for this request. Whether that was all.
+    pub(super) fn wake(&mut self, span: SpanRef) -> bool {
+        let Some(r) = self.requests.get_mut(&span) else { return true };
         let calls = std::mem::take(&mut r.waiting);
         let mut open = Vec::new();
         for call in calls {
@@ -125,8 +130,10 @@ impl Causality {
                 open.push(call);
             }
         }
+        let all = open.is_empty();
         if let Some(r) = self.requests.get_mut(&span).filter(|r| !r.done) {
             r.waiting = open;
         }
+        all
     }
 }

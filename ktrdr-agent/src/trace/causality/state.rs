@@ -201,6 +201,13 @@ pub(super) struct Request {
     pub waiting: Vec<CallRef>,
 }
 
+impl Request {
+    /// A context may lead to it.
+    pub fn under_contexts(&self) -> bool {
+        self.node.is_some() || self.via.is_some() || self.answered_under.is_some()
+    }
+}
+
 /// How a copy was bound to a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Via {

@@ -3,7 +3,7 @@
 use ktrdr_ebpf_common::THREADS_OWN_CONTEXT;
 
 use super::SpanRef;
-use super::state::{Causality, MAX_GUARDS, OpenCall};
+use super::state::{Causality, MAX_GUARDS, OpenCall, Thread};
 use crate::event::Task;
 
 /// Requests that a process of an unknown runtime must have served thread by thread, while others were open on its
@@ -17,14 +17,15 @@ fn shared_by_tasks(task: Task) -> u64 {
 }
 
 impl Causality {
-    /// The context current at a read of a request.
-    pub(super) fn note_read_context(&mut self, task: Task) {
+    /// The context current at a read of a request, on the thread.
+    pub(super) fn note_read_context(&mut self, task: Task) -> &mut Thread {
         let context = shared_by_tasks(task);
         let t = self.thread(task.tgid, task.tid);
         // Each connection has its own: an event loop.
         t.many_contexts |= t.read_context.replace(context).is_some_and(|before| before != context);
         // It serves by itself: what it was created for is over.
         t.clone = None;
+        t
     }
 
     /// The context current at a call or a response.

@@ -108,6 +108,20 @@ pub fn is(span: SpanRef, method: Method) -> Settlement {
 pub const NONE: Settlement = Settlement::Settled(None);
 
 #[test]
+fn requests_that_nothing_leads_to_any_more_are_forgotten() {
+    let (mut w, mut p) = (World::new(), World::python());
+    for w in [&mut w, &mut p] {
+        for n in 0..5 {
+            let s = w.read(at(1, 0), n);
+            w.call(at(1, 0));
+            w.finish(at(1, 0), s);
+        }
+    }
+    assert_eq!(w.c.requests.len(), 0);
+    assert_eq!(p.c.requests.len(), 5, "a copy may still lead to one of them");
+}
+
+#[test]
 fn a_thread_that_serves_one_request_at_a_time_is_exact_once_it_answered() {
     let mut w = World::python();
     let a = w.read(at(1, 0), 1);
