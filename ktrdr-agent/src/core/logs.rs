@@ -58,7 +58,9 @@ impl Core {
                 self.log(oldest, Err(Unlinked::Hurried));
             }
         }
-        for mut settled in self.logs.pending.take() {
+        // Each once, in their order: those that go on waiting are put back behind all of them.
+        for _ in 0..self.logs.pending.len() {
+            let Some(mut settled) = self.logs.pending.next() else { break };
             if now < settled.look_at {
                 self.logs.pending.back(settled);
                 continue;

@@ -197,7 +197,7 @@ impl Logs {
 
     fn closed(&mut self) -> Vec<Draft> {
         let drafts = self.joiner.take().into_iter().filter_map(|raw| self.draft(raw)).collect();
-        self.counts.join = self.joiner.counts;
+        self.counts.join = self.joiner.counts();
         self.counts.copies = self.once.copies;
         drafts
     }

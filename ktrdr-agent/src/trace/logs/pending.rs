@@ -86,9 +86,9 @@ impl Pending {
         if self.queue.len() > MAX_PENDING { self.queue.pop_front() } else { None }
     }
 
-    /// All of them, to be looked at; those that go on waiting are to be given back.
-    pub fn take(&mut self) -> VecDeque<Box<Settled>> {
-        std::mem::take(&mut self.queue)
+    /// The one that has waited for longest, to be looked at; if it goes on waiting it is to be given back.
+    pub fn next(&mut self) -> Option<Box<Settled>> {
+        self.queue.pop_front()
     }
 
     /// It goes on waiting.

@@ -9,6 +9,9 @@ use crate::trace::model::{Attributes, Resource, SpanId, TraceId};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Severity(pub u8);
 
+/// Length of `information`, the longest word for a level.
+const LONGEST_WORD: usize = 11;
+
 impl Severity {
     /// Nothing said.
     pub const UNSPECIFIED: Severity = Severity(0);
@@ -40,17 +43,17 @@ impl Severity {
 
     /// The word for a level that loggers of all kinds write, whatever its case.
     pub fn of_word(word: &str) -> Option<Severity> {
-        // The longest is `EMERGENCY`.
-        if word.len() > 9 {
-            return None;
-        }
-        Some(match word.to_ascii_lowercase().as_str() {
-            "trace" | "finest" | "finer" => Self::TRACE,
-            "debug" | "fine" => Self::DEBUG,
-            "info" | "information" | "notice" | "success" | "config" => Self::INFO,
-            "warn" | "warning" => Self::WARN,
-            "error" | "err" | "severe" | "exception" => Self::ERROR,
-            "critical" | "crit" | "fatal" | "panic" | "alert" | "emerg" | "emergency" => Self::FATAL,
+        let mut lower = [0; LONGEST_WORD];
+        let lower = lower.get_mut(..word.len())?;
+        lower.copy_from_slice(word.as_bytes());
+        lower.make_ascii_lowercase();
+        Some(match &*lower {
+            b"trace" | b"finest" | b"finer" => Self::TRACE,
+            b"debug" | b"fine" => Self::DEBUG,
+            b"info" | b"information" | b"notice" | b"success" | b"config" => Self::INFO,
+            b"warn" | b"warning" => Self::WARN,
+            b"error" | b"err" | b"severe" | b"exception" => Self::ERROR,
+            b"critical" | b"crit" | b"fatal" | b"panic" | b"alert" | b"emerg" | b"emergency" => Self::FATAL,
             _ => return None,
         })
     }
@@ -113,6 +116,8 @@ mod tests {
             ("Error", "ERROR"),
             ("CRITICAL", "FATAL"),
             ("SUCCESS", "INFO"),
+            ("Information", "INFO"),
+            ("EMERGENCY", "FATAL"),
         ] {
             assert_eq!(Severity::of_word(word).map(Severity::name), Some(want), "{word}");
         }

@@ -35,8 +35,21 @@ const ANNOUNCED_LINES: u8 = 4;
 /// Lines of a Rust panic's message.
 const PANIC_LINES: u8 = 8;
 
+/// Whether a line begins as one that says something of a stack trace: hardly any does, and each is asked several times.
+fn may_announce(line: &str) -> bool {
+    match line.as_bytes().first() {
+        Some(b'T' | b'F' | b'E' | b'U' | b'p' | b'f' | b'g' | b't' | b'+') => true,
+        // Blanks of any kind may come before a group's.
+        Some(b) => b.is_ascii_whitespace() || *b == 0x0b || !b.is_ascii(),
+        None => false,
+    }
+}
+
 /// A line that announces a stack trace without a logger's help.
 fn announces(line: &str) -> Option<Stack> {
+    if !may_announce(line) {
+        return None;
+    }
     const ANNOUNCEMENTS: [&str; 6] = [
         "Task exception was never retrieved",
         "Future exception was never retrieved",
@@ -145,13 +158,18 @@ impl Exception {
 
 /// The exception in a record, and the part of the record before it. `text`: whole, or without its logger's prefix.
 pub fn exception(text: &str) -> Option<(&str, Exception)> {
+    // Nearly all records are of one line, which alone says this in Go and Rust only.
+    if !may_announce(text) && memchr::memchr(b'\n', text.as_bytes()).is_none() {
+        return None;
+    }
     let lines: Vec<&str> = text.lines().collect();
     let first = lines.iter().position(|l| {
-        l.starts_with(TRACEBACK)
-            || l.trim_start().starts_with(GROUP_TRACEBACK)
-            || l.starts_with("panic: ")
-            || l.starts_with("fatal error: ")
-            || (l.starts_with("thread '") && l.contains("panicked at"))
+        may_announce(l)
+            && (l.starts_with(TRACEBACK)
+                || l.trim_start().starts_with(GROUP_TRACEBACK)
+                || l.starts_with("panic: ")
+                || l.starts_with("fatal error: ")
+                || (l.starts_with("thread '") && l.contains("panicked at")))
     });
     let (at, (kind, message)) = match first {
         Some(at) if lines[at].starts_with("thread '") => (at, rust(&lines[at..])),

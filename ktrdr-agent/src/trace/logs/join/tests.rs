@@ -169,10 +169,10 @@ fn long_binary_and_lost_is_counted() {
     let seen = b.got();
     assert_eq!(seen.len(), 1);
     assert!(seen[0].0.len() <= 4096);
-    let counts = b.joiner.counts;
+    let counts = b.joiner.counts();
     assert_eq!(counts.uncaptured_bytes, 200_001 - 4 * 16_384);
     b.write(1, 10, &[0; 100]).write(1, 10, b"\n\xff\xfe\x00\n").wait(SECOND);
-    assert_eq!((b.got(), b.joiner.counts.binary_lines), (Vec::new(), 2));
+    assert_eq!((b.got(), b.joiner.counts().binary_lines), (Vec::new(), 2));
     b.write_to(7, 1, 10, b"a\n", 5).write_to(7, 1, 10, b"b\n", 5).write_to(7, 1, 10, b"c\n", 9).wait(SECOND);
     let lost: Vec<u64> = b.joiner.take().iter().map(|r| r.lost).collect();
     assert_eq!(lost, [5, 0, 4]);
@@ -184,7 +184,7 @@ fn many_writers_are_bounded() {
     for tid in 0..2 * MAX_WRITERS as u32 {
         b.write(tid, tid, b"INFO:     x\n");
     }
-    assert_eq!(b.joiner.counts.evicted, MAX_WRITERS as u64);
+    assert_eq!(b.joiner.counts().evicted, MAX_WRITERS as u64);
     assert_eq!(b.got().len(), MAX_WRITERS);
 }
 

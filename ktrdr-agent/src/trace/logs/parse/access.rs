@@ -3,9 +3,10 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::{Value, split_once};
+use crate::trace::model::Key;
 
 /// Client's address, and the fields of the line.
-pub type Access = (Option<SocketAddr>, Vec<(String, Value)>);
+pub type Access = (Option<SocketAddr>, Vec<(Key, Value)>);
 
 /// Takes the line's message apart.
 pub fn parse(message: &str) -> Option<Access> {
@@ -14,7 +15,8 @@ pub fn parse(message: &str) -> Option<Access> {
     let (method, rest) = request.split_once(' ')?;
     let (target, version) = rest.rsplit_once(' ')?;
     let version = version.strip_prefix("HTTP/")?;
-    let code: i64 = status.split(' ').next()?.parse().ok().filter(|n| (100..600).contains(n))?;
+    let code = status.split_once(' ').map_or(status, |(code, _)| code);
+    let code: i64 = code.parse().ok().filter(|n| (100..600).contains(n))?;
     let known = method.len() <= 16 && method.bytes().all(|b| b.is_ascii_uppercase());
     if !known || version.len() > 3 {
         return None;
@@ -26,12 +28,12 @@ pub fn parse(message: &str) -> Option<Access> {
         .ok()
         .zip(port.parse::<u16>().ok())
         .map(|(ip, port)| SocketAddr::new(ip.to_canonical(), port));
-    let path = target.split('?').next().unwrap_or(target);
+    let path = target.split_once('?').map_or(target, |(path, _)| path);
     let fields = vec![
-        ("client.address".to_owned(), Value::Str(address.into())),
-        ("http.request.method".to_owned(), Value::Str(method.into())),
-        ("url.path".to_owned(), Value::Str(path.into())),
-        ("http.response.status_code".to_owned(), Value::Int(code)),
+        ("client.address".into(), Value::Str(address.into())),
+        ("http.request.method".into(), Value::Str(method.into())),
+        ("url.path".into(), Value::Str(path.into())),
+        ("http.response.status_code".into(), Value::Int(code)),
     ];
     Some((peer, fields))
 }

@@ -1,11 +1,13 @@
 //! Lines with a prefix of time, level and logger, in any of the orders that loggers use.
 
-use super::{Format, Parsed, Severity, Value, access, find, is_name, logfmt, split_once};
+use super::{Format, Parsed, Severity, Value, access, is_name, logfmt, split_once};
 
 /// Words looked at between the time and the level: process, thread, logger.
 const MAX_WORDS: usize = 6;
 /// What stands between the parts of a prefix.
-const BETWEEN: &[char] = &[' ', '|', '-', '\t', ','];
+fn between(c: char) -> bool {
+    matches!(c, ' ' | '|' | '-' | '\t' | ',')
+}
 
 /// A prefix that was found, with what is needed to take the rest apart.
 struct Prefix<'a> {
@@ -32,8 +34,14 @@ pub fn begins(line: &str) -> bool {
 /// Takes a line apart; `None` if it has no such prefix.
 pub fn parse(line: &str) -> Option<Parsed> {
     let Prefix { severity, word, rest } = prefix(line)?;
+    // What begins with an address and a port has no logger before it.
+    let named = match rest {
+        Rest::Open { text, fields: false } => access::parse(text).filter(|(peer, _)| peer.is_some()),
+        _ => None,
+    };
     let (logger, message, fields) = match rest {
         Rest::Message(logger, message) => (logger, message, false),
+        Rest::Open { text, .. } if named.is_some() => (None, text, false),
         Rest::Open { text, fields } => {
             let (logger, message) = logger(text);
             (logger, message, fields)
@@ -50,7 +58,7 @@ pub fn parse(line: &str) -> Option<Parsed> {
     if fields {
         structlog(&mut parsed);
     }
-    if let Some((peer, fields)) = access::parse(&parsed.message) {
+    if let Some((peer, fields)) = named.or_else(|| access::parse(&parsed.message)) {
         parsed.format = Format::Access;
         parsed.peer = peer;
         parsed.fields = fields;
@@ -61,7 +69,7 @@ pub fn parse(line: &str) -> Option<Parsed> {
 fn prefix(line: &str) -> Option<Prefix<'_>> {
     let (rest, priority) = priority(line);
     let (timed, rest) = match timestamp(rest) {
-        Some(rest) => (true, rest.trim_start_matches(BETWEEN)),
+        Some(rest) => (true, rest.trim_start_matches(between)),
         None => (false, rest),
     };
     let found = match level_first(rest) {
@@ -133,7 +141,7 @@ fn level_first(text: &str) -> Option<Prefix<'_>> {
     {
         return Some(Prefix { severity, word, rest: Rest::Message(Some(logger), message.trim_start()) });
     }
-    let text = rest.strip_prefix(':').unwrap_or(rest).trim_start_matches(BETWEEN);
+    let text = rest.strip_prefix(':').unwrap_or(rest).trim_start_matches(between);
     Some(Prefix { severity, word, rest: Rest::Open { text, fields: mark } })
 }
 
@@ -144,7 +152,7 @@ fn level_later(text: &str) -> Option<Prefix<'_>> {
     for _ in 0..MAX_WORDS {
         let (word, after, _) = word(rest)?;
         if let Some(severity) = Severity::of_word(word) {
-            let text = after.strip_prefix(':').unwrap_or(after).trim_start_matches(BETWEEN);
+            let text = after.strip_prefix(':').unwrap_or(after).trim_start_matches(between);
             let rest = match logger {
                 Some(_) => Rest::Message(logger, text),
                 None => Rest::Open { text, fields: false },
@@ -158,7 +166,7 @@ fn level_later(text: &str) -> Option<Prefix<'_>> {
         if is_name(word) {
             logger = Some(word);
         }
-        rest = after.trim_start_matches(BETWEEN);
+        rest = after.trim_start_matches(between);
     }
     None
 }
@@ -169,14 +177,18 @@ fn word(text: &str) -> Option<(&str, &str, bool)> {
         let (word, rest) = inner.split_once(']')?;
         return Some((word.trim(), rest, true));
     }
-    // A path of modules has colons of its own; whether there is one is asked at the first colon only.
-    let mut path = None;
-    let mut ends = |c: char| {
-        let mut colon = || !*path.get_or_insert_with(|| find(text, "::").is_some());
-        c.is_whitespace() || c == '|' || (c == ':' && colon())
-    };
-    let end = text.find(&mut ends).unwrap_or(text.len());
-    let end = if find(&text[..end], "::").is_some() { end } else { text[..end].find(':').unwrap_or(end) };
+    // A colon ends it, too, unless it is a path of modules, which has colons of its own.
+    let (mut colon, mut path, mut before) = (None, false, ' ');
+    let blank = text.char_indices().find(|(at, c)| {
+        if *c == ':' {
+            path |= before == ':';
+            colon.get_or_insert(*at);
+        }
+        before = *c;
+        c.is_whitespace() || *c == '|'
+    });
+    let end = blank.map_or(text.len(), |(at, _)| at);
+    let end = if path { end } else { colon.unwrap_or(end) };
     (end > 0).then(|| (&text[..end], &text[end..], false))
 }
 
@@ -190,7 +202,7 @@ fn logger(text: &str) -> (Option<&str>, &str) {
     if let Some((name, rest)) = text.strip_prefix('[').and_then(|t| t.split_once(']'))
         && is_name(name)
     {
-        return (Some(name), rest.trim_start_matches(BETWEEN).trim_start_matches(':').trim_start());
+        return (Some(name), rest.trim_start_matches(between).trim_start_matches(':').trim_start());
     }
     for between in [" | ", " - ", " : ", ": "] {
         let Some((name, message)) = split_once(text, between) else { continue };
@@ -218,5 +230,5 @@ fn structlog(parsed: &mut Parsed) {
     };
     parsed.logger = parsed.logger.take().or(logger);
     parsed.message = message;
-    parsed.fields.extend(pairs.into_iter().map(|(k, v)| (k, Value::from(v))));
+    parsed.fields.extend(pairs.into_iter().map(|(k, v)| (k.into(), Value::from(v))));
 }

@@ -3,6 +3,7 @@
 use serde_json::{Map, Value as Json};
 
 use super::{Format, MAX_FIELDS, MAX_KEY, Parsed, Severity, Value};
+use crate::trace::model::Key;
 
 /// What a JSON object on standard output is.
 pub enum Outcome {
@@ -69,7 +70,7 @@ fn text_of(value: &Json) -> String {
 }
 
 /// Scalars under dotted keys, one level of objects deep (`extra`, `context`); what lies deeper is kept as JSON.
-fn flatten(prefix: &str, map: Map<String, Json>, out: &mut Vec<(String, Value)>) {
+fn flatten(prefix: &str, map: Map<String, Json>, out: &mut Vec<(Key, Value)>) {
     for (key, value) in map {
         if out.len() >= MAX_FIELDS || prefix.len() + key.len() > MAX_KEY {
             continue;
@@ -88,6 +89,6 @@ fn flatten(prefix: &str, map: Map<String, Json>, out: &mut Vec<(String, Value)>)
             }
             other => other.to_string().into(),
         };
-        out.push((key, value));
+        out.push((key.into(), value));
     }
 }

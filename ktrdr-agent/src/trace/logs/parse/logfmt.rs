@@ -30,7 +30,7 @@ pub fn parse(line: &str) -> Option<Parsed> {
         severity_text: level,
         logger: of(&["logger", "component", "caller"]),
         message: of(&["msg", "message", "event"]).unwrap_or_else(|| line.to_owned()),
-        fields: pairs.into_iter().filter(|(k, _)| rest(k)).map(|(k, v)| (k, Value::from(v))).collect(),
+        fields: pairs.into_iter().filter(|(k, _)| rest(k)).map(|(k, v)| (k.into(), Value::from(v))).collect(),
         ..Parsed::default()
     })
 }

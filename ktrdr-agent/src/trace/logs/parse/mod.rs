@@ -8,7 +8,7 @@ mod logfmt;
 use std::net::SocketAddr;
 
 use super::record::Severity;
-use crate::trace::model::Value;
+use crate::trace::model::{Key, Value};
 
 /// Fields taken from one record, against records made of nothing else.
 pub const MAX_FIELDS: usize = 32;
@@ -58,7 +58,7 @@ pub struct Parsed {
     /// Message.
     pub message: String,
     /// Further fields.
-    pub fields: Vec<(String, Value)>,
+    pub fields: Vec<(Key, Value)>,
     /// Of an access line: the client's end of the connection.
     pub peer: Option<SocketAddr>,
     /// A stack trace that stood in a field.

@@ -76,6 +76,8 @@ fn access_lines_name_the_connection() {
     assert_eq!(field("http.response.status_code"), Some(Value::Int(200)));
     let v6 = record("INFO:     ::1:46842 - \"GET / HTTP/1.1\" 404 Not Found").unwrap();
     assert_eq!(v6.peer, "[::1]:46842".parse().ok());
+    let letter = record("INFO:     fe80::1:46842 - \"GET / HTTP/1.1\" 404 Not Found").unwrap();
+    assert_eq!((letter.logger, letter.peer), (None, "[fe80::1]:46842".parse().ok()));
     let forged = record("INFO:     x - \"GET / HTTP/1.1\" 999 Odd").unwrap();
     assert_eq!((forged.format, forged.peer), (Format::Prefixed, None));
 }

@@ -1,0 +1,295 @@
+//! What one thread writes to one file: half a line, and a record that may go on.
+
+use foldhash::fast::FixedState;
+use hashlink::LruCache;
+
+use super::super::{parse, stack::Stack, text};
+use super::{JoinCounts, MAX_WRITERS, Raw};
+use crate::event::{FileId, FileKind, Ns, Task};
+
+/// Lines of a record: a recursion error has a thousand frames, of which Python prints the last.
+const MAX_LINES: usize = 2_000;
+
+/// What one thread writes to one file.
+pub(super) struct Writer<O> {
+    /// Of a write in several parts: what came so far, and the origin, which comes with the first.
+    pub(super) write: Vec<u8>,
+    pub(super) write_origin: Option<O>,
+    /// Half a line, when it was begun, and its origin.
+    half: Vec<u8>,
+    half_at: Option<(Ns, Task, Option<O>)>,
+    record: Option<Open<O>>,
+}
+
+/// A record that may go on.
+struct Open<O> {
+    raw: Raw<O>,
+    stack: Stack,
+    lines: usize,
+    last: Ns,
+    /// Its first line has a logger's form, or is the beginning of a stack trace.
+    recognised: bool,
+}
+
+/// A write, but for its bytes.
+#[derive(Clone)]
+pub(super) struct About<O> {
+    pub ts: Ns,
+    pub task: Task,
+    pub file: FileId,
+    pub kind: FileKind,
+    pub fd: u32,
+    pub origin: Option<O>,
+    /// Bytes of it that were not captured.
+    pub cut: usize,
+}
+
+/// Records that are complete, and what all writers need to make them.
+pub(super) struct Records<O> {
+    pub(super) closed: Vec<Raw<O>>,
+    pub(super) counts: JoinCounts,
+    max_record: usize,
+    /// Writes lost by process, as far as told.
+    lost: LruCache<u32, (u64, u64), FixedState>,
+}
+
+impl<O> Records<O> {
+    pub(super) fn new(max_record: usize) -> Self {
+        Self {
+            closed: Vec::new(),
+            counts: JoinCounts::default(),
+            max_record,
+            lost: LruCache::with_hasher(MAX_WRITERS, FixedState::with_seed(0)),
+        }
+    }
+
+    /// A process has lost so many writes in all.
+    pub(super) fn note_lost(&mut self, tgid: u32, total: u64) {
+        if total > 0 || self.lost.contains_key(&tgid) {
+            let (last, pending) = self.lost.get(&tgid).copied().unwrap_or_default();
+            // Less than before: the kernel side began anew.
+            let new = total.checked_sub(last).unwrap_or(total);
+            self.lost.insert(tgid, (total, pending + new));
+        }
+    }
+
+    /// Writes lost since this was last asked.
+    fn lost(&mut self, tgid: u32) -> u64 {
+        self.lost.get_mut(&tgid).map_or(0, |(_, pending)| std::mem::take(pending))
+    }
+
+    pub(super) fn ended(&mut self, tgid: u32) {
+        self.lost.remove(&tgid);
+    }
+}
+
+/// The complete lines of one write.
+struct Batch {
+    /// Records closed before it.
+    before: usize,
+    /// Records begun in it.
+    began: usize,
+}
+
+impl<O> Default for Writer<O> {
+    fn default() -> Self {
+        Self { write: Vec::new(), write_origin: None, half: Vec::new(), half_at: None, record: None }
+    }
+}
+
+impl<O: Clone> Writer<O> {
+    /// A write, or another part of one, that begins at this offset.
+    pub(super) fn part(&mut self, offset: u32, origin: O) {
+        if offset == 0 {
+            self.write.clear();
+            self.write_origin = Some(origin);
+        } else if offset as usize != self.write.len() {
+            // A part was lost: these may be two writes.
+            self.write_origin = None;
+        }
+    }
+
+    /// Takes a whole write.
+    pub(super) fn whole(&mut self, bytes: &[u8], mut about: About<O>, records: &mut Records<O>) {
+        let (ts, task) = (about.ts, about.task);
+        let last_newline = memchr::memrchr(b'\n', bytes);
+        // What the kernel side cut off ended the line, as far as is known.
+        let ended = about.cut > 0 || bytes.last() == Some(&b'\n');
+        let buffered = !ended && last_newline.is_some();
+        let (body, rest) = match last_newline {
+            _ if ended => (bytes.strip_suffix(b"\n").unwrap_or(bytes), &[][..]),
+            Some(at) => (&bytes[..at], &bytes[at + 1..]),
+            None => (&[][..], bytes),
+        };
+        if buffered {
+            about.origin = None;
+        }
+        let origin = about.origin.clone();
+        if ended || last_newline.is_some() {
+            self.lines(body, about, records);
+        }
+        if !rest.is_empty() {
+            match &mut self.half_at {
+                None => self.half_at = Some((ts, task, origin)),
+                Some((_, half_task, half_origin)) if *half_task != task => *half_origin = None,
+                Some(_) => {}
+            }
+            keep(&mut self.half, rest, records);
+        }
+    }
+
+    /// The complete lines of a write.
+    fn lines(&mut self, body: &[u8], mut about: About<O>, records: &mut Records<O>) {
+        let mut batch = Batch { before: records.closed.len(), began: 0 };
+        let mut begun = about.ts;
+        let mut lines = body.split(|b| *b == b'\n');
+        if let Some((half_ts, half_task, half_origin)) = self.half_at.take() {
+            begun = half_ts;
+            let mut joined = std::mem::take(&mut self.half);
+            keep(&mut joined, lines.next().unwrap_or_default(), records);
+            // Begun by another task of the thread: by whom the whole is, is not known.
+            let same = half_task == about.task && half_origin.is_some();
+            about.origin = about.origin.filter(|_| same);
+            self.line(&joined, begun, &about, &mut batch, records);
+        }
+        for line in lines {
+            self.line(line, begun, &about, &mut batch, records);
+        }
+        self.written(&batch, &about, records);
+    }
+
+    /// A complete line; the first of the write was begun at `begun`.
+    fn line(
+        &mut self,
+        bytes: &[u8],
+        begun: Ns,
+        about: &About<O>,
+        batch: &mut Batch,
+        records: &mut Records<O>,
+    ) {
+        let Some(line) = text::line(bytes) else {
+            records.counts.binary_lines += 1;
+            return;
+        };
+        if let Some(open) = &mut self.record {
+            // In one write, what a recognised record is followed by is more of its message.
+            let within = batch.began > 0 && open.recognised && !parse::begins(&line);
+            if open.stack.takes(&line) || within {
+                open.last = about.ts;
+                open.append(&line, records);
+                return;
+            }
+        }
+        if let Some(done) = self.record.take() {
+            records.closed.push(done.raw);
+        }
+        if line.is_empty() {
+            return;
+        }
+        batch.began += 1;
+        let stack = Stack::begin(&line);
+        let recognised = stack.any() || parse::begins(&line);
+        let raw = Raw {
+            ts: if batch.began == 1 { begun } else { about.ts },
+            task: about.task,
+            file: about.file,
+            kind: about.kind,
+            fd: about.fd,
+            text: String::new(),
+            origin: about.origin.clone(),
+            cut: 0,
+            lost: records.lost(about.task.tgid),
+        };
+        let open = Open { raw, stack, lines: 0, last: about.ts, recognised };
+        self.record.insert(open).append(&line, records);
+    }
+
+    /// All lines of the write have been taken.
+    fn written(&mut self, batch: &Batch, about: &About<O>, records: &mut Records<O>) {
+        if let Some(open) = &mut self.record {
+            open.raw.cut += about.cut;
+            if batch.began > 1 && !open.recognised {
+                open.raw.origin = None;
+            }
+        }
+        if batch.began > 1 {
+            // All but the last may have waited in a buffer. A record of an earlier write, closed here, is not of them.
+            let own = records.closed.len().saturating_sub(batch.began - 1).max(batch.before);
+            for raw in &mut records.closed[own..] {
+                raw.origin = None;
+            }
+        }
+    }
+
+    /// Closes the record if it has waited long enough at `now`; longer where a stack trace has begun and not ended.
+    pub(super) fn expire(&mut self, now: Ns, patience: Ns, unfinished: Ns, records: &mut Records<O>) {
+        let Some(open) = &self.record else { return };
+        let patience = if open.stack.unfinished() { unfinished } else { patience };
+        if open.last.saturating_add(patience) <= now {
+            records.closed.extend(self.record.take().map(|o| o.raw));
+        }
+    }
+
+    /// Since when half a line waits for its end.
+    pub(super) fn half_since(&self) -> Option<Ns> {
+        self.half_at.as_ref().map(|(at, ..)| *at)
+    }
+
+    /// A stack trace that is not known to be complete: when it was begun, and its origin.
+    pub(super) fn open_stack(&self) -> Option<(Ns, &O)> {
+        let open = self.record.as_ref().filter(|r| r.stack.any())?;
+        Some((open.raw.ts, open.raw.origin.as_ref()?))
+    }
+
+    /// Whether anything waits here.
+    pub(super) fn holds(&self) -> bool {
+        self.record.is_some() || !self.half.is_empty()
+    }
+
+    /// Half a line is taken for a whole one.
+    pub(super) fn end_half(&mut self, file: FileId, records: &mut Records<O>) {
+        let Some((ts, task, origin)) = self.half_at.take() else { return };
+        let half = std::mem::take(&mut self.half);
+        let of = self.record.as_ref().map(|o| (o.raw.kind, o.raw.fd));
+        let (kind, fd) = of.unwrap_or((FileKind::Pipe, 1));
+        let about = About { ts, task, file, kind, fd, origin, cut: 0 };
+        let mut batch = Batch { before: records.closed.len(), began: 0 };
+        self.line(&half, ts, &about, &mut batch, records);
+        self.written(&batch, &about, records);
+    }
+
+    /// Nothing more will be written.
+    pub(super) fn close(mut self, file: FileId, records: &mut Records<O>) {
+        self.end_half(file, records);
+        records.closed.extend(self.record.take().map(|o| o.raw));
+    }
+}
+
+/// Keeps as much of half a line as a record may have.
+fn keep<O>(half: &mut Vec<u8>, more: &[u8], records: &mut Records<O>) {
+    let room = records.max_record.saturating_sub(half.len());
+    records.counts.cut_bytes += more.len().saturating_sub(room) as u64;
+    half.extend_from_slice(&more[..more.len().min(room)]);
+}
+
+impl<O> Open<O> {
+    /// Adds a line, as far as there is room.
+    fn append(&mut self, line: &str, records: &mut Records<O>) {
+        let text = &mut self.raw.text;
+        let room = records.max_record.saturating_sub(text.len() + 1);
+        let mut end = line.len().min(room);
+        while !line.is_char_boundary(end) {
+            end -= 1;
+        }
+        if self.lines >= MAX_LINES {
+            end = 0;
+        }
+        self.raw.cut += line.len() - end;
+        records.counts.cut_bytes += (line.len() - end) as u64;
+        if self.lines > 0 && (end > 0 || line.is_empty()) && room > 0 {
+            text.push('\n');
+        }
+        text.push_str(&line[..end]);
+        self.lines += 1;
+    }
+}
