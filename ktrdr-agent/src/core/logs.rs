@@ -60,7 +60,7 @@ impl Core {
         }
         // Each once, in their order: those that go on waiting are put back behind all of them.
         for _ in 0..self.logs.pending.len() {
-            let Some(mut settled) = self.logs.pending.next() else { break };
+            let Some(mut settled) = self.logs.pending.pop() else { break };
             if now < settled.look_at {
                 self.logs.pending.back(settled);
                 continue;

@@ -29,7 +29,7 @@ pub struct Numbers(u64);
 
 impl Numbers {
     /// The next one.
-    pub fn next(&mut self) -> SpanRef {
+    pub fn take(&mut self) -> SpanRef {
         self.0 += 1;
         SpanRef(self.0)
     }
@@ -92,7 +92,7 @@ impl Engine {
 
     /// A number for a span that is not a call of the engine's (a failed connect).
     pub fn next_span(&mut self) -> SpanRef {
-        self.numbers.next()
+        self.numbers.take()
     }
 
     /// Takes back the room of [`Effects::paired`].

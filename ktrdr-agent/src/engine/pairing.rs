@@ -194,7 +194,7 @@ impl Pairing {
                     x.incomplete.get_or_insert("too_many_open");
                     out.push(Paired::Done(x));
                 }
-                let span = numbers.next();
+                let span = numbers.take();
                 let context = request.trace_context;
                 self.open.push_back(Box::new(Exchange {
                     span,

@@ -87,7 +87,7 @@ impl Pending {
     }
 
     /// The one that has waited for longest, to be looked at; if it goes on waiting it is to be given back.
-    pub fn next(&mut self) -> Option<Box<Settled>> {
+    pub fn pop(&mut self) -> Option<Box<Settled>> {
         self.queue.pop_front()
     }
 
