@@ -29,6 +29,14 @@ enum Verdict {
 
 use Verdict::{Final, Missing, Wait};
 
+/// What is known of something when a task does it.
+pub(super) enum Asked {
+    /// All that ever will be.
+    Settled(Option<Origin>, Option<Gap>),
+    /// Evidence may still come: to be [kept](Causality::keep), and to [wait](Causality::wait), with the newest request in flight.
+    Open(OpenCall, Option<u64>),
+}
+
 fn origin(span: SpanRef, method: Method) -> Verdict {
     Final(Some(Origin { span, method }))
 }
@@ -43,24 +51,18 @@ impl Causality {
     }
 
     fn open(&mut self, task: Task, node: Option<NodeId>, ts: Ns, about: About) -> CallRef {
-        let (call, newest) = self.ask_about(task, node, ts, about);
-        if matches!(self.calls.peek(&call), Some(Call::Open(_))) {
-            self.wait(call, newest, ts);
+        match self.ask_about(task, node, ts, about) {
+            Asked::Settled(origin, gap) => self.keep(Call::Settled(origin, gap)),
+            Asked::Open(c, newest) => {
+                let call = self.keep(Call::Open(c));
+                self.wait(call, newest, ts);
+                call
+            }
         }
-        call
     }
 
-    /// Looks at the evidence there is now. The newest request in flight goes with an answer that is still open: it has to
-    /// [`wait`](Self::wait).
-    pub(super) fn ask_about(
-        &mut self,
-        task: Task,
-        node: Option<NodeId>,
-        ts: Ns,
-        about: About,
-    ) -> (CallRef, Option<u64>) {
-        self.next_call += 1;
-        let call = CallRef(self.next_call);
+    /// Looks at the evidence there is now.
+    pub(super) fn ask_about(&mut self, task: Task, node: Option<NodeId>, ts: Ns, about: About) -> Asked {
         let clone = self.valid_clone(task);
         let serving = self.threads.peek(&task.tid).filter(|t| t.tgid == task.tgid).and_then(|t| t.serving);
         let (epoch, contexts, newest, single) = match self.processes.peek(&task.tgid) {
@@ -73,22 +75,32 @@ impl Causality {
         let vouched = |read| self.processes.peek(&task.tgid).is_some_and(|p| p.idle.vouches(read, ts));
         let single = single.filter(|s| self.requests.peek(s).is_some_and(|r| r.alone && vouched(r.read)));
         let idle = newest.is_none();
-        let state = OpenCall { task, epoch, contexts, ts, node, serving, single, idle, clone, about };
+        let c = OpenCall { task, epoch, contexts, ts, node, serving, single, idle, clone, about };
+        let phase = if newest.is_none() { Phase::Horizon } else { Phase::Now };
+        match self.look(&c, phase) {
+            Some((origin, gap)) => Asked::Settled(origin, gap),
+            None => Asked::Open(c, newest.map(|(n, _)| n)),
+        }
+    }
+
+    /// Remembers a call.
+    pub(super) fn keep(&mut self, call: Call) -> CallRef {
+        self.next_call += 1;
+        let number = CallRef(self.next_call);
         if self.calls.len() == self.calls.capacity()
             && let Some((_, Call::Open(c))) = self.calls.remove_lru()
         {
             self.stats.evicted += 1;
             self.waits_no_more(&c);
         }
-        if about == About::Line
-            && let Some(p) = self.processes.get_mut(&task.tgid)
+        if let Call::Open(c) = &call
+            && c.about == About::Line
+            && let Some(p) = self.processes.get_mut(&c.task.tgid)
         {
             p.lines += 1;
         }
-        self.calls.insert(call, Call::Open(state));
-        let phase = if newest.is_none() { Phase::Horizon } else { Phase::Now };
-        self.resolve(call, phase);
-        (call, newest.map(|(n, _)| n))
+        self.calls.insert(number, call);
+        number
     }
 
     /// An open call is settled, or given up.
@@ -167,15 +179,24 @@ impl Causality {
     pub(super) fn resolve(&mut self, call: CallRef, phase: Phase) -> bool {
         let Some(Call::Open(c)) = self.calls.peek(&call) else { return true };
         let c = c.clone();
-        let (origin, gap) = match self.judge(&c, phase) {
+        let Some((origin, gap)) = self.look(&c, phase) else { return false };
+        self.waits_no_more(&c);
+        if let Some(state) = self.calls.get_mut(&call) {
+            *state = Call::Settled(origin, gap);
+        }
+        true
+    }
+
+    /// Looks at the evidence, and counts what came of it. `None`: more may come.
+    fn look(&mut self, c: &OpenCall, phase: Phase) -> Option<(Option<Origin>, Option<Gap>)> {
+        let (origin, gap) = match self.judge(c, phase) {
             Wait if phase == Phase::Deadline => (None, c.node.map(|_| Gap::Unconfirmed)),
-            Wait => return false,
+            Wait => return None,
             Final(origin) => (origin, None),
             Missing(gap) => (None, Some(gap)),
         };
-        self.waits_no_more(&c);
         if c.about == About::Call {
-            if origin.is_none() && c.idle && self.nothing_else_tells(&c) {
+            if origin.is_none() && c.idle && self.nothing_else_tells(c) {
                 // 0: nothing was known of the process until now.
                 let p = self.process(c.task.tgid);
                 if (c.epoch == 0 || c.epoch == p.epoch) && c.ts >= p.since {
@@ -188,10 +209,7 @@ impl Causality {
                 None => self.stats.unlinked += 1,
             }
         }
-        if let Some(state) = self.calls.get_mut(&call) {
-            *state = Call::Settled(origin, gap);
-        }
-        true
+        Some((origin, gap))
     }
 
     fn judge(&mut self, c: &OpenCall, phase: Phase) -> Verdict {

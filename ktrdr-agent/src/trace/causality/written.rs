@@ -1,5 +1,6 @@
 //! What a log line says of its origin: that of a call made by its writer at that moment.
 
+use super::settle::Asked;
 use super::state::{About, Call, Causality, MAX_GUARDS, MAX_LINES};
 use super::tree::Found;
 use super::{CallRef, Method, Origin, Settlement, SpanRef};
@@ -27,25 +28,15 @@ impl Causality {
         self.expire(ts);
         let node = self.node_of(task, ts);
         let room = self.processes.peek(&task.tgid).is_none_or(|p| p.lines < MAX_LINES);
-        let (call, newest) = self.ask_about(task, node, ts, About::Line);
-        match self.calls.peek(&call) {
-            Some(Call::Open(_)) if room => {
+        match self.ask_about(task, node, ts, About::Line) {
+            // Not kept: lines are many, and calls that wait for evidence need the room.
+            Asked::Settled(origin, _) => Written::Known(evidence(origin)),
+            Asked::Open(..) if !room => Written::TooMany,
+            Asked::Open(c, newest) => {
+                let call = self.keep(Call::Open(c));
                 self.wait(call, newest, ts);
                 Written::Open(call)
             }
-            Some(Call::Open(c)) => {
-                let c = c.clone();
-                self.waits_no_more(&c);
-                self.calls.remove(&call);
-                Written::TooMany
-            }
-            Some(Call::Settled(origin, _)) => {
-                let origin = *origin;
-                // Lines are many, and calls that wait for evidence need the room.
-                self.calls.remove(&call);
-                Written::Known(evidence(origin))
-            }
-            None => Written::Known(None),
         }
     }
 
