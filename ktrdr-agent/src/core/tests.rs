@@ -199,6 +199,22 @@ fn what_is_not_http_gives_no_spans() {
 }
 
 #[test]
+fn an_answer_of_another_protocol_was_not_lost() {
+    let mut h = host();
+    let mut p = h.connect(CLI, API, "127.0.0.1:8000");
+    h.request(&mut p, b"GET /x HTTP/1.1\r\nHost: x\r\n\r\n");
+    // SETTINGS and GOAWAY of HTTP/2, as a server answers that speaks nothing else.
+    h.response(&mut p, b"\0\0\0\x04\0\0\0\0\0\0\0\x08\x07\0\0\0\0\0\0\0\0\0\0\x01");
+    h.close(&p, 0);
+    let spans = h.spans();
+    assert_eq!(spans.len(), 2);
+    for span in &spans {
+        assert_eq!(text(span, "ktrdr.incomplete"), "response_unreadable", "{span:?}");
+        assert_eq!(span.status, Status::Unset);
+    }
+}
+
+#[test]
 fn the_same_records_give_the_same_spans() {
     let mut h = host();
     let mut p = h.connect(CLI, API, "127.0.0.1:8000");

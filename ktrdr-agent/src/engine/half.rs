@@ -59,6 +59,11 @@ pub struct ByteCounts {
     pub gaps: u64,
 }
 
+/// Why a call has no answer: bytes of it were lost, or not captured, or more than are kept.
+const RESPONSE_LOST: &str = "response_lost";
+/// All bytes are there, and they are none of the protocol.
+const RESPONSE_UNREADABLE: &str = "response_unreadable";
+
 /// Parsing state of one direction.
 #[derive(Debug, Default)]
 pub struct Half {
@@ -68,6 +73,8 @@ pub struct Half {
     then: Option<ParseEvent>,
     sample: Option<Vec<u8>>,
     last: Mark,
+    /// Bytes that mattered were lost or not captured at some time.
+    gaps: bool,
     /// What became of the bytes.
     pub counts: ByteCounts,
 }
@@ -80,8 +87,8 @@ pub type Reports = Vec<Report>;
 pub enum Report {
     /// A message boundary.
     Boundary(Boundary),
-    /// The order of messages on this side is not known any more.
-    Lost,
+    /// The order of messages on this side is not known any more. What an open call's answer is, then.
+    Lost(&'static str),
     /// The connection is opaque from here on.
     Opaque,
 }
@@ -165,19 +172,20 @@ impl Half {
             return;
         }
         self.counts.lost += missing;
+        self.gaps = true;
         self.salvage(parser, side, out);
-        self.give_up(parser, side, out);
+        self.give_up(parser, side, RESPONSE_LOST, out);
     }
 
     /// What was half done is void; the parser looks for the next message.
-    fn give_up(&mut self, parser: &mut dyn Parser, side: Side, out: &mut Reports) {
+    fn give_up(&mut self, parser: &mut dyn Parser, side: Side, answer: &'static str, out: &mut Reports) {
         self.skip = 0;
         self.then = None;
         if let Some(event) = parser.lost(side) {
             let end = self.last;
             self.report(event, end, end, out);
         }
-        out.push(Report::Lost);
+        out.push(Report::Lost(answer));
     }
 
     fn bytes(
@@ -221,7 +229,7 @@ impl Half {
                     if consumed == 0 && skip == 0 && event.is_none() && then.is_none() {
                         // No progress would loop for ever: a parser's mistake costs its bytes, not the agent.
                         self.counts.lost += (bytes.len() - used) as u64;
-                        self.give_up(parser, side, out);
+                        self.give_up(parser, side, RESPONSE_LOST, out);
                         return;
                     }
                     self.counts.parsed += consumed as u64;
@@ -238,9 +246,12 @@ impl Half {
                     self.pass(passed as u64, body, out);
                     used += passed;
                 }
-                Step::NeedMore | Step::Lost => {
+                step @ (Step::NeedMore | Step::Lost) => {
                     self.counts.lost += (bytes.len() - used) as u64;
-                    self.give_up(parser, side, out);
+                    // Behind a gap anything may be unreadable for that reason.
+                    let unreadable = matches!(step, Step::Lost) && !self.gaps;
+                    let answer = if unreadable { RESPONSE_UNREADABLE } else { RESPONSE_LOST };
+                    self.give_up(parser, side, answer, out);
                     return;
                 }
                 Step::Opaque(event) => {

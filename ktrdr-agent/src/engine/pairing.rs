@@ -109,25 +109,25 @@ impl Pairing {
     }
 
     /// The order of messages on one side is lost: requests that are open now keep their place only if the loss is
-    /// behind them.
-    pub fn lost(&mut self, side: Side, out: &mut Vec<Paired>) {
+    /// behind them. `answer`: why they have none, if it is the responses' side.
+    pub fn lost(&mut self, side: Side, answer: &'static str, out: &mut Vec<Paired>) {
         match side {
             Side::Request => {
                 self.trusted = Some(self.trusted.unwrap_or(self.open.len()));
                 self.answered_since = false;
             }
-            Side::Response => self.response_lost(out),
+            Side::Response => self.response_lost(answer, out),
         }
     }
 
     /// The response under way still belongs to its request, wherever it ends; all else that is open is void.
-    fn response_lost(&mut self, out: &mut Vec<Paired>) {
+    fn response_lost(&mut self, answer: &'static str, out: &mut Vec<Paired>) {
         let Some(span) = self.responding else {
-            self.close(None, "response_lost", out);
+            self.close(None, answer, out);
             return;
         };
         let keep = self.open.iter().position(|x| x.span == span).and_then(|at| self.open.remove(at));
-        self.close(None, "response_lost", out);
+        self.close(None, answer, out);
         self.open.extend(keep);
         self.responding = Some(span);
         self.lossy = true;

@@ -6,7 +6,9 @@ use super::{Case, view};
 use crate::trace::model::SpanKind;
 
 /// Reasons of `ktrdr.incomplete` that are the agent's and not the call's.
-const OURS: [&str; 4] = ["response_lost", "order_lost", "too_many_open", "agent_stopped"];
+const OURS: [&str; 5] = ["response_lost", UNREADABLE, "order_lost", "too_many_open", "agent_stopped"];
+/// One of them: all of the answer was seen, and it is none of the protocol that the request speaks.
+const UNREADABLE: &str = "response_unreadable";
 
 /// Whether the agent did not see all of the span.
 pub fn unseen(reason: &str) -> bool {
@@ -35,6 +37,15 @@ pub fn find(case: &Case, tree: &Tree<'_>, analysis: &Analysis<'_>) -> Vec<String
         tree.spans.iter().filter(|s| view::text(s, "ktrdr.incomplete").is_some_and(matches)).count()
     };
     let ours = incomplete(true);
+    let unreadable =
+        tree.spans.iter().filter(|s| view::text(s, "ktrdr.incomplete") == Some(UNREADABLE)).count();
+    if unreadable > 0 {
+        let what = count(unreadable, "call was", "calls were");
+        gaps.push(format!(
+            "{what} answered in what is not the request's protocol (HTTP/2 to HTTP/1.1, for instance)"
+        ));
+    }
+    let ours = ours - unreadable;
     if ours > 0 {
         let what = count(ours, "call was", "calls were");
         gaps.push(format!("{what} not seen to the end by the agent"));

@@ -178,7 +178,8 @@ fn no_response(s: &mut Span, why: &'static str, on: &OnConn, facts: &Facts<'_>) 
     let me = s.resource.service.clone();
     let (kind, text) = match (on.role, why) {
         (_, "agent_stopped") => return,
-        (_, "response_lost" | "order_lost" | "too_many_open") => return,
+        // What cannot be read may well be understood by who it is for.
+        (_, "response_lost" | "response_unreadable" | "order_lost" | "too_many_open") => return,
         (Role::Client, why) => {
             let peer = facts.peer(on.tuple.netns, on.tuple.remote).unwrap_or_else(|| "the server".to_owned());
             let what = match why {

@@ -205,8 +205,8 @@ fn sigterm_and_the_end_of_the_duration_are_orderly_ends_too() {
     }
     let listener = Listener::new();
     let mut agent = Options::ports(&[listener.port()]).args(&["--duration", "3s"]).start();
+    // Whether it is seen depends on which is quicker; the end is orderly all the same.
     hurry(&listener, 1);
-    agent.wait_for_spans(2);
     let status = agent.wait_for_end();
     assert!(status.success(), "{status}: {}", agent.log());
 

@@ -231,7 +231,7 @@ impl Conn {
                     }
                     self.pairing.boundary(side, b, work.numbers, &mut work.effects.paired);
                 }
-                Report::Lost => self.pairing.lost(side, &mut work.effects.paired),
+                Report::Lost(answer) => self.pairing.lost(side, answer, &mut work.effects.paired),
                 Report::Opaque => {
                     self.state = Protocol::Opaque;
                     work.effects.opaque = true;

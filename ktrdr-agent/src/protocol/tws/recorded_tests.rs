@@ -63,7 +63,7 @@ impl Line {
                 Report::Boundary(b) => {
                     self.pairing.boundary(side, b, &mut self.spans, &mut out);
                 }
-                Report::Lost => self.pairing.lost(side, &mut out),
+                Report::Lost(answer) => self.pairing.lost(side, answer, &mut out),
                 Report::Opaque => panic!("opaque"),
             }
         }
