@@ -49,6 +49,7 @@ pub use watching::Watched;
 use crate::engine::Engine;
 use crate::engine::conn::ConnSettings;
 use crate::event::losses::Losses;
+use crate::event::shell::CALL_RUNS_MISSED;
 use crate::event::{Body, ConnId, Event, Ns, ShellEvent, Task, canonical, decode};
 use crate::metrics::Metrics;
 use crate::trace::assembly::Assembler;
@@ -275,8 +276,9 @@ impl Core {
             }
             ShellEvent::Lost(l) => {
                 // A full ring was told by the records behind the loss; another loss is known by its number only.
-                let told = self.losses.told() && l.counts.iter().all(|(name, _)| name == RING_FULL);
-                if !told {
+                let told = self.losses.told();
+                let untold = |name: &str| name != CALL_RUNS_MISSED && !(told && name == RING_FULL);
+                if l.counts.iter().any(|(name, _)| untold(name)) {
                     self.causality.lost(self.now);
                     self.assembler.lost(self.now);
                     self.commands.lost();

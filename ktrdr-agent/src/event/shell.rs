@@ -134,10 +134,15 @@ pub struct ListenerMeta {
     pub tgid: u32,
 }
 
+/// Runs of kernel programs that the kernel refused, but for those below: records may be missing.
+pub const PROGRAM_RUNS_MISSED: &str = "program_runs_missed";
+/// Such runs at the end of system calls: a line of a log, say, and nothing that a call's parent depends on.
+pub const CALL_RUNS_MISSED: &str = "call_runs_missed";
+
 /// What was lost.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lost {
-    /// (counter name, how many since the last such event).
+    /// (counter name, how many since the last such event). Of the kernel's counters, or one of the above.
     pub counts: Vec<(String, u64)>,
 }
 

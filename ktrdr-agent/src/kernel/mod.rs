@@ -8,39 +8,38 @@ pub mod features;
 mod multi;
 mod object;
 mod probes;
+mod python;
 mod ring;
 mod stats;
 
-use std::{io, path::Path, time::Duration};
+use std::{io, time::Duration};
 
-use aya::{
-    Btf, Ebpf, EbpfError, EbpfLoader,
-    maps::MapError,
-    programs::{
-        ProgramError, UProbe,
-        uprobe::{UProbeAttachLocation, UProbeScope},
-    },
-};
+use aya::{Btf, Ebpf, EbpfError, EbpfLoader, maps::MapError};
 use ktrdr_ebpf_common::{
     limits,
-    maps::{self, FileId, Policy, PyProcess, PyThread, Watch},
+    maps::{self, FileId, Policy, Watch},
 };
 
 pub use controls::CounterValues;
 pub use probes::{Hook, ProbeReport, ProbeStatus};
 pub use stats::{ProgramStats, StatsEnabled, enable as enable_stats};
 
-use crate::privileges::{self, Capability};
 use crate::telemetry::step;
 use btf::KernelTypes;
 use controls::Controls;
 use multi::Multi;
 use ring::Ring;
 
-/// The program that sees copies of Python contexts at the function's return.
-const PY_COPY: &str = "py_context_copy_ret";
-/// The program that sees them at its entry, where it can.
-const PY_COPY_SESSION: &str = "py_context_copy";
+/// Runs of programs that the kernel refused because one was under way on that processor: where it lets threads interrupt
+/// programs (7.x), or an interrupt's program meets its like.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Misses {
+    /// Of the program at the end of system calls beside the socket hook: at most a line of a log, a request on standard input
+    /// or a connect that failed at once, and mostly a call of no interest. No call's parent depends on it.
+    pub calls: u64,
+    /// Of all other programs.
+    pub others: u64,
+}
 
 /// How to load the programs.
 #[derive(Clone, Debug)]
@@ -180,7 +179,7 @@ impl Kernel {
             .in_scope(|| loader.load(object::OBJECT))
             .map_err(|error: EbpfError| KernelError::Load(Box::new(error)))?;
 
-        let multi = python_probe(&ebpf);
+        let multi = python::probe(&ebpf);
         #[cfg(feature = "kernel-log")]
         let log = aya_log::EbpfLogger::init(&mut ebpf).map_err(|error| KernelError::Load(Box::new(error)))?;
         let ring = Ring::new(controls::take(&mut ebpf, maps::EVENTS)?)?;
@@ -224,11 +223,6 @@ impl Kernel {
         &self.probes
     }
 
-    /// Whether Python processes that start later get their probe only if this one keeps CAP_SYS_ADMIN.
-    pub fn later_probes_need_admin(&self) -> bool {
-        self.multi.is_none()
-    }
-
     /// What went wrong without stopping anything.
     pub fn warnings(&self) -> &[String] {
         &self.warnings
@@ -265,8 +259,13 @@ impl Kernel {
     }
 
     /// Program runs the kernel refused, of all programs together: losses no program could count.
-    pub fn recursion_misses(&self) -> u64 {
-        self.program_stats().iter().map(|program| program.recursion_misses).sum()
+    pub fn recursion_misses(&self) -> Misses {
+        let mut misses = Misses::default();
+        for program in self.program_stats() {
+            let of = if program.name == probes::CALLS { &mut misses.calls } else { &mut misses.others };
+            *of += program.recursion_misses;
+        }
+        misses
     }
 
     /// What the kernel counts per program; times only while [`enable_stats`] holds.
@@ -306,23 +305,6 @@ impl Kernel {
         self.controls.include(tgid).map_err(map_error(maps::EXCLUDED))
     }
 
-    /// Tells where a Python thread keeps its current context.
-    ///
-    /// # Errors
-    /// The map is full.
-    pub fn set_py_thread(&mut self, tid: u32, thread: PyThread) -> Result<(), KernelError> {
-        self.controls.set_py_thread(tid, thread).map_err(map_error(maps::PY_THREADS))
-    }
-
-    /// Tells where all threads of a Python process find their own current context. Ends with the process or its next
-    /// exec, and forked children inherit it.
-    ///
-    /// # Errors
-    /// The map is full.
-    pub fn set_py_process(&mut self, tgid: u32, process: PyProcess) -> Result<(), KernelError> {
-        self.controls.set_py_process(tgid, process).map_err(map_error(maps::PY_PROCESSES))
-    }
-
     /// Captures what a process writes, up to `rate` bytes a second; ends with the process. `flags`: of [`Watch`].
     ///
     /// # Errors
@@ -353,60 +335,6 @@ impl Kernel {
     /// The map cannot be changed.
     pub fn set_file(&mut self, file: FileId, log: bool) -> Result<(), KernelError> {
         self.controls.set_file(file, log).map_err(map_error(maps::FILES))
-    }
-
-    /// Forgets a Python thread.
-    ///
-    /// # Errors
-    /// The map cannot be changed.
-    pub fn remove_py_thread(&mut self, tid: u32) -> Result<(), KernelError> {
-        self.controls.remove_py_thread(tid).map_err(map_error(maps::PY_THREADS))
-    }
-
-    /// Attaches the Python probe to the returns of `PyContext_CopyCurrent`, which is at this offset of a library or
-    /// executable. All processes that map the file are observed.
-    ///
-    /// # Errors
-    /// The file or the offset was refused.
-    pub fn attach_py_copy(&mut self, path: &Path, offset: u64) -> Result<(), KernelError> {
-        let failed = |error| KernelError::Probe { name: PY_COPY, reason: probes::reason(error) };
-        let program = self.ebpf.program_mut(PY_COPY).ok_or(KernelError::MissingMap(PY_COPY))?;
-        let program: &mut UProbe = program.try_into().map_err(failed)?;
-        if program.fd().is_err() {
-            program.load().map_err(failed)?;
-        }
-        // From 6.6 on the other way: it needs no root, and the kernel makes no event of perf on the way to the program.
-        let multi = self.multi.as_mut().map(|multi| multi.attach(path, offset));
-        if !matches!(multi, Some(Ok(()))) {
-            let scope = UProbeScope::AllProcesses;
-            program
-                .attach(UProbeAttachLocation::AbsoluteOffset(offset), path, scope)
-                .map_err(|error| KernelError::Probe { name: PY_COPY, reason: both(multi, error) })?;
-        }
-        if let Some(report) = self.probes.iter_mut().find(|report| report.name == PY_COPY) {
-            report.status = ProbeStatus::Attached;
-        }
-        Ok(())
-    }
-}
-
-/// The cheaper forms of the Python probe, the cheapest first.
-fn python_probe(ebpf: &Ebpf) -> Option<Multi> {
-    let forms = [(PY_COPY_SESSION, multi::Kind::Session), (PY_COPY, multi::Kind::Return)];
-    forms.into_iter().find_map(|(name, kind)| {
-        Multi::load(object::OBJECT, name, kind, ebpf)
-            .inspect_err(|error| tracing::debug!("no multi link ({kind:?}): {error}"))
-            .ok()
-    })
-}
-
-/// Why neither way worked, or the only one that was tried; and what helps, where that is known.
-fn both(multi: Option<io::Result<()>>, error: ProgramError) -> String {
-    let admin = privileges::held().contains(&Capability::CAP_SYS_ADMIN);
-    match multi {
-        Some(Err(first)) => format!("as a multi link: {first}; and {}", probes::reason(error)),
-        None if !admin => format!("{} ({})", probes::reason(error), features::PROBES_TAKE_ADMIN),
-        _ => probes::reason(error),
     }
 }
 

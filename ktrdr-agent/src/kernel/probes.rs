@@ -72,6 +72,9 @@ struct Probe {
     required: bool,
 }
 
+/// The program at the end of system calls beside the socket hook.
+pub(super) const CALLS: &str = "sys_exit_calls";
+
 const PROBES: &[Probe] = &[
     Probe {
         name: "sock_send_length",
@@ -130,7 +133,7 @@ const PROBES: &[Probe] = &[
         required: false,
     },
     Probe {
-        name: "sys_exit_calls",
+        name: CALLS,
         purpose: "log lines, requests on standard input, connects that failed before a packet left",
         place: Place::Calls,
         hook: Some(Hook::Socket),

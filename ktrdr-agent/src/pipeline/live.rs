@@ -23,9 +23,9 @@ use super::stream::Stream;
 use super::{FLUSH, RunOptions, announce, options, watch};
 use crate::core::{Core, Output};
 use crate::event::Ns;
-use crate::event::shell::{FileMeta, Lost, ShellEvent, tick};
+use crate::event::shell::{CALL_RUNS_MISSED, FileMeta, Lost, PROGRAM_RUNS_MISSED, ShellEvent, tick};
 use crate::export::Exporters;
-use crate::kernel::Kernel;
+use crate::kernel::{Kernel, Misses};
 use crate::meta::{Metadata, host as clock};
 use crate::privileges::{self, Capability};
 use crate::settings::Settings;
@@ -87,7 +87,7 @@ pub fn run(settings: &Settings, run: &RunOptions) -> anyhow::Result<()> {
         remember,
         measures,
         lost,
-        misses: 0,
+        misses: Misses::default(),
         wall: 0,
     };
     let python = step!("start.python").entered();
@@ -155,7 +155,7 @@ struct Live {
     remember: Option<Remember>,
     measures: Measures,
     lost: [u64; LOSSES.len()],
-    misses: u64,
+    misses: Misses,
     wall: i64,
 }
 
@@ -300,13 +300,20 @@ impl Live {
             }
         }
         let misses = self.kernel.recursion_misses();
-        if misses > self.misses {
-            counts.push(("program_runs_missed".to_owned(), misses - self.misses));
-            self.misses = misses;
-        }
+        let mut missed = |name: &str, now: u64, before: u64| {
+            if now > before {
+                counts.push((name.to_owned(), now - before));
+            }
+        };
+        missed(PROGRAM_RUNS_MISSED, misses.others, self.misses.others);
+        missed(CALL_RUNS_MISSED, misses.calls, self.misses.calls);
+        self.misses = misses;
         if !counts.is_empty() {
-            if let Some(r) = &self.remember {
-                r.lost(clock::boot_now_ns().saturating_add_signed(self.wall), &counts);
+            // `explain` says of what it remembers that calls may be missing.
+            let calls =
+                counts.iter().filter(|(name, _)| name != CALL_RUNS_MISSED).cloned().collect::<Vec<_>>();
+            if let Some(r) = self.remember.as_ref().filter(|_| !calls.is_empty()) {
+                r.lost(clock::boot_now_ns().saturating_add_signed(self.wall), &calls);
             }
             self.fact(&ShellEvent::Lost(Lost { counts }))?;
         }
@@ -348,7 +355,7 @@ impl Live {
         let run = stats::Run {
             ready_ms: u64::try_from(ready.as_millis()).unwrap_or(u64::MAX),
             kernel: self.kernel.counters()?,
-            program_runs_missed: self.misses,
+            program_runs_missed: self.misses.calls + self.misses.others,
             records_read: self.kernel.records_read() - unread,
             records_unread: unread,
             shell_records: self.stream.shell_records,

@@ -6,7 +6,7 @@ use std::{
     os::fd::AsRawFd as _,
 };
 
-use ktrdr_agent::kernel::Hook;
+use ktrdr_agent::kernel::{Hook, Misses};
 use ktrdr_ebpf_common::{Counter, RECV, SEND, flags, limits::DEFAULT_CAPTURE};
 
 use crate::{
@@ -184,7 +184,7 @@ fn observe(hook: Hook, listen: &str) -> Option<()> {
     for fault in [Counter::CopyFault, Counter::KernelReadFault, Counter::MapFault, Counter::LostRingFull] {
         assert_eq!(observer.counter(fault), 0, "{}", fault.name());
     }
-    assert_eq!(observer.kernel.recursion_misses(), 0);
+    assert_eq!(observer.kernel.recursion_misses(), Misses::default());
     Some(())
 }
 
