@@ -133,7 +133,7 @@ fn every_interpreter_here_is_followed_thread_by_thread() {
             .contains("musl");
         assert!(tls.is_some() != musl, "{}: {tls:?} common to all threads", exe.display());
         println!(
-            "{} {} copies seen at the return of {:#x}, state at thread pointer + {:?}",
+            "{} {} copies seen at {:#x}, state at thread pointer + {:?}",
             exe.display(),
             process.version,
             process.image.copy,

@@ -54,8 +54,8 @@ impl Kernel {
         self.controls.remove_py_thread(tid).map_err(map_error(maps::PY_THREADS))
     }
 
-    /// Attaches the Python probe to the returns of `PyContext_CopyCurrent`, which is at this offset of a library or
-    /// executable. All processes that map the file are observed.
+    /// Attaches the Python probe, in the cheapest form that the kernel has, to `PyContext_CopyCurrent`, which is at this
+    /// offset of a library or executable. All processes that map the file are observed.
     ///
     /// # Errors
     /// The file or the offset was refused.
