@@ -55,6 +55,10 @@ counters! {
     PyContextForetold = 16, "python_context_foretold";
     /// Copies that the free list did not name, of those that were checked: it is not asked again in that process.
     PyContextMistold = 17, "python_context_mistold";
+    /// Transfers on connections that are left out for a while, because all of them would take more of the host than the agent may.
+    TransfersLeftOut = 18, "transfers_left_out";
+    /// Beginnings and ends of such connections.
+    StatesLeftOut = 19, "states_left_out";
 }
 
 /// Entries of the counter array.

@@ -9,6 +9,7 @@ pub mod limits;
 pub mod maps;
 pub mod offsets;
 pub mod records;
+pub mod thinning;
 
 pub use counters::Counter;
 pub use records::*;

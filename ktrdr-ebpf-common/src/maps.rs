@@ -21,9 +21,13 @@ pub mod used {
     pub const PY_PROCESSES: u32 = 1;
     /// Of [`PY_THREADS`](super::PY_THREADS).
     pub const PY_THREADS: u32 = 2;
+    /// Of [`LEFT_OUT`](super::LEFT_OUT).
+    pub const LEFT_OUT: u32 = 3;
     /// How many.
-    pub const PLACES: u32 = 3;
+    pub const PLACES: u32 = 4;
 }
+/// Array of `u32` at each port: how many of its connections are left out, as [`crate::thinning::left_out`] counts them.
+pub const LEFT_OUT: &str = "LEFT_OUT";
 /// Hash: tid (`u32`) → [`PyThread`].
 pub const PY_THREADS: &str = "PY_THREADS";
 /// Hash: tgid (`u32`) → [`PyProcess`].

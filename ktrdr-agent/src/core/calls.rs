@@ -25,6 +25,13 @@ impl Core {
             self.out.push_back(Output::Capture(d.conn, 0));
             return;
         }
+        if d.tuple.as_ref().is_some_and(|t| self.thinning.leaves_out(t)) {
+            if d.direction == Direction::Recv {
+                self.causality.received(task, d.conn, ts);
+            }
+            self.counts.left_out += 1;
+            return;
+        }
         if d.direction == Direction::Recv {
             // Of a service older than the agent, whose listener was told before who it is.
             // On a Python thread receives are also told on connections that are none of ours; they make nobody a user.

@@ -38,6 +38,7 @@ mod stdio;
 mod stdio_tests;
 #[cfg(test)]
 mod tests;
+mod thinning;
 mod watching;
 
 use std::collections::{BTreeSet, VecDeque};
@@ -66,6 +67,7 @@ use crate::trace::operations::workers::Workers;
 use crate::trace::processes::{End, Processes};
 use crate::trace::stdio::Stdio;
 use lingering::Lingering;
+use thinning::Thinning;
 use watching::Watching;
 
 /// What span builders may look at, borrowed from some of the core's fields.
@@ -103,6 +105,7 @@ pub struct Core {
     own_connecting: BTreeSet<ConnId>,
     lingering: Lingering,
     watching: Watching,
+    thinning: Thinning,
     losses: Losses,
     metrics: Option<Box<Metrics>>,
     logs: Logs,
@@ -155,6 +158,7 @@ impl Core {
             own_connecting: BTreeSet::new(),
             lingering: Lingering::default(),
             watching: Watching::default(),
+            thinning: Thinning::default(),
             losses: Losses::default(),
             metrics,
             logs,
@@ -288,6 +292,7 @@ impl Core {
                 }
             }
             ShellEvent::Python(p) => self.causality.python(p.tgid, p.exact, self.now),
+            ShellEvent::Thinned(t) => self.thinning.replace(t),
             ShellEvent::Gpu(g) => self.gpus.status_is(g),
             ShellEvent::GpuSample(g) => self.gpu_sample(ts, &g),
             ShellEvent::End => self.end(),

@@ -29,6 +29,8 @@ pub enum ShellEvent {
     Lost(Lost),
     /// How well Python causality works in one process.
     Python(PythonStatus),
+    /// Which connections are left out from now on.
+    Thinned(Thinned),
     /// What a file is that a watched process writes.
     File(FileMeta),
     /// Which GPUs there are, and how they are.
@@ -144,6 +146,13 @@ pub const CALL_RUNS_MISSED: &str = "call_runs_missed";
 pub struct Lost {
     /// (counter name, how many since the last such event). Of the kernel's counters, or one of the above.
     pub counts: Vec<(String, u64)>,
+}
+
+/// What is left out of the connections of some ports. Every such record says it of all ports.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Thinned {
+    /// (port, share as [`ktrdr_ebpf_common::thinning::left_out`] counts them); of a port that is not here, none is.
+    pub ports: Vec<(u16, u32)>,
 }
 
 /// How well Python causality works in one process.
