@@ -49,6 +49,9 @@ pub const MAX_POLICIES: u32 = 65_536;
 /// Processes that are being killed for want of memory. LRU; the kernel kills them one by one.
 pub const MAX_VICTIMS: u32 = 64;
 
+/// Ports there are: what is kept by port has a place for each, so that none has to be looked for.
+pub const PORTS: u32 = 1 << 16;
+
 /// Processes that are excluded in the kernel.
 pub const MAX_EXCLUDED: u32 = 4_096;
 

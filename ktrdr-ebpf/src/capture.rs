@@ -61,12 +61,20 @@ where
         count(Counter::Excluded);
         return Ok(());
     }
+    // On a Python thread a receive shows that the loop went on to other work: the causality of its other
+    // connections needs to know, not what was received.
+    let told_anyway = || transfer.direction == RECV && python::current_context(tgid, tid) != 0;
+    let left_out = filter::left_out(sock)?;
+    if left_out && !told_anyway() {
+        count(Counter::TransfersLeftOut);
+        return Ok(());
+    }
     let conn = sock.conn()?;
-    let policy = filter::capture_limit(conn);
+    // Of one that is left out the addresses tell the agent that it is.
+    let policy = if left_out { None } else { filter::capture_limit(conn) };
     let limit = match policy {
-        // On a Python thread a receive shows that the loop went on to other work: the causality of its other
-        // connections needs to know, not what was received.
-        Some(0) if transfer.direction == RECV && python::current_context(tgid, tid) != 0 => 0,
+        _ if left_out => 0,
+        Some(0) if told_anyway() => 0,
         Some(0) => {
             count(Counter::Ignored);
             return Ok(());

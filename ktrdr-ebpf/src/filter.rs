@@ -5,17 +5,21 @@ use aya_ebpf::{
     maps::{Array, HashMap, LruHashMap},
 };
 use ktrdr_ebpf_common::{
-    limits::{MAX_EXCLUDED, MAX_POLICIES},
+    limits::{MAX_EXCLUDED, MAX_POLICIES, PORTS},
     maps::{Policy, used},
+    thinning,
 };
 
-use crate::constants::AGENT_TGID;
+use crate::{constants::AGENT_TGID, error::Error, memory::Object, sock::Sock};
 
 #[map]
 static EXCLUDED: HashMap<u32, u32> = HashMap::with_max_entries(MAX_EXCLUDED, 0);
 
 #[map]
 static POLICIES: LruHashMap<u64, Policy> = LruHashMap::with_max_entries(MAX_POLICIES, 0);
+
+#[map]
+static LEFT_OUT: Array<u32> = Array::with_max_entries(PORTS, 0);
 
 #[map]
 static USED: Array<u32> = Array::with_max_entries(used::PLACES, 0);
@@ -38,4 +42,17 @@ pub fn excluded(tgid: u32) -> bool {
 pub fn capture_limit(conn: u64) -> Option<u32> {
     // SAFETY: a valid map value; one aligned `u32`, which a concurrent update cannot tear.
     POLICIES.get_ptr(conn).map(|policy| unsafe { (*policy).capture })
+}
+
+/// Whether a connection is left out, because all of them would take more of the host than the agent may. Asked before
+/// anything that takes longer: the more is left out, the less it may cost.
+#[inline(always)]
+pub fn left_out<S: Object>(sock: Sock<S>) -> Result<bool, Error> {
+    if !in_use(used::LEFT_OUT) {
+        return Ok(false);
+    }
+    let (local, remote) = sock.ports()?;
+    // SAFETY: a valid map value; one aligned `u32`, volatile because the agent writes it.
+    let share = |port: u16| LEFT_OUT.get_ptr(port.into()).map_or(0, |share| unsafe { share.read_volatile() });
+    Ok(thinning::left_out(local, remote, share))
 }

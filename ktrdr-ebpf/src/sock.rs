@@ -83,21 +83,28 @@ impl<O: Object> Sock<O> {
         Ok(self.0.follow(&SK_SOCKET)?.load::<u64>(&SOCKET_FILE)? != 0)
     }
 
+    /// Local and remote port, in the host's byte order.
+    #[inline(always)]
+    pub fn ports(self) -> Result<(u16, u16), Error> {
+        let mut local: u16 = self.0.load(&SK_NUM)?;
+        if local == 0 {
+            // The bound port is given back before a socket enters CLOSE; `inet_sport` keeps it.
+            local = u16::from_be(Probed::at(self.0.address()).load(&INET_SPORT)?);
+        }
+        Ok((local, u16::from_be(self.0.load(&SK_DPORT)?)))
+    }
+
     /// Addresses, namespace, state.
     #[inline(always)]
     pub fn tuple(self) -> Result<ConnTuple, Error> {
         let o = self.0;
         let family: u16 = o.load(&SK_FAMILY)?;
-        let mut local_port: u16 = o.load(&SK_NUM)?;
-        if local_port == 0 {
-            // The bound port is given back before a socket enters CLOSE; `inet_sport` keeps it.
-            local_port = u16::from_be(Probed::at(o.address()).load(&INET_SPORT)?);
-        }
+        let (local_port, remote_port) = self.ports()?;
         let mut tuple = ConnTuple {
             local_addr: [0; 16],
             remote_addr: [0; 16],
             local_port,
-            remote_port: u16::from_be(o.load(&SK_DPORT)?),
+            remote_port,
             netns: o.follow(&SK_NET)?.load(&NET_INUM)?,
             family,
             state: o.load::<u8>(&SK_STATE)?.into(),

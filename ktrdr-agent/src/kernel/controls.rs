@@ -58,6 +58,7 @@ pub(super) struct Controls {
     /// What was said in `used`.
     said: [bool; used::PLACES as usize],
     excluded: HashMap<MapData, u32, u32>,
+    left_out: Array<MapData, u32>,
     py_threads: HashMap<MapData, u32, PodPyThread>,
     py_processes: HashMap<MapData, u32, PodPyProcess>,
     watched: Array<MapData, PodWatch>,
@@ -75,6 +76,7 @@ impl Controls {
             used: take(ebpf, maps::USED)?,
             said: Default::default(),
             excluded: take(ebpf, maps::EXCLUDED)?,
+            left_out: take(ebpf, maps::LEFT_OUT)?,
             py_threads: take(ebpf, maps::PY_THREADS)?,
             py_processes: take(ebpf, maps::PY_PROCESSES)?,
             watched: take(ebpf, maps::WATCHED)?,
@@ -122,6 +124,13 @@ impl Controls {
 
     pub fn include(&mut self, tgid: u32) -> Result<(), MapError> {
         absent_is_fine(self.excluded.remove(&tgid))
+    }
+
+    pub fn leave_out(&mut self, port: u16, share: u32) -> Result<(), MapError> {
+        if share != 0 {
+            self.uses(used::LEFT_OUT)?;
+        }
+        self.left_out.set(port.into(), share, 0)
     }
 
     pub fn set_py_thread(&mut self, tid: u32, thread: PyThread) -> Result<(), MapError> {

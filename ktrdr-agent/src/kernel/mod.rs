@@ -305,6 +305,15 @@ impl Kernel {
         self.controls.include(tgid).map_err(map_error(maps::EXCLUDED))
     }
 
+    /// Leaves out `share` of a port's connections, in 65,536ths; 0 = observes all of them again, those that are open too.
+    /// Which ones: [`ktrdr_ebpf_common::thinning::left_out`].
+    ///
+    /// # Errors
+    /// The map cannot be changed; what was said before holds.
+    pub fn leave_out(&mut self, port: u16, share: u32) -> Result<(), KernelError> {
+        self.controls.leave_out(port, share).map_err(map_error(maps::LEFT_OUT))
+    }
+
     /// Captures what a process writes, up to `rate` bytes a second; ends with the process. `flags`: of [`Watch`].
     ///
     /// # Errors

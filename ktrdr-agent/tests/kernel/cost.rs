@@ -8,7 +8,10 @@ use std::{
 };
 
 use ktrdr_agent::kernel::{Hook, KernelOptions, enable_stats};
-use ktrdr_ebpf_common::maps::{Policy, Watch};
+use ktrdr_ebpf_common::{
+    maps::{Policy, Watch},
+    thinning::ALL,
+};
 
 use crate::{
     observer::{Observer, conn_of, options},
@@ -132,6 +135,10 @@ fn own_cost() {
         for conn in conns {
             observer.kernel.set_policy(conn, Policy::capture(8192)).unwrap();
         }
+        observer.kernel.leave_out(remote, ALL).unwrap();
+        measure(&mut observer, "TCP, left out", || pump(&mut client, &mut server));
+        observer.kernel.leave_out(remote, 0).unwrap();
+        measure(&mut observer, "TCP, captured, others left out", || pump(&mut client, &mut server));
         measure(&mut observer, "TCP, captured (writev 3 parts)", || {
             let mut buffer = [0; MESSAGE.len()];
             for _ in 0..MESSAGES {

@@ -5,6 +5,7 @@
 mod contexts;
 mod cost;
 mod handled;
+mod leaving_out;
 mod lifecycle;
 mod observer;
 mod steering;

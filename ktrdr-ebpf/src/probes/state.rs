@@ -2,11 +2,13 @@
 //! means nothing.
 
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
-use ktrdr_ebpf_common::{EventHeader, StateBody, kind};
+use ktrdr_ebpf_common::{Counter, EventHeader, StateBody, kind};
 use zerocopy::{Immutable, IntoBytes};
 
 use crate::{
+    counters::count,
     error::{self, Error},
+    filter,
     memory::{Direct, Object},
     python,
     ring::{self, Wake},
@@ -36,6 +38,10 @@ pub fn inet_sock_set_state(ctx: BtfTracePointContext) -> i32 {
         if !tells(old, new) || !sock.is_tcp()? {
             return Ok(());
         }
+        if may_be_left_out(old, new) && filter::left_out(sock)? {
+            count(Counter::StatesLeftOut);
+            return Ok(());
+        }
         changed(sock, old, new)
     })
 }
@@ -47,6 +53,18 @@ fn tells(old: i32, new: i32) -> bool {
         (SYN_SENT, _) | (_, SYN_SENT | LISTEN) | (SYN_RECV, ESTABLISHED) => true,
         // An unfinished handshake of a server: nobody was told of it.
         (SYN_RECV, CLOSE) => false,
+        (_, CLOSE) => true,
+        _ => false,
+    }
+}
+
+/// What is not told of a connection that is left out: that a server has it, and its end. How a connect went is told of each
+/// (a refusal is what the operator waits for), as are listeners.
+#[inline(always)]
+fn may_be_left_out(old: i32, new: i32) -> bool {
+    match (old, new) {
+        (SYN_RECV, ESTABLISHED) => true,
+        (SYN_SENT | LISTEN, _) => false,
         (_, CLOSE) => true,
         _ => false,
     }
