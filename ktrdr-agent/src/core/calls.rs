@@ -25,11 +25,8 @@ impl Core {
             self.out.push_back(Output::Capture(d.conn, 0));
             return;
         }
-        if d.tuple.as_ref().is_some_and(|t| self.thinning.leaves_out(t)) {
-            if d.direction == Direction::Recv {
-                self.causality.received(task, d.conn, ts);
-            }
-            self.counts.left_out += 1;
+        if self.is_left_out(d) {
+            self.passed_over(ts, task, d);
             return;
         }
         if d.direction == Direction::Recv {
@@ -54,6 +51,7 @@ impl Core {
             (false, true) => Some(self.config.capture),
             (false, false) => None,
         };
+        self.loads.of_conn(outcome.conn);
         let (on, paired) = digest(outcome);
         if let Some(bytes) = capture {
             self.out.push_back(Output::Capture(d.conn, bytes));

@@ -15,6 +15,7 @@ mod handoff_tests;
 #[cfg(test)]
 mod hostile_tests;
 mod lingering;
+mod load;
 #[cfg(test)]
 mod log_laws;
 #[cfg(test)]
@@ -39,12 +40,15 @@ mod stdio_tests;
 #[cfg(test)]
 mod tests;
 mod thinning;
+#[cfg(test)]
+mod thinning_tests;
 mod watching;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::net::SocketAddr;
 
 pub use config::{CoreConfig, CoreCounts, Output};
+pub use load::Load;
 pub use watching::Watched;
 
 use crate::engine::Engine;
@@ -67,6 +71,7 @@ use crate::trace::operations::workers::Workers;
 use crate::trace::processes::{End, Processes};
 use crate::trace::stdio::Stdio;
 use lingering::Lingering;
+use load::Loads;
 use thinning::Thinning;
 use watching::Watching;
 
@@ -106,6 +111,7 @@ pub struct Core {
     lingering: Lingering,
     watching: Watching,
     thinning: Thinning,
+    loads: Loads,
     losses: Losses,
     metrics: Option<Box<Metrics>>,
     logs: Logs,
@@ -159,6 +165,7 @@ impl Core {
             lingering: Lingering::default(),
             watching: Watching::default(),
             thinning: Thinning::default(),
+            loads: Loads::default(),
             losses: Losses::default(),
             metrics,
             logs,
@@ -200,6 +207,11 @@ impl Core {
         counts
     }
 
+    /// What of the load came from which port since this was asked last.
+    pub fn take_load(&mut self) -> Load {
+        self.loads.take()
+    }
+
     /// Who the known processes are.
     pub fn processes(&self) -> &Processes {
         &self.processes
@@ -213,6 +225,7 @@ impl Core {
     fn handle(&mut self, event: Event<'_>) {
         let Event { ts, tgid, tid, losses, body } = event;
         self.now = self.now.max(ts);
+        self.loads.all += u64::from(losses.is_some());
         if losses.is_some_and(|mark| self.losses.advance(mark)) {
             // Copies of contexts may be missing right before this record.
             self.causality.lost(ts);
@@ -292,7 +305,7 @@ impl Core {
                 }
             }
             ShellEvent::Python(p) => self.causality.python(p.tgid, p.exact, self.now),
-            ShellEvent::Thinned(t) => self.thinning.replace(t),
+            ShellEvent::Thinned(t) => self.thinned(t),
             ShellEvent::Gpu(g) => self.gpus.status_is(g),
             ShellEvent::GpuSample(g) => self.gpu_sample(ts, &g),
             ShellEvent::End => self.end(),
@@ -312,6 +325,7 @@ impl Core {
         self.finish_operations(ended);
         self.settle_connects(self.now);
         self.settle_lingering(self.now);
+        self.thinning.expire(self.now);
     }
 
     fn settle_connects(&mut self, now: Ns) {

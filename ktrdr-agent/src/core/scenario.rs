@@ -49,6 +49,8 @@ pub struct Host {
     pub records: Vec<Vec<u8>>,
     /// Products that are no spans.
     pub outputs: Vec<Output>,
+    /// Transfers come with addresses, as of connections that the kernel programs have no policy for.
+    pub addressed: bool,
 }
 
 impl Host {
@@ -67,6 +69,7 @@ impl Host {
             spans: Vec::new(),
             records: Vec::new(),
             outputs: Vec::new(),
+            addressed: true,
         };
         host.shell(ShellEvent::Start(Start { id_seed: 7, agent_tgid: 1, ..Start::default() }));
         host
@@ -194,6 +197,13 @@ impl Host {
         self.handshake(p)
     }
 
+    /// The ports of a connection that is over are another client's.
+    pub fn connect_again(&mut self, before: &Pipe, client: u32) -> Pipe {
+        let mut p = self.older(client, before.server.pid, &before.server.local.to_string());
+        (p.client.local, p.server.remote) = (before.client.local, before.client.local);
+        self.handshake(p)
+    }
+
     /// A connection older than the agent.
     pub fn older(&mut self, client: u32, server: u32, addr: &str) -> Pipe {
         let id = self.next_conn;
@@ -278,9 +288,12 @@ impl Host {
             reserved: [0; 3],
         };
         let mut b = body.as_bytes().to_vec();
-        b.extend_from_slice(tuple(e).as_bytes());
+        if self.addressed {
+            b.extend_from_slice(tuple(e).as_bytes());
+        }
         b.extend_from_slice(bytes);
-        self.record(kind::DATA, flags::TUPLE, (e.pid, e.tid), &b);
+        let flags = if self.addressed { flags::TUPLE } else { 0 };
+        self.record(kind::DATA, flags, (e.pid, e.tid), &b);
     }
 
     fn state(&mut self, e: &End, old: u8, new: u8, error: u16, seq: [u32; 2]) {

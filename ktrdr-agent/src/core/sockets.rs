@@ -42,8 +42,13 @@ impl Core {
                 if self.own_connecting.remove(&s.conn) {
                     self.remember_own(&s.tuple);
                 } else if self.wanted(&s.tuple) {
+                    // The end of the agent's own was perhaps not told, and another has its ports now.
+                    self.own.remove(&(s.tuple.local, s.tuple.remote));
                     if let Some(c) = &connecting {
                         self.measure_connect(c);
+                    }
+                    if self.thinning.leaves_out(&s.tuple) {
+                        return;
                     }
                     let owner = connecting.map_or(0, |c| c.task.tgid);
                     match connecting {

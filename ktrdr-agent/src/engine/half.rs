@@ -50,7 +50,7 @@ impl Boundary {
 pub struct ByteCounts {
     /// Consumed by a parser.
     pub parsed: u64,
-    /// Passed as bodies, captured or not.
+    /// Passed as bodies, captured or not; or in hand when nobody looked at their connection any more.
     pub skipped: u64,
     /// Gone without being understood (lost records, uncaptured bytes outside a body, no protocol).
     pub lost: u64,
@@ -107,6 +107,12 @@ impl Half {
     /// Bytes kept until more come.
     pub fn in_hand(&self) -> u64 {
         self.carry.len() as u64
+    }
+
+    /// Nobody looks any more: what is kept is passed without being understood, and was not lost.
+    pub fn leave(&mut self) {
+        self.counts.skipped += self.in_hand();
+        self.carry = Vec::new();
     }
 
     /// The side will send no more.

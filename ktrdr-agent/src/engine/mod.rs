@@ -216,6 +216,15 @@ impl Engine {
         Some(Outcome { conn, effects })
     }
 
+    /// Nobody looks at a connection any more, though it goes on. As for [`Self::closed`], the caller must [`Self::forget`] it.
+    pub fn left(&mut self, ts: Ns, id: ConnId, why: &'static str) -> Option<Outcome<'_>> {
+        let conn = self.conns.get_mut(&id)?;
+        let mut work = work(&self.settings, &mut self.numbers, &mut self.reports, &mut self.spare);
+        conn.left(ts, why, &mut work);
+        let effects = done(work);
+        Some(Outcome { conn, effects })
+    }
+
     /// Drops a connection.
     pub fn forget(&mut self, id: ConnId) {
         if let Some(conn) = self.conns.remove(&id) {

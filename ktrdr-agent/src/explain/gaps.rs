@@ -5,15 +5,10 @@ use super::tree::{Edge, Tree};
 use super::{Case, view};
 use crate::trace::model::SpanKind;
 
-/// Reasons of `ktrdr.incomplete` that are the agent's and not the call's.
-const OURS: [&str; 5] = ["response_lost", UNREADABLE, "order_lost", "too_many_open", "agent_stopped"];
-/// One of them: all of the answer was seen, and it is none of the protocol that the request speaks.
+/// A reason of `ktrdr.incomplete`: all of the answer was seen, and it is none of the protocol that the request speaks.
 const UNREADABLE: &str = "response_unreadable";
 
-/// Whether the agent did not see all of the span.
-pub fn unseen(reason: &str) -> bool {
-    OURS.contains(&reason)
-}
+pub use crate::trace::spans::unseen;
 
 /// Sentences, most important first.
 pub fn find(case: &Case, tree: &Tree<'_>, analysis: &Analysis<'_>) -> Vec<String> {

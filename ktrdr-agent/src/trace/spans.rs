@@ -172,14 +172,22 @@ pub fn on_pipe(c: PipeCall, facts: &mut Facts<'_>) -> BoxedSpan {
     s
 }
 
+/// Why a call is not whole that was in flight when its connection was left out.
+pub const LEFT_OUT: &str = "left_out";
+
+/// Whether a call is not whole (`ktrdr.incomplete`) for a reason that is the agent's: what became of it is not known.
+pub fn unseen(why: &str) -> bool {
+    // What cannot be read may well be understood by who it is for.
+    const UNREAD: [&str; 4] = ["response_lost", "response_unreadable", "order_lost", "too_many_open"];
+    matches!(why, "agent_stopped" | LEFT_OUT) || UNREAD.contains(&why)
+}
+
 /// A call that ended without an answer.
 fn no_response(s: &mut Span, why: &'static str, on: &OnConn, facts: &Facts<'_>) {
     let after = listeners::ago(s.end.saturating_sub(s.start));
     let me = s.resource.service.clone();
     let (kind, text) = match (on.role, why) {
-        (_, "agent_stopped") => return,
-        // What cannot be read may well be understood by who it is for.
-        (_, "response_lost" | "response_unreadable" | "order_lost" | "too_many_open") => return,
+        (_, why) if unseen(why) => return,
         (Role::Client, why) => {
             let peer = facts.peer(on.tuple.netns, on.tuple.remote).unwrap_or_else(|| "the server".to_owned());
             let what = match why {

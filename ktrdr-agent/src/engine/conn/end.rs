@@ -2,7 +2,7 @@
 
 use super::sides::{index, side};
 use super::{Conn, Protocol, Work};
-use crate::engine::half::{Report, Reports};
+use crate::engine::half::{Half, Report, Reports};
 use crate::engine::pairing::Paired;
 use crate::event::{Direction, MS, Ns};
 use crate::protocol::{ParseEvent, Role, Side};
@@ -39,6 +39,16 @@ impl Conn {
         self.pairing.close(Some(ts), why, &mut work.effects.paired);
         self.halves[0].counts.lost += self.in_hand();
         self.state = Protocol::Opaque;
+    }
+
+    /// Nobody looks at the connection any more, and it goes on: `why` goes on the calls under way. Its streams have not
+    /// ended, so nothing is concluded from where they were.
+    pub fn left(&mut self, ts: Ns, why: &'static str, work: &mut Work<'_>) {
+        self.halves.iter_mut().for_each(Half::leave);
+        self.halves[0].counts.skipped += self.in_hand();
+        self.sequencers = Default::default();
+        self.state = Protocol::Opaque;
+        self.pairing.close(Some(ts), why, &mut work.effects.paired);
     }
 
     /// One direction ended.
