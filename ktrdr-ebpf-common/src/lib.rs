@@ -4,6 +4,7 @@
 //! No `bool`, no `Option`, no data-carrying enum crosses; numbers do, and the agent checks them.
 #![no_std]
 
+pub mod bodies;
 pub mod counters;
 pub mod limits;
 pub mod maps;

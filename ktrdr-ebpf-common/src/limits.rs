@@ -8,6 +8,18 @@ pub const MAX_PAYLOAD: usize = 16 * 1024;
 /// KTRDR's heads (143–278 bytes) and JSON bodies (up to 2.2 kB) with room for cookies.
 pub const DEFAULT_CAPTURE: u32 = 8 * 1024;
 
+/// Payload bytes copied in one direction from which on the rest, until the direction turns, is taken for a body. Above what
+/// common servers accept as a head, and far above what is kept of a body.
+pub const RUN_BYTES: u32 = 64 * 1024;
+/// So much is copied then of each transfer that is too long to be copied whole: the size of a chunk stands at the
+/// beginning, where a transfer begins with one.
+pub const RUN_CAPTURE: u32 = 128;
+
+/// Connections whose bodies are told apart: transfers under way at once are few. A power of two, so that the place is a
+/// mask away; 8 bytes each.
+pub const RUNS: u32 = 4_096;
+const _: () = assert!(RUNS.is_power_of_two());
+
 /// iovec entries followed per transfer: nginx sends head + body in 2–4, asyncio `writelines` rarely more than 8, Node
 /// four per chunk of a response, and all chunks that are ready at once.
 /// What lies in later entries counts as not captured.

@@ -3,6 +3,7 @@
 use ktrdr_ebpf_common::{Counter, DataBody, RECV, SEND, flags, kind};
 
 use crate::{
+    bodies::Part,
     constants::UNKNOWN_CAPTURE,
     counters::{Tally, count},
     error::Error,
@@ -106,9 +107,11 @@ where
     } else if matches!(buffer, Buffer::None) {
         flags |= flags::NO_BUFFER;
     } else if limit > 0 {
-        let copied = payload::copy(buffer, limit.min(len) as usize, place, scratch);
+        let part = Part::of(conn, transfer.direction);
+        let copied = payload::copy(buffer, part.limit(len, limit).min(len) as usize, place, scratch);
         captured = copied.bytes;
         fault = copied.fault;
+        part.copied(captured as u32);
     }
     if fault {
         flags |= flags::FAULT;

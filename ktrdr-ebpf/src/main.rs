@@ -7,6 +7,7 @@
 #![feature(core_intrinsics)]
 #![expect(internal_features, reason = "the atomic add of `counters`; the toolchain is pinned")]
 
+mod bodies;
 mod capture;
 mod constants;
 mod counters;

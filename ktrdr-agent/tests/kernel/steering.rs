@@ -10,7 +10,7 @@ use std::{
 
 use ktrdr_agent::event::losses::Losses;
 use ktrdr_agent::kernel::{Hook, KernelOptions};
-use ktrdr_ebpf_common::{Counter, SEND, flags, maps::Policy};
+use ktrdr_ebpf_common::{Counter, SEND, flags, limits, maps::Policy};
 
 use crate::observer::{Body, Observer, Record, conn_of, options};
 
@@ -68,6 +68,38 @@ fn a_policy_ignores_or_cuts_a_connection() {
         pair.send(b"unknown again");
         observer.settle();
         assert_eq!(observer.stream(conn, SEND)[0].header.flags, flags::TUPLE);
+    }
+}
+
+/// Its beginning, and from the next turn of the direction on everything again.
+#[test]
+fn of_a_long_body_little_is_copied() {
+    const TRANSFER: usize = 65_536;
+    // Also before the agent has said anything: a download may be over by then.
+    for (hook, said) in [(Hook::Socket, true), (Hook::Socket, false), (Hook::Syscall, true)] {
+        let Some(mut observer) = Observer::start(&options(hook)) else { return };
+        let mut pair = Pair::new();
+        let (client_port, server_port) = pair.ports();
+        let conn = observer.until("the client", |records| conn_of(records, client_port, server_port));
+        if said {
+            observer.kernel.set_policy(conn, Policy::capture(limits::DEFAULT_CAPTURE)).unwrap();
+        }
+
+        for _ in 0..10 {
+            pair.send(&[b'x'; TRANSFER]);
+        }
+        pair.send(b"the end");
+        pair.server.write_all(b"answer").unwrap();
+        pair.client.read_exact(&mut [0; 6]).unwrap();
+        pair.send(&[b'y'; TRANSFER]);
+        observer.settle();
+        let sent: Vec<_> =
+            observer.stream(conn, SEND).iter().map(|t| (t.body.len as usize, t.payload.len())).collect();
+        let whole = (TRANSFER, limits::DEFAULT_CAPTURE as usize);
+        let mut expected = vec![whole; 8];
+        expected.extend([(TRANSFER, limits::RUN_CAPTURE as usize); 2]);
+        expected.extend([(7, 7), whole]);
+        assert_eq!(sent, expected, "{hook:?}, {said}");
     }
 }
 

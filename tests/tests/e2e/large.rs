@@ -28,9 +28,7 @@ fn fifty_megabytes_both_ways() {
         std::fs::write(&path, plan.to_string()).unwrap();
         let port = free_port();
         let _server = server.start(port, dir.path());
-        // Bodies are counted here, not losses: as much room as a machine needs that does not get to reading for a while.
-        let room = ("KTRDR_AGENT_CAPTURE__RING_BYTES", "64MiB");
-        let agent = Options::ports(&[port]).args(&["--hook", hook]).env(room.0, room.1).start();
+        let agent = Options::ports(&[port]).args(&["--hook", hook]).start();
         let base = format!("http://127.0.0.1:{port}");
         let mut said = run(python_program("clients.py").args([&base, "http.client"]).arg(&path));
         said += &run(Command::new("node").arg(program("node_client.js")).arg(&base).arg(&path));
