@@ -71,6 +71,11 @@ also says its service, host and, where there is one, container (OpenTelemetry Re
 `service_namespace`, `service_instance_id`, `host_name`). The agent's own are of the service `ktrdr-agent`, and so are those
 of GPUs.
 
+Calls are counted where they are observed. As long as the agent leaves out a part of a port's connections to stay within its budget
+([budget.md](budget.md)), `http.*`, `ktrdr.ib.*` and `traces_service_graph_*` count a part of the calls there: rates of that port
+divided by `ktrdr_agent_observed_share_ratio` of the same `server_port` are about those of all; durations are about right as they are.
+Connects are all counted, observed or not.
+
 | metric, unit | in Prometheus | kind | attributes | what |
 |---|---|---|---|---|
 ";

@@ -22,7 +22,7 @@ import statistics
 import subprocess
 import tempfile
 
-from run import HERE, free_port, listening, spawn, stop, wait_until
+from run import HERE, free_port, listening, observing_all, spawn, stop, wait_until
 
 # Requests without calls, where the agent has most to do per unit of the server's own work, and with two httpx calls.
 CASES = {"plain": "without calls", "async": "with two calls"}
@@ -41,7 +41,7 @@ class Agent:
         if mode == WITHOUT:
             return
         log = directory / "agent.log"
-        env = dict(os.environ, KTRDR_AGENT_PYTHON__CAUSALITY=str(mode == ON).lower())
+        env = dict(observing_all(), KTRDR_AGENT_PYTHON__CAUSALITY=str(mode == ON).lower())
         command = [args.agent, "run", "--console", "off", "--stats-out", str(self.stats)]
         for port in ports:
             command += ["--port", str(port)]

@@ -12,6 +12,7 @@ import argparse
 import bisect
 import collections
 import json
+import os
 import pathlib
 import re
 import signal
@@ -83,6 +84,11 @@ def spawn(*args, **kw):
     return subprocess.Popen([sys.executable, *map(str, args)], **kw)
 
 
+def observing_all():
+    """The environment of an agent that leaves nothing out, whatever it takes. Options of its own go over that."""
+    return dict(os.environ, KTRDR_AGENT_BUDGET__CPU="off")
+
+
 def observe(args, kind, loop, cases, directory):
     """Runs one server with all its cases under the agent; its spans."""
     app_port, backend_port = free_port(), free_port()
@@ -106,7 +112,7 @@ def observe(args, kind, loop, cases, directory):
         wait_until(lambda: listening(app_port), "the server")
 
     def agent():
-        started.append(subprocess.Popen(command, stderr=log.open("wb")))
+        started.append(subprocess.Popen(command, stderr=log.open("wb"), env=observing_all()))
         wait_until(lambda: b"ready" in log.read_bytes(), "the agent")
 
     try:

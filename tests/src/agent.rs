@@ -74,14 +74,22 @@ impl Options {
         let commands = ("KTRDR_AGENT_COMMANDS__ENABLED".to_owned(), "false".to_owned());
         // Processes on pipes have no ports to be narrowed by: those of a test running beside are left out.
         let stdio = ("KTRDR_AGENT_CAPTURE__STDIO".to_owned(), "false".to_owned());
+        // The agent may be a debug build on a machine with other things to do: what it shows is not to depend on what it takes.
+        let budget = ("KTRDR_AGENT_BUDGET__CPU".to_owned(), "off".to_owned());
         let program = vec![binary().to_string_lossy().into_owned()];
-        Self { program, arguments, environment: vec![ring, commands, stdio] }
+        Self { program, arguments, environment: vec![ring, commands, stdio, budget] }
     }
 
     /// With spans for commands.
     #[must_use]
     pub fn commands(self) -> Self {
         self.env("KTRDR_AGENT_COMMANDS__ENABLED", "true")
+    }
+
+    /// With a budget, such as `5%`.
+    #[must_use]
+    pub fn budget(self, part: &str) -> Self {
+        self.env("KTRDR_AGENT_BUDGET__CPU", part)
     }
 
     /// An agent that records, too.

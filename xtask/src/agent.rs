@@ -30,6 +30,8 @@ impl Agent {
 
     /// Starts `command` and returns once it observes. Its own log goes into `log`.
     pub fn start_command(command: &mut Command, log: &Path) -> Result<Self> {
+        // What is shown or measured is all there is, unless an option says otherwise.
+        command.env("KTRDR_AGENT_BUDGET__CPU", "off");
         command.stderr(File::create(log).with_context(|| format!("cannot write {}", log.display()))?);
         let begin = Instant::now();
         let child = Child::spawn_as_is("ktrdr-agent", command)?;

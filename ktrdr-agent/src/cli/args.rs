@@ -126,6 +126,9 @@ pub struct Scope {
     /// GPU samples: nvml, synthetic (invented, for a demonstration), recording or off.
     #[arg(long, value_name = "SOURCE")]
     pub gpu: Option<String>,
+    /// Part of this host's processors from which on the agent observes only a part of the busiest connections (5%); off: never.
+    #[arg(long, value_name = "PART", allow_hyphen_values = true)]
+    pub cpu_budget: Option<String>,
 }
 
 impl Scope {
@@ -153,6 +156,9 @@ impl Scope {
         }
         if let Some(source) = &self.gpu {
             all.push(Override::new("--gpu", "gpu.source", source.clone()));
+        }
+        if let Some(budget) = &self.cpu_budget {
+            all.push(Override::new("--cpu-budget", "budget.cpu", budget.clone()));
         }
         all
     }

@@ -64,6 +64,16 @@ pub fn own_cpu() -> Vec<(&'static str, f64)> {
     ["user", "system"].into_iter().zip(seconds).collect()
 }
 
+/// Processor time of all threads of the agent so far, in nanoseconds.
+pub fn own_cpu_ns() -> u64 {
+    u64::try_from(clock(libc::CLOCK_PROCESS_CPUTIME_ID)).unwrap_or(0)
+}
+
+/// Processor time of this thread so far, in nanoseconds.
+pub fn own_thread_cpu_ns() -> u64 {
+    u64::try_from(clock(libc::CLOCK_THREAD_CPUTIME_ID)).unwrap_or(0)
+}
+
 fn description(pretty: Option<String>, kernel: &str) -> Option<String> {
     let parts: Vec<String> =
         pretty.into_iter().chain((!kernel.is_empty()).then(|| format!("Linux {kernel}"))).collect();

@@ -20,6 +20,7 @@ mod lifecycle;
 pub mod listeners;
 mod pattern;
 pub mod process;
+pub mod processors;
 pub mod procfs;
 pub mod service;
 #[cfg(test)]

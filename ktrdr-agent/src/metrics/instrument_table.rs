@@ -113,6 +113,12 @@ instruments! {
     AgentRecords = "ktrdr.agent.records", "{record}", Counter, ["stage"];
     /// What is missing from the traces, by reason.
     AgentLost = "ktrdr.agent.lost", "{event}", Counter, ["reason"];
+    /// Part of the connections of a port that is observed, as long as not all are, to stay within the budget; without a port the
+    /// least of them, 1 = all of all. Metrics of calls count those that are observed (docs/budget.md).
+    AgentObservedShare = "ktrdr.agent.observed.share", "1", Gauge, ["server.port"];
+    /// What was left out to stay within the budget: transfers, states (begins and ends of connections), and transfers that
+    /// were told all the same, for the sake of causality or before the kernel programs knew.
+    AgentLeftOut = "ktrdr.agent.left_out", "{event}", Counter, ["what"];
     /// Spans made.
     AgentSpans = "ktrdr.agent.spans", "{span}", Counter, [];
     /// Bytes of followed connections by what became of them: moved and gaps are what came, the others where it went.

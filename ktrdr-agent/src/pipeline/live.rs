@@ -6,11 +6,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use ktrdr_ebpf_common::EventHeader;
 use ktrdr_ebpf_common::limits;
 use ktrdr_ebpf_common::maps::Policy;
+use ktrdr_ebpf_common::{Counter, EventHeader};
 use zerocopy::FromBytes;
 
+use super::budget::{self, Governor};
 use super::gpu::Gpu;
 use super::metrics::Measures;
 use super::python::Python;
@@ -86,6 +87,7 @@ pub fn run(settings: &Settings, run: &RunOptions) -> anyhow::Result<()> {
         rate: settings.logs.rate,
         remember,
         measures,
+        governor: Governor::start(settings.budget),
         lost,
         misses: Misses::default(),
         wall: 0,
@@ -123,7 +125,7 @@ pub fn run(settings: &Settings, run: &RunOptions) -> anyhow::Result<()> {
         live.turn(FLUSH_INTERVAL)?;
         if Instant::now() >= next_housekeeping {
             next_housekeeping += HOUSEKEEPING;
-            step!("housekeeping").in_scope(|| live.housekeeping())?;
+            step!("housekeeping").in_scope(|| live.housekeeping().and_then(|()| live.keep_budget()))?;
             silent = silent && live.stream.core.counts().spans == 0;
             if silent && started.elapsed() >= ready + announce::SILENCE {
                 silent = false;
@@ -154,6 +156,7 @@ struct Live {
     rate: u32,
     remember: Option<Remember>,
     measures: Measures,
+    governor: Option<Governor>,
     lost: [u64; LOSSES.len()],
     misses: Misses,
     wall: i64,
@@ -326,11 +329,33 @@ impl Live {
         Ok(())
     }
 
+    /// Leaves out what would take more than the budget.
+    fn keep_budget(&mut self) -> anyhow::Result<()> {
+        let Some(governor) = &mut self.governor else { return Ok(()) };
+        let counters = self.kernel.counters()?;
+        let counted = budget::Kernel {
+            left_out: counters[Counter::TransfersLeftOut as usize],
+            lost: counters[Counter::LostRingFull as usize],
+        };
+        let Some(change) = governor.look(self.stream.core.take_load(), counted) else { return Ok(()) };
+        self.fact(&ShellEvent::Thinned(change.both))?;
+        for (port, share) in &change.kernel {
+            self.kernel.leave_out(*port, *share).context("what is left out")?;
+        }
+        self.fact(&ShellEvent::Thinned(change.after))?;
+        let complete = change.kernel.into_iter().filter(|(_, share)| *share == 0).map(|(port, _)| port);
+        selfmon::complete(&mut self.stream.core, complete);
+        Ok(())
+    }
+
     /// Metrics for those who wait for them.
     fn measure(&mut self) {
-        let Self { kernel, python, stream, started, exporters, measures, .. } = self;
+        let Self { kernel, python, governor, stream, started, exporters, measures, .. } = self;
         let sinks = exporters.books().into_iter().chain(measures.books());
-        let take = || selfmon::snapshot(kernel, python, stream, started.elapsed(), sinks.collect());
+        let observed = governor.iter().flat_map(Governor::observed);
+        let take = || {
+            selfmon::snapshot(kernel, python, observed.collect(), stream, started.elapsed(), sinks.collect())
+        };
         measures.turn(|| step!("metrics").in_scope(take));
     }
 
@@ -360,10 +385,13 @@ impl Live {
             records_unread: unread,
             shell_records: self.stream.shell_records,
             gpu_samples_dropped: self.gpu.dropped(),
+            budget: self.governor.as_ref().map(Governor::counts).unwrap_or_default(),
         };
         let sinks = self.exporters.books().into_iter().chain(self.measures.books()).collect();
         let up = self.started.elapsed();
-        self.measures.last(selfmon::snapshot(&self.kernel, &self.python, &mut self.stream, up, sinks));
+        let observed = self.governor.iter().flat_map(Governor::observed).collect();
+        let last = selfmon::snapshot(&self.kernel, &self.python, observed, &mut self.stream, up, sinks);
+        self.measures.last(last);
         step!("stop.unload").in_scope(|| drop(self.kernel));
         let measured = self.measures;
         let flush = FLUSH.min(END.saturating_sub(begin.elapsed()));

@@ -2,6 +2,7 @@
 //! stops.
 
 mod announce;
+mod budget;
 pub mod gpu;
 pub mod live;
 mod metrics;

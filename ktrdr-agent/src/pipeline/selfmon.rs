@@ -25,6 +25,8 @@ struct Own<'a> {
     shell_records: u64,
     /// Python processes whose causality is exact, and degraded.
     python: (usize, usize),
+    /// Part of the connections that is observed, of ports of which not all are.
+    observed: Vec<(u16, f64)>,
     /// Time since the agent was started.
     uptime: Duration,
     /// The sinks.
@@ -35,6 +37,7 @@ struct Own<'a> {
 pub fn snapshot(
     kernel: &Kernel,
     python: &Python,
+    observed: Vec<(u16, f64)>,
     stream: &mut Stream,
     uptime: Duration,
     sinks: Vec<(&'static str, Books)>,
@@ -42,10 +45,20 @@ pub fn snapshot(
     stream.core.metrics()?;
     let exact = python.statuses().filter(|s| s.exact).count();
     let python = (exact, python.statuses().count() - exact);
-    let own = Own { kernel, shell_records: stream.shell_records, python, uptime, sinks };
+    let own = Own { kernel, shell_records: stream.shell_records, python, observed, uptime, sinks };
     let now = host::boot_now_ns();
     measure(&mut stream.core, &own, now);
     stream.core.snapshot(now)
+}
+
+/// Says that these ports are complete again. A moment later nothing more is said of them.
+pub fn complete(core: &mut Core, ports: impl Iterator<Item = u16>) {
+    let (agent, now) = (core.agent(), host::boot_now_ns());
+    let Some(m) = core.metrics() else { return };
+    let me = m.registry.service(&agent);
+    for port in ports {
+        m.registry.set(me, Id::AgentObservedShare, &[("server.port", i64::from(port).into())], 1.0, now);
+    }
 }
 
 /// Puts all of it into the metrics, as those of the agent's own Resource.
@@ -59,10 +72,21 @@ fn measure(core: &mut Core, own: &Own<'_>, now: Ns) {
     if let Ok(counters) = own.kernel.counters() {
         let submitted = counters[Counter::Submitted as usize];
         r.total(me, Id::AgentRecords, &[("stage", "submitted".into())], submitted);
+        for (what, counter) in [("transfers", Counter::TransfersLeftOut), ("states", Counter::StatesLeftOut)]
+        {
+            r.total(me, Id::AgentLeftOut, &[("what", what.into())], counters[counter as usize]);
+        }
         for loss in LOSSES {
             r.total(me, Id::AgentLost, &[("reason", loss.name().into())], counters[*loss as usize]);
         }
     }
+    for (port, part) in &own.observed {
+        r.set(me, Id::AgentObservedShare, &[("server.port", i64::from(*port).into())], *part, now);
+    }
+    // The least of them, which is there always.
+    let least = own.observed.iter().map(|(_, part)| *part).fold(1.0, f64::min);
+    r.set(me, Id::AgentObservedShare, &[], least, now);
+    r.total(me, Id::AgentLeftOut, &[("what", "told".into())], counts.left_out);
     for (stage, n) in
         [("read", read), ("shell", own.shell_records), ("decoded", counts.decoded), ("undecoded", undecoded)]
     {

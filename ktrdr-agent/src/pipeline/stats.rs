@@ -9,6 +9,7 @@ use anyhow::Context;
 use ktrdr_ebpf_common::Counter;
 use serde::Serialize;
 
+use super::budget;
 use crate::core::CoreCounts;
 use crate::export::Books;
 use crate::kernel::CounterValues;
@@ -38,6 +39,11 @@ pub struct Stats {
     pub bytes: Bytes,
     /// Transfers on followed connections that were given up meanwhile: they came without addresses.
     pub transfers_without_address: u64,
+    /// Transfers on connections that are left out, told nevertheless: for the sake of causality, or before the kernel programs
+    /// knew. What these did not tell is in their counters.
+    pub transfers_left_out_told: u64,
+    /// What the agent did to stay within its budget.
+    pub budget: budget::Counts,
     /// Connections given up because too many were open.
     pub connections_evicted: u64,
     /// Responses that belong to no known request.
@@ -157,6 +163,8 @@ pub struct Run {
     pub shell_records: u64,
     /// GPU samples dropped before they came into the stream.
     pub gpu_samples_dropped: u64,
+    /// What the agent did to stay within its budget.
+    pub budget: budget::Counts,
 }
 
 impl Stats {
@@ -180,6 +188,8 @@ impl Stats {
                 lost: engine.bytes.lost,
             },
             transfers_without_address: core.unknown_conn,
+            transfers_left_out_told: core.left_out,
+            budget: run.budget.clone(),
             connections_evicted: engine.conns_evicted,
             unpaired_responses: engine.unpaired_responses,
             requests_given_up: engine.requests_given_up,
@@ -238,6 +248,13 @@ impl Stats {
         tracing::info!("{} of {submitted} records read, {} spans", self.records_read, self.spans);
         if self.records_unread > 0 {
             tracing::warn!("{} records were given up, so as to end in time", self.records_unread);
+        }
+        if self.budget.changes > 0 {
+            let left_out = self.kernel.get(Counter::TransfersLeftOut.name()).copied().unwrap_or(0);
+            tracing::info!(
+                "to stay within the budget, {left_out} transfers were left out in {:.0} s",
+                self.budget.thinned_seconds
+            );
         }
         let refused: u64 = self.undecoded.values().sum();
         if refused > 0 {

@@ -3,6 +3,7 @@
 //! A setting is defined in one place, its doc-commented field in [`said`]: file, environment variable, spelling
 //! help and `config print` follow from it.
 
+mod budget;
 mod error;
 pub mod gpu;
 mod kubernetes;
@@ -25,6 +26,7 @@ pub mod values;
 use std::{path::Path, time::Duration};
 
 pub use self::{
+    budget::CpuBudget,
     error::{Origin, SettingsError},
     gpu::Gpu,
     kubernetes::Kubernetes,
@@ -84,6 +86,8 @@ pub struct Settings {
     pub kubernetes: Kubernetes,
     /// Bounds on memory.
     pub limits: said::Limits,
+    /// What the agent may take of the host's processors.
+    pub budget: CpuBudget,
     /// What the agent may do itself.
     pub security: said::Security,
     /// Where the agent's own telemetry goes, if anywhere.
@@ -204,6 +208,7 @@ impl Settings {
             gpu: Gpu::resolve(&said.gpu)?,
             kubernetes: Kubernetes::resolve(&said.kubernetes)?,
             limits: check_limits(&said.limits)?,
+            budget: said.budget.cpu,
             security: said.security.clone(),
             self_telemetry: self_telemetry::resolve(&said.self_telemetry)?,
             host: said.host.clone(),

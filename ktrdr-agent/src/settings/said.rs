@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::{
+    budget::CpuBudget,
     schema::settings,
     values::{Colour, Compression, ConsoleFormat, GpuSource, Hook, Period, Protocol, Secret, Semconv, Size},
 };
@@ -37,6 +38,7 @@ settings! {
         gpu: Gpu = Gpu::default(),
         kubernetes: Kubernetes = Kubernetes::default(),
         limits: Limits = Limits::default(),
+        budget: Budget = Budget::default(),
         security: Security = Security::default(),
         self_telemetry: SelfTelemetry = SelfTelemetry::default(),
         host: Host = Host::default(),
@@ -351,6 +353,13 @@ settings! {
         processes: usize = 8_192,
         /// Connections followed at once, at most 65536; the one unused for longest is given up. About 600 bytes each.
         connections: usize = crate::engine::MAX_CONNS,
+    }
+
+    /// What the agent may take of this host for itself (docs/budget.md).
+    pub struct Budget {
+        /// Part of all processors of this host, such as "5%", from 0.1% to 100%; "off" = as much as it takes. When the agent
+        /// takes more for some seconds, it observes only a part of the connections of the busiest ports, and says so.
+        cpu: CpuBudget = CpuBudget::percent(5),
     }
 
     /// What the agent may do itself (docs/privileges.md).
