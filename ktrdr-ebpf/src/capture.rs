@@ -66,7 +66,8 @@ where
     // connections needs to know, not what was received.
     let told_anyway = || transfer.direction == RECV && python::current_context(tgid, tid) != 0;
     let left_out = filter::left_out(sock)?;
-    if left_out && !told_anyway() {
+    // It may have brought a request that nobody sees, whether or not the context can be read at this moment.
+    if left_out && !(transfer.direction == RECV && python::is_thread(tgid, tid)) {
         count(Counter::TransfersLeftOut);
         return Ok(());
     }

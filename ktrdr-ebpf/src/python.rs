@@ -47,6 +47,12 @@ pub fn current_context(tgid: u32, tid: u32) -> u64 {
     })
 }
 
+/// Whether this is a Python thread of a process whose contexts are followed, or may be one: its memory cannot be read.
+#[inline(always)]
+pub fn is_thread(tgid: u32, tid: u32) -> bool {
+    thread_state(tgid, tid).is_some_and(|(tstate, _)| !matches!(tstate, Ok(0)))
+}
+
 /// Address of the thread's `PyThreadState`, and the way from there to its contexts. `None`: nobody told.
 #[inline(always)]
 fn thread_state(tgid: u32, tid: u32) -> Option<(Result<u64, Unreadable>, PyContexts)> {
