@@ -14,7 +14,7 @@ use crate::trace::ids::{self, ExchangeId, Positions};
 use crate::trace::model::{Attributes, Span};
 use crate::trace::operations;
 use crate::trace::relays::{At, Ends, Seen};
-use crate::trace::spans::{self, OnConn};
+use crate::trace::spans::{self, LEFT_OUT, OnConn};
 use xxhash_rust::xxh3::xxh3_64;
 
 impl Core {
@@ -153,13 +153,17 @@ impl Core {
     /// What tells whether this request is repeated, or repeats one.
     fn passing(&self, conn: ConnId, on: &OnConn, b: &Began) -> Option<Head> {
         let task = b.start.task;
+        let calls = on.role == Role::Client;
+        if calls && self.causality.is_partial(b.start.ts) {
+            // Of requests alike, or with the same id, one may be in flight that nobody sees.
+            return None;
+        }
         let mut gist = self.engine.get(conn)?.pairing.get(b.span)?.request.gist;
         if self.causality.follows_contexts(task.tgid) {
             // What its contexts do not tell is not for guessing.
             gist.said = None;
         }
-        let calls = on.role == Role::Client;
-        let after = calls.then(|| self.causality.just_read(task)).flatten();
+        let after = calls.then(|| self.causality.just_read(task, b.start.ts)).flatten();
         Some(Head {
             gist: Some(gist),
             connect: on.connected.filter(|_| calls).map(|c| Moment { ts: c.start, after: c.after }),
@@ -175,7 +179,7 @@ impl Core {
                 self.causality.request_read(b.head.task, conn, b.span, b.head.ts);
                 let request = self.engine.get(conn).and_then(|c| c.pairing.get(b.span)).map(|x| &x.request);
                 let path = request.and_then(|r| r.attributes.get("url.path")?.as_str()).unwrap_or_default();
-                self.logs.request(b.head.task.tgid, on.tuple.remote, b.span, path);
+                self.logs.request(b.head.task.tgid, on.tuple.remote, (b.span, b.head.ts), path);
                 None
             }
         };
@@ -235,7 +239,13 @@ impl Core {
             {
                 self.causality.session(span, began);
             }
-            self.causality.request_done(span, end);
+            match x.incomplete == Some(LEFT_OUT) {
+                true => self.causality.request_left(span, end),
+                false => self.causality.request_done(span, end),
+            }
+        }
+        if x.incomplete == Some(LEFT_OUT) {
+            self.assembler.left(span);
         }
         let known = self.assembler.exchange(span);
         let id = known.unwrap_or_else(|| self.exchange_id(on, x.start.seq));
@@ -245,6 +255,9 @@ impl Core {
         let mut draft = spans::exchange(*x, id, on, &mut facts);
         if excluded {
             return;
+        }
+        if let Some(share) = self.thinning.observed(on.service_port()) {
+            draft.attributes.push("ktrdr.observed.share", share);
         }
         self.tell_ends(span, &mut draft, on, tgid);
         let (request, response) = (request.unwrap_or_default(), response.unwrap_or_default());

@@ -106,9 +106,13 @@ impl Core {
         if settled.told || settled.known() != Some(None) || raw.origin.is_none() {
             return;
         }
+        if self.causality.is_partial(raw.ts) {
+            // It may be of a request that nobody sees, on a connection that had the client's port before or to another port.
+            return;
+        }
         let path = parsed.fields.iter().find(|(key, _)| key == "url.path").and_then(|(_, v)| v.as_str());
         let (Some(peer), Some(path)) = (parsed.peer, path) else { return };
-        if let Some(span) = self.logs.request_of(raw.task.tgid, peer, path) {
+        if let Some(span) = self.logs.request_of(raw.task.tgid, peer, path, raw.ts) {
             settled.origin = Written::Known(Some(Origin { span, method: Method::Connection }));
             settled.named = true;
         }

@@ -10,15 +10,19 @@ use crate::trace::connects::Connecting;
 use crate::trace::model::Resource;
 use crate::trace::operations::workers::{State, Workers};
 use crate::trace::processes::signal_name;
+use crate::trace::spans::LEFT_OUT;
 
 impl Core {
     /// Hands out finished spans; every one is measured, whatever becomes of it behind the core.
     pub(super) fn emit(&mut self) {
+        let thinned = self.thinning.ever();
         for mut span in self.spans.drain(..) {
             super::gpu::tell(&mut self.gpus, &mut span);
             // The only way out for spans: nothing secret goes on, not into metrics either.
             self.config.mask.span(&mut span);
-            if let Some(m) = &mut self.metrics {
+            // How long a call took, and whether it failed, is not known of one that nobody looked at any more.
+            let left = || span.attributes.get("ktrdr.incomplete").and_then(|v| v.as_str()) == Some(LEFT_OUT);
+            if let Some(m) = self.metrics.as_mut().filter(|_| !(thinned && left())) {
                 m.span(&span);
             }
             self.counts.spans += 1;

@@ -96,7 +96,7 @@ impl Core {
     }
 
     fn connecting(&mut self, task: Task, start: Ns, remote: SocketAddr, netns: u32) -> Connecting {
-        let after = self.causality.just_read(task);
+        let after = self.causality.just_read(task, start);
         if let Some(after) = after {
             self.assembler.connects_after(task.tgid, after);
         }
@@ -162,7 +162,8 @@ impl Core {
             call,
             context: None,
             relay: None,
-            passing: (!self.causality.follows_contexts(c.task.tgid)).then(|| Head::connect(begin)),
+            passing: (!self.causality.follows_contexts(c.task.tgid) && !self.causality.is_partial(c.start))
+                .then(|| Head::connect(begin)),
         });
         self.called(span, c.task, c.start);
         let ports = crate::protocol::PROTOCOLS.iter().flat_map(|p| p.ports());

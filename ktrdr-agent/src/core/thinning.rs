@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use ktrdr_ebpf_common::thinning::left_out;
+use ktrdr_ebpf_common::thinning::{ALL, left_out};
 
 use super::calls::digest;
 use super::{Core, Output};
@@ -51,6 +51,17 @@ impl Thinning {
         self.shares.leave_out(t)
     }
 
+    /// How much of a port's connections is observed (0 to 1, to four places), if it is not all.
+    pub fn observed(&self, port: u16) -> Option<f64> {
+        let share = f64::from(ALL.saturating_sub(*self.shares.0.get(&port)?)) / f64::from(ALL);
+        Some((share * 1e4).round() / 1e4)
+    }
+
+    /// Whether anything was ever left out.
+    pub fn ever(&self) -> bool {
+        self.changed.is_some()
+    }
+
     /// Whether there may still be records from before the last change.
     fn just_changed(&self, now: Ns) -> bool {
         self.changed.is_some_and(|changed| now.saturating_sub(changed) <= ENDING_NS)
@@ -68,6 +79,11 @@ impl Core {
     /// Other connections are left out from now on.
     pub(super) fn thinned(&mut self, thinned: Thinned) {
         let next = Shares::of(thinned);
+        let partial = !next.0.is_empty();
+        if partial {
+            // Before the calls end that are under way: what waits for evidence waits in vain.
+            self.partial(true);
+        }
         let leaves = |id: &ConnId| self.engine.get(*id).is_some_and(|c| next.leave_out(&c.tuple));
         let left: Vec<ConnId> = self.engine.ids().into_iter().filter(leaves).collect();
         for id in left {
@@ -83,6 +99,16 @@ impl Core {
         }
         self.thinning.shares = next;
         self.thinning.changed = Some(self.now);
+        if !partial {
+            self.partial(false);
+        }
+        // Of the same client a request may come that nobody sees.
+        self.logs.forget_requests();
+    }
+
+    fn partial(&mut self, partial: bool) {
+        let whole = self.causality.partial(partial, self.now);
+        self.assembler.partial(partial, whole);
     }
 
     /// Whether a transfer is on a connection that is left out.
@@ -96,9 +122,18 @@ impl Core {
     /// A transfer on a connection that is left out.
     pub(super) fn passed_over(&mut self, ts: Ns, task: Task, d: &Data<'_>) {
         self.counts.left_out += 1;
-        if d.direction == Direction::Recv {
-            self.watch_user(task.tgid);
-            self.causality.received(task, d.conn, ts);
+        if d.direction == Direction::Send {
+            return;
+        }
+        self.watch_user(task.tgid);
+        self.causality.received(task, d.conn, ts);
+        let tuple = d.tuple.or_else(|| self.thinning.ending.get(&d.conn).copied());
+        let serves = |t: Tuple| {
+            self.thinning.shares.0.contains_key(&t.local.port())
+                || self.listeners.any(t.netns, t.local.port())
+        };
+        if !d.eof && tuple.is_some_and(serves) {
+            self.causality.unseen_request(task, d.conn, ts);
         }
     }
 }

@@ -126,6 +126,10 @@ pub struct Relays {
     waiting: Lru<SpanRef, (Seen, Option<SpanRef>)>,
     /// Records were lost until then.
     lost: Ns,
+    /// Some connections are left out.
+    partial: bool,
+    /// Some were until then.
+    unseen: Ns,
 }
 
 impl Default for Relays {
@@ -137,6 +141,8 @@ impl Default for Relays {
             inbound: Lru::with_hasher(MAX_REQUESTS, hasher()),
             waiting: Lru::with_hasher(MAX_WAITING, hasher()),
             lost: 0,
+            partial: false,
+            unseen: 0,
         }
     }
 }
@@ -162,6 +168,19 @@ impl Relays {
     /// Records were lost: of requests alike one may be missing, which would make the other seem the only one.
     pub fn lost(&mut self, ts: Ns) {
         self.lost = ts;
+    }
+
+    /// Some connections are left out from now on; or none any more, from `whole` on. Of requests alike one may be on those, so
+    /// only connections do belong together that are known to.
+    pub fn partial(&mut self, partial: bool, whole: Option<Ns>) {
+        self.partial = partial;
+        self.unseen = whole.unwrap_or(self.unseen);
+    }
+
+    /// Whether a server's span without a client may come across a relay, but nothing could tell as long as connections are
+    /// left out.
+    pub fn may_be_across(&self, server: SpanRef) -> bool {
+        self.partial && self.waiting.peek(&server).is_some()
     }
 
     /// The accepting end read a request. `tgid`: who did, which a forking listener alone does not tell.
@@ -237,7 +256,7 @@ impl Relays {
                     && self.lost < a.at
                     && a.at <= made.at
                     && a.closed.is_none_or(|closed| closed >= seen.ts)
-                    && (paired || unpaired)
+                    && (paired || (unpaired && !self.partial && self.unseen < a.at))
             })
         });
         let one = *fitting.next()?;

@@ -77,6 +77,14 @@ impl OnConn {
         let role = conn.role?;
         Some(Self { tuple: conn.tuple, role, connected: conn.connected, no_buffer: conn.no_buffer })
     }
+
+    /// The port of the service that is called.
+    pub fn service_port(&self) -> u16 {
+        match self.role {
+            Role::Client => self.tuple.remote.port(),
+            Role::Server => self.tuple.local.port(),
+        }
+    }
 }
 
 /// The span of an exchange.

@@ -185,11 +185,13 @@ impl Assembler {
         at.exchange.trace_id(self.seed, at.role)
     }
 
-    /// Where a call, or a command, hangs: on `origin`, or on the command that made it.
+    /// Where a call, or a command, hangs: on `origin`, or on the command that made it. `left_out`: the origin may be a request
+    /// that nobody sees.
     pub(super) fn command_of(
         &mut self,
         span: SpanRef,
         origin: Option<Origin>,
+        left_out: bool,
         now: Ns,
         depth: u32,
     ) -> Origins {
@@ -202,7 +204,8 @@ impl Assembler {
         let over = command.end.is_some_and(|end| start > end);
         let Some(c) = command.command.as_deref_mut() else { return Origins::At(origin) };
         // A command that is known to be one stands between the request that started it and its calls.
-        let takes = !over && (origin.is_none() || (c.known && elsewhere));
+        let none = origin.is_none() && (c.known || !left_out);
+        let takes = !over && (none || (c.known && elsewhere));
         if takes && let Standing::Open(until) = &mut c.standing {
             let leads = c.leads == Some(span);
             // Asked for what hangs below it.

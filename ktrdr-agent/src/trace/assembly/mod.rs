@@ -139,6 +139,21 @@ impl Assembler {
         self.passing.lost();
     }
 
+    /// Requests are in flight that nobody sees, from now on or no more; `whole`: when all that are will have been seen.
+    pub fn partial(&mut self, partial: bool, whole: Option<Ns>) {
+        self.relays.partial(partial, whole);
+        if whole.is_some() {
+            self.passing.lost();
+        }
+    }
+
+    /// A span ends because nobody looks at its connection any more: when it really does is not known.
+    pub fn left(&mut self, span: SpanRef) {
+        if let Some(node) = self.nodes.get_mut(span) {
+            node.left = true;
+        }
+    }
+
     /// A thread connects that read this request just before.
     pub fn connects_after(&mut self, tgid: u32, read: SpanRef) {
         self.passing.connects(tgid, read);
@@ -326,7 +341,7 @@ impl Assembler {
             return;
         }
         let Some(node) = self.nodes.get(span) else { return };
-        let other = node.other.and_then(|o| self.nodes.get(o));
+        let other = node.other.and_then(|o| self.nodes.get(o)).filter(|o| !o.left);
         let (other_start, other_end) = (other.map(|o| o.start), other.and_then(|o| o.end));
         let Some(node) = self.nodes.get_mut(span) else { return };
         let Some(mut s) = node.finished.take() else { return };

@@ -55,6 +55,8 @@ pub struct Node {
     pub start: Ns,
     /// End, once it is over.
     pub end: Option<Ns>,
+    /// It goes on beyond that, but nobody looks.
+    pub left: bool,
     /// For calls: whose work they are.
     pub call: Option<CallRef>,
     /// Where it hangs, once decided.
@@ -120,6 +122,7 @@ impl Node {
             other: None,
             start,
             end: None,
+            left: false,
             call,
             place: None,
             above: None,

@@ -4,7 +4,7 @@ use super::commands::Origins;
 use super::{Assembler, GRACE_NS, MAX_DEPTH, Place};
 use crate::event::Ns;
 use crate::protocol::{Role, TraceContext};
-use crate::trace::causality::{Causality, Method, Origin, Settlement, SpanRef};
+use crate::trace::causality::{Causality, Gap, Method, Origin, Settlement, SpanRef};
 use crate::trace::model::{Attributes, Link, Span, TraceId};
 
 /// Outcome of asking for a place.
@@ -36,7 +36,10 @@ impl Assembler {
                 },
                 None if now < start.saturating_add(GRACE_NS) => return Placing::Wait,
                 None => match self.relays.across(span).filter(|c| self.nodes.get(*c).is_some()) {
-                    None => context.map_or(root(own_trace), from_wire),
+                    None => {
+                        let gap = self.relays.may_be_across(span).then_some(Gap::LeftOut);
+                        context.map_or(Place { gap, ..root(own_trace) }, from_wire)
+                    }
                     Some(client) => match self.child_of(client, Method::Relay, now, causality, depth) {
                         None => return Placing::Wait,
                         Some(place) => place.below(&mut above, client),
@@ -61,9 +64,17 @@ impl Assembler {
                     let guessed = origin.is_none_or(|o| o.method == Method::SingleInFlight);
                     let repeats = repeats.filter(|o| guessed && self.nodes.get(o.span).is_some());
                     let origin = repeats.or(origin);
-                    let origin = origin.or_else(|| self.by_operation(span));
-                    let origin = origin.or_else(|| self.handoff.origin(span, &self.nodes, &self.created));
-                    let origin = match self.command_of(span, origin, now, depth) {
+                    // What is weaker must not tell where only what is stronger was not seen: a request that nobody sees asks
+                    // for an operation, too, or for a symbol, and may start a program.
+                    let gap = call.filter(|_| origin.is_none()).and_then(|c| causality.gap(c));
+                    let left_out = gap == Some(Gap::LeftOut);
+                    let ask = origin.is_none() && !left_out;
+                    let origin = origin.or_else(|| self.by_operation(span).filter(|_| ask));
+                    let origin = match origin {
+                        None if ask => self.handoff.origin(span, &self.nodes, &self.created),
+                        origin => origin,
+                    };
+                    let origin = match self.command_of(span, origin, left_out, now, depth) {
                         Origins::At(origin) => origin,
                         Origins::Later => return Placing::Wait,
                         Origins::Leads(command) => {
@@ -71,8 +82,12 @@ impl Assembler {
                             return trace.map_or(Placing::Wait, Placing::In);
                         }
                     };
-                    match origin.and_then(|o| self.nodes.get(o.span).map(|n| (o, n.span_id, n.end))) {
-                        None => Place { gap: call.and_then(|c| causality.gap(c)), ..root(own_trace) },
+                    let known = |o: Origin| {
+                        let n = self.nodes.get(o.span)?;
+                        Some((o, n.span_id, n.end.filter(|_| !n.left)))
+                    };
+                    match origin.and_then(known) {
+                        None => Place { gap, ..root(own_trace) },
                         Some((o, parent, end)) => {
                             let Some(trace_id) = self.trace_of(o.span, now, causality, depth) else {
                                 return Placing::Wait;

@@ -174,6 +174,9 @@ impl Loop {
 impl Causality {
     /// A server read a message.
     pub fn message(&mut self, tgid: u32, m: Delivered) {
+        if self.sight.void(m.ts) {
+            return;
+        }
         let d = self.process(tgid).deliveries.get_or_insert_default();
         d.nameless |= m.session == 0;
         for (_, l) in d.loops.iter_mut().filter(|(_, l)| l.session == m.session) {
@@ -202,6 +205,8 @@ impl Causality {
     pub fn session(&mut self, span: SpanRef, session: u64) {
         if let Some(r) = self.requests.get_mut(&span) {
             r.session = Some(session);
+            let tgid = r.tgid;
+            self.process(tgid).sessions = true;
         }
     }
 
@@ -217,6 +222,9 @@ impl Causality {
 
     /// What a copy of `parent` is made for.
     pub(super) fn handed(&mut self, tgid: u32, parent: NodeId, ts: Ns) -> Handed {
+        if self.sight.void(ts) {
+            return self.handed_partly(tgid, parent, ts);
+        }
         let Some(p) = self.processes.peek(&tgid).filter(|p| p.deliveries.is_some()) else {
             return Handed::Elsewhere;
         };
@@ -249,7 +257,7 @@ impl Causality {
     }
 
     /// The session that a context may serve.
-    fn session_of(&mut self, node: NodeId, ts: Ns) -> Option<u64> {
+    pub(super) fn session_of(&mut self, node: NodeId, ts: Ns) -> Option<u64> {
         if self.tree.own(node) {
             return None;
         }
@@ -258,7 +266,7 @@ impl Causality {
             Found::Bound(s) | Found::After(s) | Found::Claim(s) => {
                 self.requests.peek(&s).filter(|r| r.responded.is_some()).and_then(|r| r.session)
             }
-            Found::Conflict | Found::Handed(_) => None,
+            Found::Conflict | Found::Handed(_) | Found::Unseen => None,
         }
     }
 }

@@ -12,9 +12,12 @@
 //!    has read no other request since (a pool's thread may work for the next one).
 //! 4. **Single in flight** ([`alone`]): inferred, and only where nothing better can exist and the process was seen to
 //!    make no such calls by itself.
+//!
+//! What of that counts while requests are in flight that nobody sees is in [`partial`].
 
 mod alone;
 mod delivery;
+mod partial;
 mod python;
 mod requests;
 mod settle;
@@ -130,6 +133,8 @@ pub enum Gap {
     Unconfirmed,
     /// The request is no longer remembered.
     Forgotten,
+    /// Some connections are left out: the request may be one that nobody sees, or evidence needs all of them.
+    LeftOut,
 }
 
 impl Gap {
@@ -142,6 +147,7 @@ impl Gap {
             Gap::Contradiction => "contradiction",
             Gap::Unconfirmed => "unconfirmed",
             Gap::Forgotten => "forgotten",
+            Gap::LeftOut => "left-out",
         }
     }
 }
@@ -198,7 +204,7 @@ impl Causality {
         let t = self.note_read_context(task);
         // A second head in the same bytes (pipelining): which of them a copy is made for is not known.
         t.pending = match t.pending {
-            None => Some(Pending { span, read: node, unshared, parent: None, closed: false }),
+            None => Some(Pending { span: Some(span), read: node, unshared, parent: None, closed: false }),
             Some(p) => Some(Pending { closed: true, ..p }),
         };
     }
@@ -225,12 +231,16 @@ impl Causality {
 
     /// The request whose head the task's thread received last: nothing else came in there since. Says nothing where
     /// requests move between threads (Go, tokio): whatever was read there, the thread may work for another by now. That
-    /// they do not move has to be seen first, unless there is one thread only.
-    pub fn just_read(&self, task: Task) -> Option<SpanRef> {
+    /// they do not move has to be seen first, unless there is one thread only. Nor while connections are left out: of what
+    /// came in there nobody is told.
+    pub fn just_read(&self, task: Task, ts: Ns) -> Option<SpanRef> {
+        if self.sight.void(ts) {
+            return None;
+        }
         let stays = |p: &&state::Process| !p.migrates && (p.single || p.stayed >= STAYED);
         self.processes.peek(&task.tgid).filter(stays)?;
         let thread = self.threads.peek(&task.tid).filter(|t| t.tgid == task.tgid)?;
-        thread.pending.filter(|p| !p.closed).map(|p| p.span)
+        thread.pending.filter(|p| !p.closed).and_then(|p| p.span)
     }
 
     /// How many threads a process has, as was seen when it was looked at.
@@ -277,13 +287,15 @@ impl Causality {
         let creator = Task { py_context: fork.py_context, ..task };
         let node = self.node_of(creator, ts);
         // The origin of the new task is found like that of a call made at its creation.
-        let clone = self
-            .clone_guards(task)
-            .map(|guards| Cloned { origin: self.open_creation(creator, node, ts), guards });
+        let clone = self.clone_guards(task, ts).map(|guards| Cloned {
+            origin: self.open_creation(creator, node, ts),
+            at: ts,
+            guards,
+        });
         if !fork.thread {
             self.forget_process(fork.child_tgid);
             self.created(fork.child_tgid, ts);
-            self.inherit_python(task.tgid, fork.child_tgid);
+            self.inherit(task.tgid, fork.child_tgid);
         }
         if let Some(p) = self.processes.get_mut(&task.tgid).filter(|_| fork.thread) {
             p.single = false;
@@ -312,12 +324,13 @@ impl Causality {
 
     /// The shell said whether this process's contexts are followed, from `ts` on.
     pub fn python(&mut self, tgid: u32, exact: bool, ts: Ns) {
+        let whole = self.sight.whole;
         let p = self.process(tgid);
         // What was copied before may not have been seen. A forked child is followed like its parent.
         if exact && p.python != Some(true) {
             p.since = ts;
             // Until now its tasks' own calls could not be told from calls without a context.
-            p.idle = Idle::watched(p.in_flight.is_empty().then_some(ts));
+            p.idle = Idle::watched(p.in_flight.is_empty().then_some(ts.max(whole)));
         }
         p.python = Some(exact);
     }
@@ -325,7 +338,7 @@ impl Causality {
     /// Records were lost, copies of contexts may be among them: what the tree says of any address may be stale.
     pub fn lost(&mut self, ts: Ns) {
         self.watched = Some(ts);
-        self.forget_contexts(ts);
+        self.forget_contexts(ts, Gap::RecordsLost);
     }
 
     /// Forgets what is out of bounds at `now`.

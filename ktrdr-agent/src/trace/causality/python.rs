@@ -9,6 +9,7 @@ use crate::event::{Ns, PyCopy, Task};
 /// What a copy on a thread with a pending request is.
 enum Binding {
     To(SpanRef),
+    Unseen,
     Doubt,
     None,
 }
@@ -45,9 +46,10 @@ impl Causality {
         let parent = self.tree.node(Place::new(epoch, copy.parent, tid));
         let child = self.tree.copy(Place::new(epoch, copy.child, tid), parent, ts);
         let binding = self.bind_pending(tgid, tid, parent, ts);
-        if let Binding::To(span) = binding {
-            self.tree.bind(child, span);
-            return;
+        match binding {
+            Binding::To(span) => return self.tree.bind(child, span),
+            Binding::Unseen => return self.tree.unseen(child),
+            Binding::Doubt | Binding::None => {}
         }
         match self.handed(tgid, parent, ts) {
             Handed::To(span) => self.tree.hand(child, Some(span)),
@@ -73,10 +75,14 @@ impl Causality {
         if !bound {
             // The task of another request went on; or the handler entered a context that is no copy, at the address
             // of one that is gone, and had it copied (uvicorn 0.39 before Python 3.11). The responses will tell.
-            return if first { Binding::Doubt } else { Binding::None };
+            // Bytes that nobody saw may be no request at all. Where handlers are known to copy the context of the read, and
+            // nothing else, the copy of another one is somebody else's.
+            let other = pending.span.is_none() && self.process(tgid).direct.proven();
+            return if first && !other { Binding::Doubt } else { Binding::None };
         }
-        let (span, read) = (pending.span, pending.read);
+        let read = pending.read;
         pending.parent = Some(parent);
+        let Some(span) = pending.span else { return Binding::Unseen };
         if first {
             let via = if read == Some(parent) { Via::Direct } else { Via::Other(parent) };
             if let Some(r) = self.requests.get_mut(&span) {
@@ -101,25 +107,28 @@ impl Causality {
         // A task of another open request went on: the copy is its own.
         match self.tree.find(parent, ts, &self.requests).found {
             Found::Bound(s) | Found::Claim(s) | Found::After(s) | Found::Handed(s) => {
-                self.requests.peek(&s).is_none_or(|r| r.done)
+                self.requests.peek(&s).is_none_or(|r| r.done && !r.left)
             }
-            Found::Conflict => false,
+            Found::Conflict | Found::Unseen => false,
             Found::Nothing => true,
         }
     }
 
     /// The way the request was bound by a copy has been confirmed by responses before.
     pub(super) fn trusted(&mut self, span: SpanRef) -> bool {
-        let Some((tgid, conn, via)) = self.requests.peek(&span).map(|r| (r.tgid, r.conn, r.via)) else {
+        let Some((tgid, conn, via, read)) =
+            self.requests.peek(&span).map(|r| (r.tgid, r.conn, r.via, r.read))
+        else {
             return false;
         };
         let Some(p) = self.processes.peek(&tgid) else { return false };
+        let whole = !self.sight.void(read);
         match via {
             None => false,
             Some(Via::Direct) => p.direct.proven(),
             Some(Via::Other(node)) => p.via.peek(&node).is_some_and(|s| {
                 // One context alone copies after every read, as a server's that its loop enters for that.
-                s.proven_for(conn) || (s.uncontested() && p.via.len() == 1 && !p.mixed)
+                s.proven_for(conn) || (s.uncontested() && p.via.len() == 1 && !p.mixed && whole)
             }),
         }
     }
@@ -209,6 +218,7 @@ impl Causality {
                 let void = self.trusted(s);
                 self.refute(s);
                 self.refute(span);
+                self.process(tgid).strays |= !reader;
                 self.tree.claim(node, Claim { void, ..claim });
                 return true;
             }
@@ -219,6 +229,7 @@ impl Causality {
             _ => {}
         }
         self.refute(span);
+        self.process(tgid).strays |= !reader;
         self.tree.claim(node, claim);
         true
     }

@@ -25,6 +25,7 @@ impl Causality {
         let epoch = p.epoch;
         let number = p.reads;
         p.reads += 1;
+        p.serves = true;
         p.unplaced += 1;
         let first = p.in_flight.first_key_value().map(|(_, s)| *s);
         let alone = first.is_none();
@@ -51,6 +52,7 @@ impl Causality {
             node,
             responded: None,
             done: false,
+            left: false,
             placed: false,
             via: None,
             confirmed: false,
@@ -73,8 +75,10 @@ impl Causality {
         let Some(r) = self.requests.get_mut(&span).filter(|r| r.responded.is_none()) else { return };
         r.responded = Some(ts);
         r.one_thread = r.tid == task.tid && r.tgid == task.tgid && !r.overlapped;
-        let (tgid, moved, proof) = (r.tgid, r.tid != task.tid, r.one_thread && !r.alone);
-        let stayed = !moved && !r.alone;
+        // Of one among others that nobody sees, that it stayed on its thread, or was alone there, says nothing.
+        let whole = !self.sight.void(r.read);
+        let (tgid, moved, proof) = (r.tgid, r.tid != task.tid, r.one_thread && !r.alone && whole);
+        let stayed = !moved && !r.alone && whole;
         let p = self.process(tgid);
         p.migrates |= moved;
         p.stayed = p.stayed.saturating_add(u32::from(stayed));
@@ -108,7 +112,7 @@ impl Causality {
         }
         let Some(p) = self.processes.get_mut(&tgid).filter(|p| p.epoch == epoch) else { return };
         if p.in_flight.remove(&number).is_some() && p.in_flight.is_empty() {
-            p.idle.begins(ts);
+            p.idle.begins(ts.max(self.sight.whole));
         }
         let oldest = p.in_flight.first_key_value().map_or(u64::MAX, |(n, _)| *n);
         let mut over = Vec::new();

@@ -19,7 +19,7 @@ pub(super) enum Phase {
 }
 
 /// The outcome of a look at the evidence.
-enum Verdict {
+pub(super) enum Verdict {
     /// Evidence may still come.
     Wait,
     Final(Option<Origin>),
@@ -196,7 +196,7 @@ impl Causality {
             Missing(gap) => (None, Some(gap)),
         };
         if c.about == About::Call {
-            if origin.is_none() && c.idle && self.nothing_else_tells(c) {
+            if origin.is_none() && c.idle && !self.sight.void(c.ts) && self.nothing_else_tells(c) {
                 // 0: nothing was known of the process until now.
                 let p = self.process(c.task.tgid);
                 if (c.epoch == 0 || c.epoch == p.epoch) && c.ts >= p.since {
@@ -217,20 +217,21 @@ impl Causality {
         if let Some(node) = c.node {
             let Evidence { found, doubt, refuted } = self.tree.find(node, c.ts, &self.requests);
             if self.processes.peek(&c.task.tgid).is_some_and(|p| p.contexts != c.contexts) {
-                return Missing(Gap::RecordsLost);
+                return Missing(self.forgot);
             }
             let mixed =
                 doubt || self.processes.peek(&c.task.tgid).is_none_or(|p| p.mixed || p.epoch != c.epoch);
+            if self.may_be_unseen(c, c.ts) {
+                return self.judge_partly(c, found, mixed, phase);
+            }
             match found {
                 // A request in flight with the call is still to say whether it is its own.
                 Found::Claim(_) | Found::Bound(_) | Found::After(_) if mixed && phase == Phase::Deadline => {
                     return Missing(Gap::ContextStale);
                 }
                 Found::Conflict => return Missing(Gap::Contradiction),
-                Found::Handed(span) if self.requests.get(&span).is_some() => {
-                    return origin(span, Method::MessageOrder);
-                }
-                Found::Handed(_) => return Missing(Gap::Forgotten),
+                Found::Handed(span) => return self.judge_handed(span),
+                Found::Unseen => return Missing(Gap::LeftOut),
                 Found::Claim(_) if mixed && phase < Phase::Horizon => return Wait,
                 Found::Claim(span) => return origin(span, Method::PythonContext),
                 Found::Bound(span) => return self.judge_bound(c, span, mixed, phase),
@@ -252,6 +253,9 @@ impl Causality {
                 }
                 Found::Nothing => may_claim = !self.tree.own(node),
             }
+        }
+        if self.may_be_unseen(c, self.since(c)) {
+            return Missing(Gap::LeftOut);
         }
         if let Some(span) = c.serving {
             match self.thread_served(c, span) {
@@ -281,6 +285,13 @@ impl Causality {
         }
     }
 
+    pub(super) fn judge_handed(&mut self, span: SpanRef) -> Verdict {
+        match self.requests.get(&span).is_some() {
+            true => origin(span, Method::MessageOrder),
+            false => Missing(Gap::Forgotten),
+        }
+    }
+
     /// Whether a call without evidence is one that the only request in flight might explain. A task's context of
     /// which nothing is known is not known to be any request's, and on a loop's thread each task has one.
     fn nothing_else_tells(&self, c: &OpenCall) -> bool {
@@ -307,15 +318,16 @@ impl Causality {
 
     /// A copy gave the context to `span`: believed at once where such copies have been right before, otherwise
     /// once the response confirms it.
-    fn judge_bound(&mut self, c: &OpenCall, span: SpanRef, mixed: bool, phase: Phase) -> Verdict {
+    pub(super) fn judge_bound(&mut self, c: &OpenCall, span: SpanRef, mixed: bool, phase: Phase) -> Verdict {
         let trusted = self.trusted(span);
         let unplaced = self.processes.peek(&c.task.tgid).map_or(0, |p| p.unplaced);
         // Touched, so that what still works for it keeps it known.
         let Some(r) = self.requests.get(&span) else { return Missing(Gap::Forgotten) };
         let during = r.responded.is_none_or(|responded| c.ts <= responded);
-        let over = r.responded.is_some() || r.done;
+        let (over, left) = (r.responded.is_some() || r.done, r.left);
         let proven = r.confirmed || (trusted && !mixed);
         match (proven, during) {
+            (true, false) if !self.keeps_to_its_own(c) => Missing(Gap::LeftOut),
             // Another context may have taken the address of one that is gone.
             (true, true) if mixed && phase < Phase::Horizon => Wait,
             (true, true) => origin(span, Method::PythonContext),
@@ -325,6 +337,7 @@ impl Causality {
                 Missing(Gap::ContextStale)
             }
             (true, false) => origin(span, Method::PythonContext),
+            (false, _) if left => Missing(Gap::LeftOut),
             (false, _) if over && (!mixed || phase >= Phase::Horizon) => Missing(Gap::Unconfirmed),
             (false, _) => Wait,
         }

@@ -7,6 +7,7 @@ use hashlink::LruCache;
 
 use super::alone::Idle;
 use super::delivery::Deliveries;
+use super::partial::Sight;
 use super::tree::{NodeId, Style, Tree};
 use super::{CallRef, CausalityStats, Gap, Origin, SpanRef};
 use crate::event::{ConnId, Ns, Task};
@@ -53,6 +54,9 @@ pub struct Causality {
     pub(super) requests: Lru<SpanRef, Request>,
     pub(super) calls: Lru<CallRef, Call>,
     pub(super) tree: Tree,
+    pub(super) sight: Sight,
+    /// Why contexts were given up last.
+    pub(super) forgot: Gap,
     /// Open calls in the order of their deadlines.
     pub(super) deadlines: VecDeque<(Ns, CallRef)>,
     /// Since when all records were seen.
@@ -72,6 +76,8 @@ impl Default for Causality {
             requests: lru(MAX_REQUESTS),
             calls: lru(MAX_CALLS),
             tree: Tree::default(),
+            sight: Sight::default(),
+            forgot: Gap::RecordsLost,
             deadlines: VecDeque::new(),
             watched: None,
             born: lru(MAX_PROCESSES),
@@ -99,6 +105,12 @@ pub(super) struct Process {
     pub in_flight: BTreeMap<u64, SpanRef>,
     /// What it did while none was.
     pub idle: Idle,
+    /// It listens, or reads requests.
+    pub serves: bool,
+    /// A response was written under another context than one that a copy gave to its request.
+    pub strays: bool,
+    /// Answers began sessions.
+    pub sessions: bool,
     /// Requests in flight that the context tree has no place for yet.
     pub unplaced: usize,
     /// Task contexts that are no copies were seen: addresses of the tree may be stale, so that the tree alone
@@ -150,6 +162,8 @@ pub(super) struct Thread {
 pub(super) struct Clone {
     /// Stands for the creation: its origin is that of a call made then.
     pub origin: CallRef,
+    /// When.
+    pub at: Ns,
     /// (process, epoch, requests read at creation): no more may have been read there since.
     pub guards: Vec<(u32, u32, u64)>,
 }
@@ -157,7 +171,8 @@ pub(super) struct Clone {
 /// A request read on a thread, as long as no other receive happened there.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pending {
-    pub span: SpanRef,
+    /// `None`: one that nobody sees.
+    pub span: Option<SpanRef>,
     /// Context current at the read.
     pub read: Option<NodeId>,
     /// That context was current at reads of this connection only.
@@ -181,6 +196,8 @@ pub(super) struct Request {
     pub node: Option<NodeId>,
     pub responded: Option<Ns>,
     pub done: bool,
+    /// It goes on, but its connection is left out.
+    pub left: bool,
     /// A context was bound to it by a copy (and how), or by its response.
     pub placed: bool,
     pub via: Option<Via>,
@@ -267,6 +284,9 @@ impl Causality {
                 reads: 0,
                 in_flight: BTreeMap::new(),
                 idle: Idle::watched(watched),
+                serves: false,
+                strays: false,
+                sessions: false,
                 unplaced: 0,
                 mixed: false,
                 direct: Style::default(),
@@ -315,7 +335,8 @@ impl Causality {
     }
 
     /// Gives all contexts of all processes up: those seen from here on are others.
-    pub(super) fn forget_contexts(&mut self, ts: Ns) {
+    pub(super) fn forget_contexts(&mut self, ts: Ns, why: Gap) {
+        self.forgot = why;
         let next = &mut self.next_epoch;
         // In the order of use, which is the same in every run.
         for (_, p) in self.processes.iter_mut() {
@@ -329,10 +350,14 @@ impl Causality {
         }
     }
 
-    /// A forked child runs the same interpreter.
-    pub(super) fn inherit_python(&mut self, parent: u32, child: u32) {
-        if let Some(python) = self.processes.peek(&parent).and_then(|p| p.python) {
-            self.process(child).python = Some(python);
+    /// A forked child runs the same interpreter, and accepts where its parent listens.
+    pub(super) fn inherit(&mut self, parent: u32, child: u32) {
+        let Some((python, serves)) = self.processes.peek(&parent).map(|p| (p.python, p.serves)) else {
+            return;
+        };
+        if python.is_some() || serves {
+            let child = self.process(child);
+            (child.python, child.serves) = (python, serves);
         }
     }
 }

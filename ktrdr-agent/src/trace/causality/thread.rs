@@ -4,7 +4,7 @@ use ktrdr_ebpf_common::THREADS_OWN_CONTEXT;
 
 use super::SpanRef;
 use super::state::{Causality, MAX_GUARDS, OpenCall, Thread};
-use crate::event::Task;
+use crate::event::{Ns, Task};
 
 /// Requests that a process of an unknown runtime must have served thread by thread, while others were open on its
 /// other threads, before its threads are believed under concurrency: runtimes that move tasks between threads
@@ -37,10 +37,11 @@ impl Causality {
 
     /// What must stay true for a task created now to work for its creator's request only; `None` if it may
     /// already work for another.
-    pub(super) fn clone_guards(&mut self, creator: Task) -> Option<Vec<(u32, u32, u64)>> {
+    pub(super) fn clone_guards(&mut self, creator: Task, ts: Ns) -> Option<Vec<(u32, u32, u64)>> {
         let inherited = self.valid_clone(creator).map(|c| c.guards).unwrap_or_default();
         let p = self.processes.peek(&creator.tgid);
-        let own = p.filter(|p| p.reads > 0);
+        let unseen = self.sight.void(ts);
+        let own = p.filter(|p| p.reads > 0 || (unseen && p.serves));
         if own.is_some_and(|p| p.in_flight.len() > 1) || (own.is_none() && inherited.is_empty()) {
             return None;
         }

@@ -56,6 +56,8 @@ pub(super) struct Node {
     pub bound: Option<SpanRef>,
     /// By the order of messages.
     handed: bool,
+    /// It was copied for a request that nobody sees.
+    unseen: bool,
     pub claims: SmallVec<[Claim; 1]>,
     /// Connection whose requests are read under it.
     reader: Option<ConnId>,
@@ -88,6 +90,8 @@ pub(super) enum Found {
     Bound(SpanRef),
     /// It was created for the message that this request brought, as far as order tells.
     Handed(SpanRef),
+    /// It was created for a request that nobody sees.
+    Unseen,
     /// The last claim lies before that time: the work may go on after the response.
     After(SpanRef),
     /// Nothing.
@@ -181,6 +185,7 @@ impl Tree {
             made,
             bound: None,
             handed: false,
+            unseen: false,
             claims: SmallVec::new(),
             reader: None,
             doubt: false,
@@ -233,12 +238,18 @@ impl Tree {
         }
     }
 
+    /// It was copied for a request that nobody sees.
+    pub fn unseen(&mut self, id: NodeId) {
+        if let Some(n) = self.nodes.get_mut(&id) {
+            (n.bound, n.parent, n.unseen) = (None, None, true);
+        }
+    }
+
     /// A request of `conn` was read under it: it serves a connection and no longer what it was copied for.
     /// Whether this is the only connection whose requests were read under it.
     pub fn read(&mut self, id: NodeId, conn: ConnId, ts: Ns) -> bool {
         let Some(n) = self.nodes.get_mut(&id) else { return false };
-        n.bound = None;
-        n.parent = None;
+        (n.bound, n.parent, n.unseen) = (None, None, false);
         n.made.get_or_insert(0);
         n.shared |= n.reader.is_some_and(|c| c != conn);
         n.reader = Some(conn);
@@ -388,6 +399,7 @@ impl Node {
         }
         let read_since = |c: &Claim| self.read.is_some_and(|r| c.to < r && r <= ts);
         match self.claims.iter().rev().find(|c| c.to < ts && !read_since(c)) {
+            _ if self.unseen => Found::Unseen,
             Some(c) => claim(c, Found::After),
             None => Found::Nothing,
         }

@@ -83,6 +83,9 @@ pub struct LogCounts {
     pub unlinked: [u64; Unlinked::ALL.len()],
 }
 
+/// A request, its path, and when it was read.
+type Asked = (SpanRef, Box<str>, Ns);
+
 /// State of all logs.
 pub struct Logs {
     joiner: Joiner<Written>,
@@ -94,8 +97,8 @@ pub struct Logs {
     last: Last,
     /// Log files, and files that are none.
     files: LruCache<FileId, Option<Arc<str>>, FixedState>,
-    /// The newest request on a connection, by server process and client's address.
-    requests: LruCache<(u32, SocketAddr), (SpanRef, Box<str>), FixedState>,
+    /// The newest request on a connection and when it was read, by server process and client's address.
+    requests: LruCache<(u32, SocketAddr), Asked, FixedState>,
     /// Processes that serve.
     servers: LruCache<u32, (), FixedState>,
     /// What was counted.
@@ -132,20 +135,25 @@ impl Logs {
         self.servers.insert(tgid, ());
     }
 
-    /// A request for `path` was read from `client`.
-    pub fn request(&mut self, tgid: u32, client: SocketAddr, span: SpanRef, path: &str) {
+    /// A request for `path` was read from `client` at `ts`.
+    pub fn request(&mut self, tgid: u32, client: SocketAddr, (span, ts): (SpanRef, Ns), path: &str) {
         self.serves(tgid);
         // A path that was escaped, or hides something, is written in another way than it was read.
         let plain =
             path.len() <= MAX_PATH && !path.contains(['%', '+']) && !path.contains(crate::mask::REDACTED);
-        self.requests.insert((tgid, client), (span, if plain { path.into() } else { "".into() }));
+        self.requests.insert((tgid, client), (span, if plain { path.into() } else { "".into() }, ts));
     }
 
-    /// The newest request from `client`, if it is one for `path`: its access line is written before the next one is
-    /// read. A server behind a proxy knows a longer path than it was asked for.
-    pub fn request_of(&self, tgid: u32, client: SocketAddr, path: &str) -> Option<SpanRef> {
-        let (span, asked) = self.requests.peek(&(tgid, client))?;
-        path.ends_with(&**asked).then_some(*span)
+    /// Requests are read that nobody sees: the newest one from a client may be one of those.
+    pub fn forget_requests(&mut self) {
+        self.requests.clear();
+    }
+
+    /// The newest request from `client`, if it is one for `path` and was read before a line written at `ts`: an access line is
+    /// written before the next one is read. A server behind a proxy knows a longer path than it was asked for.
+    pub fn request_of(&self, tgid: u32, client: SocketAddr, path: &str, ts: Ns) -> Option<SpanRef> {
+        let (span, asked, read) = self.requests.peek(&(tgid, client))?;
+        (*read <= ts && path.ends_with(&**asked)).then_some(*span)
     }
 
     /// Whether a write is to where logs go. `pipes`: the process's other pipes are watched, too, for what is no log.

@@ -8,6 +8,7 @@ use hashlink::LruCache;
 use super::body::Fields;
 use crate::event::Ns;
 use crate::trace::model::{Attributes, Resource, Span, SpanKind, Status, Value};
+use crate::trace::spans::unseen;
 
 /// Workers remembered; the one unheard of for longest is forgotten. KTRDR runs tens.
 const MAX_WORKERS: usize = 1024;
@@ -210,6 +211,10 @@ impl Workers {
         w.last = span.end;
         if span.kind == SpanKind::Client {
             w.registry = Some(span.resource.clone());
+        }
+        if text(span, "ktrdr.incomplete").is_some_and(unseen) && status_code(span).is_none() {
+            // It may have answered; nobody saw it.
+            return None;
         }
         let said = match (status_code(span), &span.status) {
             (Some(503), _) => "busy",

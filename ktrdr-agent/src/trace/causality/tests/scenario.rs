@@ -55,6 +55,16 @@ impl World {
         self.c.request_read(t, ConnId(conn), SpanRef(self.spans), ts);
         SpanRef(self.spans)
     }
+    /// Bytes that may be a request, on a connection that is left out.
+    pub fn unseen(&mut self, t: Task, conn: u64) {
+        self.recv(t, conn);
+        let ts = self.now;
+        self.c.unseen_request(t, ConnId(conn), ts);
+    }
+    pub fn partial(&mut self, partial: bool) {
+        let ts = self.tick();
+        self.c.partial(partial, ts);
+    }
     pub fn copy(&mut self, tid: u32, parent: u64, child: u64) {
         let ts = self.tick();
         self.c.py_copy(1, tid, PyCopy { parent: addr(parent), child: addr(child) }, ts);
