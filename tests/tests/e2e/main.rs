@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, also in its helpers")]
 
 mod books;
+mod budget;
 mod command_line;
 mod commands;
 mod connects;

@@ -10,7 +10,7 @@ use ktrdr_tests::raw::Listener;
 use ktrdr_tests::servers::Server;
 
 /// Spans of a replay, as text.
-fn replay(recording: &Path, ports: &[u16]) -> String {
+pub(super) fn replay(recording: &Path, ports: &[u16]) -> String {
     let dir = tempfile::tempdir().unwrap();
     let spans = dir.path().join("spans.jsonl");
     let mut command = Command::new(binary());

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde_json::{Map, Value, json};
 
-use super::compare::Comparison;
+use super::compare::{BUDGET, Comparison};
 use super::programs::Program;
 use super::replay::Replayed;
 
@@ -23,7 +23,13 @@ impl Report {
         let budget = if name.starts_with("nginx") { "< 15 %" } else { "< 2 %" };
         let throughput = compared.loss(|measured| measured.requests_per_second);
         let latency = -compared.loss(|measured| measured.p99_ms);
-        self.row(format!("{name}: throughput lost"), percent(throughput), budget);
+        let within = compared.loss_within_budget();
+        self.row(format!("{name}, all observed: throughput lost"), percent(throughput), "");
+        self.row(format!("{name}, within a budget of {BUDGET}: throughput lost"), percent(within), budget);
+        let processors = compared.processors_within_budget();
+        self.row(format!("{name}, …: processors that the agent uses"), format!("{processors:.2}"), "");
+        let part = compared.part_within_budget();
+        self.row(format!("{name}, …: connections that it observes"), percent(part), "");
         self.row(format!("{name}: p99 latency added"), percent(latency), "");
         self.row(
             format!("{name}: agent CPU per 10k requests"),
@@ -37,6 +43,9 @@ impl Report {
             name.clone(),
             json!({
                 "throughput_loss": throughput,
+                "throughput_loss_within_budget": within,
+                "agent_processors_within_budget": processors,
+                "observed_within_budget": part,
                 "p99_added": latency,
                 "agent_cpu_seconds_per_10k_requests": compared.cpu_per_10k(),
                 "agent_resident_bytes": compared.most_resident(),
