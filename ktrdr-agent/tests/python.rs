@@ -200,8 +200,8 @@ impl Probes for Fake {
         self.attached += 1;
         Ok(())
     }
-    fn process(&mut self, tgid: u32, _: PyProcess) -> Result<(), String> {
-        self.told.push(self.answer(tgid)?);
+    fn process(&mut self, process: PyProcess) -> Result<(), String> {
+        self.told.push(self.answer(process.tgid)?);
         Ok(())
     }
     fn thread(&mut self, _: u32, thread: PyThread) -> Result<(), String> {

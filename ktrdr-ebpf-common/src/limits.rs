@@ -67,8 +67,9 @@ pub const PORTS: u32 = 1 << 16;
 /// Processes that are excluded in the kernel.
 pub const MAX_EXCLUDED: u32 = 4_096;
 
-/// Python processes whose threads find their own state. More than a host of KTRDR's size runs.
-pub const MAX_PY_PROCESSES: u32 = 4_096;
+/// Python processes whose threads find their own state, and again as many whose place in the array another has. More than a
+/// host of KTRDR's size runs.
+pub const MAX_PY_PROCESSES: u32 = MAX_WATCHED;
 
 /// Python threads whose thread state is known to the kernel programs.
 pub const MAX_PY_THREADS: u32 = 65_536;

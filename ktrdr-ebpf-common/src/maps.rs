@@ -30,8 +30,14 @@ pub mod used {
 pub const LEFT_OUT: &str = "LEFT_OUT";
 /// Hash: tid (`u32`) → [`PyThread`].
 pub const PY_THREADS: &str = "PY_THREADS";
-/// Hash: tgid (`u32`) → [`PyProcess`].
+/// Array of [`PyProcess`] at [`place_of`] a tgid: Python processes whose threads find their own state. Asked at every transfer
+/// of a host with such processes, and at every copy of a context. The agent gives places to processes; the programs only
+/// give them back.
 pub const PY_PROCESSES: &str = "PY_PROCESSES";
+/// Hash: tgid (`u32`) → [`PyProcess`]: those whose place another has, and forked ones that the agent has not named yet.
+pub const PY_PROCESSES_BESIDE: &str = "PY_PROCESSES_BESIDE";
+/// Array of `u32` at [`place_of`] a tgid: not 0 = one that would have this place is, or was, in [`PY_PROCESSES_BESIDE`].
+pub const PY_BESIDE: &str = "PY_BESIDE";
 /// Array of [`Watch`] at [`place_of`] a tgid: processes whose writes to pipes, terminals and files are captured. Asked at
 /// every write of the host, and an array costs a program a tenth of a hash. The agent gives places to processes; the
 /// programs only give them back, when a process ends.
@@ -173,11 +179,16 @@ pub struct PyContexts {
     pub current: u16,
     /// Offset of `ctx_entered` in a context: one that is current without having been entered is the thread's own.
     pub entered: u16,
-    /// Offset of `ctx_prev` in a context, where `threading` runs each thread inside a context of its own (3.14): the
-    /// one that was entered first, on any thread but the first of the process. 0 = it does not.
-    pub first_prev: u16,
+    /// 1 = `threading` runs each thread inside a context of its own (3.14): the one that was entered first, with nothing in
+    /// `ctx_prev`, on any thread but the first of the process. 0 = it does not.
+    pub threads_enter: u16,
     /// Reserved, 0.
     pub reserved: u16,
+}
+
+impl PyContexts {
+    /// Bytes from `ctx_prev` to `ctx_entered` in a context: `ctx_vars` and `ctx_weakreflist` are in between (3.8 to 3.15).
+    pub const PREV_TO_ENTERED: u16 = 24;
 }
 
 /// Where a Python thread keeps its current `contextvars` context.
@@ -200,8 +211,8 @@ pub struct PyThread {
 pub struct PyProcess {
     /// Offset from the thread pointer of the word that holds the address of the `PyThreadState`.
     pub tls_offset: i32,
-    /// Reserved, 0.
-    pub reserved: u32,
+    /// Whose; 0 = nobody's.
+    pub tgid: u32,
     /// The way from there to its contexts.
     pub contexts: PyContexts,
     /// Where new contexts come from, so that one can be told before it is made.
@@ -229,8 +240,9 @@ impl PyForetelling {
     /// Copies that it must have named before it is believed. Another word of the interpreter that looked like a list of
     /// contexts once does not name as many in a row.
     pub const CONFIRMED: u32 = 64;
-    /// One copy of so many is awaited all the same. A power of two.
-    pub const CHECK: u32 = 16;
+    /// One copy of so many is awaited all the same: a busy service has its list checked some hundred times a second. A power
+    /// of two. Each takes as long as half a copy, so of fewer it would show.
+    pub const CHECK: u32 = 64;
 
     /// Nothing confirmed yet; `head` 0 for a list that is not known.
     pub const fn new(head: u32) -> PyForetelling {
@@ -255,6 +267,8 @@ pub mod constants {
     pub const TASK_COMPAT: &str = "TASK_COMPAT";
     /// Offset in `task_struct` of the thread pointer of user code; 0 = not known.
     pub const TASK_THREAD_POINTER: &str = "TASK_THREAD_POINTER";
+    /// 1 = `bpf_get_current_task_btf` gives the current task as a pointer whose type the verifier knows (kernel 5.11 and later).
+    pub const HAS_TASK_BTF: &str = "HAS_TASK_BTF";
     /// 1 = writes of watched processes are captured.
     pub const HAS_LOGS: &str = "HAS_LOGS";
     /// 1 = `mark_victim` gives the task (kernel 6.8 and later), 0 = its process id.

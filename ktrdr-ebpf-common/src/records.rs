@@ -72,7 +72,8 @@ pub const THREADS_OWN_CONTEXT: u64 = 1;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct EventHeader {
-    /// Boot clock in nanoseconds (`bpf_ktime_get_boot_ns`).
+    /// Boot clock in nanoseconds (`bpf_ktime_get_boot_ns`). 0 in a [`kind::PY_COPY`]: what counts there is its place in the
+    /// stream, and asking the clock would be a tenth of what its program does.
     pub ts: u64,
     /// Process (thread group) and …
     pub tgid: u32,
@@ -214,7 +215,7 @@ pub struct ExitBody {
     pub comm: [u8; 16],
 }
 
-/// A `contextvars` context was copied; the header names the thread.
+/// A `contextvars` context was copied; the header names the thread, and no time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct PyCopyBody {

@@ -35,6 +35,7 @@ define_values! {
     HAS_GROUP_DEAD: u32;
     TASK_COMPAT: u32;
     TASK_THREAD_POINTER: u32;
+    HAS_TASK_BTF: u32;
     HAS_LOGS: u32;
     HAS_VICTIM_TASK: u32;
     CALLS: u32;

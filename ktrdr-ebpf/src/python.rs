@@ -5,17 +5,17 @@ use core::{ffi::c_void, mem::MaybeUninit};
 use aya_ebpf::{
     helpers::{bpf_probe_read_user, generated},
     macros::map,
-    maps::HashMap,
+    maps::{Array, HashMap},
 };
 use ktrdr_ebpf_common::{
     Counter,
     limits::{MAX_PY_PROCESSES, MAX_PY_THREADS},
-    maps::{PyContexts, PyForetelling, PyProcess, PyThread, used},
+    maps::{PyContexts, PyForetelling, PyProcess, PyThread, place_of, used},
     records::THREADS_OWN_CONTEXT,
 };
 
 use crate::{
-    constants::TASK_THREAD_POINTER,
+    constants::{HAS_TASK_BTF, TASK_THREAD_POINTER},
     counters::count,
     filter::in_use,
     memory::{Direct, Object, Probed},
@@ -23,7 +23,13 @@ use crate::{
 };
 
 #[map]
-static PY_PROCESSES: HashMap<u32, PyProcess> = HashMap::with_max_entries(MAX_PY_PROCESSES, 0);
+static PY_PROCESSES: Array<PyProcess> = Array::with_max_entries(MAX_PY_PROCESSES, 0);
+
+#[map]
+static PY_PROCESSES_BESIDE: HashMap<u32, PyProcess> = HashMap::with_max_entries(MAX_PY_PROCESSES, 0);
+
+#[map]
+static PY_BESIDE: Array<u32> = Array::with_max_entries(MAX_PY_PROCESSES, 0);
 
 #[map]
 static PY_THREADS: HashMap<u32, PyThread> = HashMap::with_max_entries(MAX_PY_THREADS, 0);
@@ -53,15 +59,41 @@ pub fn is_thread(tgid: u32, tid: u32) -> bool {
     thread_state(tgid, tid).is_some_and(|(tstate, _)| !matches!(tstate, Ok(0)))
 }
 
+/// A process's entry, wherever it is.
+#[inline(always)]
+fn entry(tgid: u32) -> Option<*mut PyProcess> {
+    if !in_use(used::PY_PROCESSES) {
+        return None;
+    }
+    match placed(tgid) {
+        Some(process) => Some(process),
+        None if beside(tgid) => PY_PROCESSES_BESIDE.get_ptr_mut(tgid),
+        None => None,
+    }
+}
+
+/// The one at its place, if that is its own.
+#[inline(always)]
+fn placed(tgid: u32) -> Option<*mut PyProcess> {
+    let process = PY_PROCESSES.get_ptr_mut(place_of(tgid))?;
+    // SAFETY: a valid map value; one aligned `u32`, volatile because the agent writes it.
+    (unsafe { (&raw const (*process).tgid).read_volatile() } == tgid).then_some(process)
+}
+
+/// Whether one of its place is, or was, in the hash.
+#[inline(always)]
+fn beside(tgid: u32) -> bool {
+    // SAFETY: a valid map value; one aligned `u32`, volatile because others write it.
+    PY_BESIDE.get_ptr(place_of(tgid)).is_some_and(|any| unsafe { any.read_volatile() } != 0)
+}
+
 /// Address of the thread's `PyThreadState`, and the way from there to its contexts. `None`: nobody told.
 #[inline(always)]
 fn thread_state(tgid: u32, tid: u32) -> Option<(Result<u64, Unreadable>, PyContexts)> {
-    if in_use(used::PY_PROCESSES)
-        && let Some(process) = PY_PROCESSES.get_ptr(tgid)
-    {
-        // SAFETY: a valid map value; entries are written once per program image.
+    if let Some(process) = entry(tgid) {
+        // SAFETY: a valid map value; what is read here is the same for as long as its program runs.
         let process = unsafe { *process };
-        return Some((own_state(Task::<Probed>::current(), process), process.contexts));
+        return Some((own_state(process.tls_offset), process.contexts));
     }
     if !in_use(used::PY_THREADS) {
         return None;
@@ -75,9 +107,14 @@ fn thread_state(tgid: u32, tid: u32) -> Option<(Result<u64, Unreadable>, PyConte
 
 /// A thread finds its own state at one distance from its thread pointer, so a new one needs no announcement.
 #[inline(always)]
-fn own_state<O: Object>(task: Task<O>, process: PyProcess) -> Result<u64, Unreadable> {
-    let thread_pointer: u64 = task.0.load(&TASK_THREAD_POINTER).unwrap_or(0);
-    user(thread_pointer.wrapping_add_signed(process.tls_offset.into()))
+fn own_state(tls_offset: i32) -> Result<u64, Unreadable> {
+    let pointer = if HAS_TASK_BTF.get() != 0 {
+        // A load, where the other way is a helper's call.
+        Task::<Direct>::current().0.load::<u64>(&TASK_THREAD_POINTER)
+    } else {
+        Task::<Probed>::current().0.load(&TASK_THREAD_POINTER)
+    };
+    user(pointer.unwrap_or(0).wrapping_add_signed(tls_offset.into()))
 }
 
 /// Of the words of a thread state from `interp` on the one at this offset.
@@ -106,10 +143,7 @@ impl Foretold {
 /// time.
 #[inline(always)]
 pub fn foretold(tgid: u32, tid: u32) -> Foretold {
-    if !in_use(used::PY_PROCESSES) {
-        return Foretold::NOTHING;
-    }
-    let Some(place) = PY_PROCESSES.get_ptr_mut(tgid) else { return Foretold::NOTHING };
+    let Some(place) = entry(tgid) else { return Foretold::NOTHING };
     // SAFETY: a valid map value. Its own numbers are written under the interpreter's lock only.
     let process = unsafe { *place };
     let PyForetelling { head, copies, .. } = process.foretelling;
@@ -134,8 +168,7 @@ pub fn foretold(tgid: u32, tid: u32) -> Foretold {
 /// list, and an empty list names nothing.
 #[inline(always)]
 fn free_context(process: PyProcess, first_thread: bool) -> Result<Foretold, Unreadable> {
-    // Linux 6.13 and later, so the task's fields can be read directly.
-    let tstate = own_state(Task::<Direct>::current(), process)?;
+    let tstate = own_state(process.tls_offset)?;
     if tstate == 0 {
         return Ok(Foretold::NOTHING);
     }
@@ -175,10 +208,7 @@ fn free_context(process: PyProcess, first_thread: bool) -> Result<Foretold, Unre
 /// At the return of `PyContext_CopyCurrent`, after [`foretold`] said nothing: whether the free list had been right.
 #[inline(always)]
 pub fn copied(tgid: u32, child: u64) {
-    if !in_use(used::PY_PROCESSES) {
-        return;
-    }
-    let Some(process) = PY_PROCESSES.get_ptr_mut(tgid) else { return };
+    let Some(process) = entry(tgid) else { return };
     // SAFETY: a valid map value, whose aligned numbers are written under the interpreter's lock only.
     let foretelling = unsafe { &mut (*process).foretelling };
     let expected = core::mem::take(&mut foretelling.expected);
@@ -206,14 +236,25 @@ fn context(tstate: u64, offsets: PyContexts, first_thread: bool) -> Result<u64, 
     }
 }
 
+/// A `PyContextObject` behind the object's head.
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct Context {
+    prev: u64,
+    _vars: u64,
+    _weak_references: u64,
+    entered: u32,
+}
+const _: () = assert!(core::mem::offset_of!(Context, entered) == PyContexts::PREV_TO_ENTERED as usize);
+
 /// A context that is current, with [`THREADS_OWN_CONTEXT`].
 #[inline(always)]
 fn marked(context: u64, offsets: PyContexts, first_thread: bool) -> Result<u64, Unreadable> {
-    let entered = user::<u32>(context.wrapping_add(offsets.entered.into()))? != 0;
-    let threads = offsets.first_prev != 0
-        && !first_thread
-        && user::<u64>(context.wrapping_add(offsets.first_prev.into()))? == 0;
-    Ok(if entered && !threads { context } else { context | THREADS_OWN_CONTEXT })
+    // One read for both.
+    let from = u64::from(offsets.entered - PyContexts::PREV_TO_ENTERED);
+    let Context { prev, entered, .. } = user(context.wrapping_add(from))?;
+    let threads = offsets.threads_enter != 0 && !first_thread && prev == 0;
+    Ok(if entered != 0 && !threads { context } else { context | THREADS_OWN_CONTEXT })
 }
 
 #[inline(always)]
@@ -225,15 +266,31 @@ fn user<T>(address: u64) -> Result<T, Unreadable> {
 /// A forked process is a copy: everything is where its parent has it.
 #[inline(always)]
 pub fn inherit(parent: u32, child: u32) {
-    let Some(process) = PY_PROCESSES.get_ptr(parent) else { return };
-    // SAFETY: a valid map value; entries are written once per program image.
-    let process = unsafe { *process };
+    let Some(process) = entry(parent) else { return };
+    // SAFETY: a valid map value. What another thread of the parent is just awaiting is not awaited in the child.
+    let mut process = unsafe { *process };
+    process.tgid = child;
+    process.foretelling.expected = 0;
+    // Places are the agent's to give. Said before the entry is there, or the child could pass it by.
+    if let Some(any) = PY_BESIDE.get_ptr_mut(place_of(child)) {
+        // SAFETY: a valid map value; one aligned `u32`.
+        unsafe { any.write_volatile(1) };
+    }
     // A full map: the child's calls are unlinked until the agent names it.
-    let _ = PY_PROCESSES.insert(child, process, 0);
+    let _ = PY_PROCESSES_BESIDE.insert(child, process, 0);
 }
 
 /// The process ended or runs another program.
 #[inline(always)]
 pub fn forget(tgid: u32) {
-    let _ = PY_PROCESSES.remove(tgid);
+    if !in_use(used::PY_PROCESSES) {
+        return;
+    }
+    if let Some(process) = placed(tgid) {
+        // SAFETY: a valid map value; one aligned `u32`.
+        unsafe { (&raw mut (*process).tgid).write_volatile(0) };
+    }
+    if beside(tgid) {
+        let _ = PY_PROCESSES_BESIDE.remove(tgid);
+    }
 }

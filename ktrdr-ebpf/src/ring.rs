@@ -51,12 +51,24 @@ pub fn header(kind: u16, flags: u16, len: u32) -> EventHeader {
 pub fn header_of(kind: u16, flags: u16, len: u32, tgid: u32, tid: u32) -> EventHeader {
     // SAFETY: a helper without arguments.
     let ts = unsafe { bpf_ktime_get_boot_ns() };
-    EventHeader { ts, tgid, tid, len: EventHeader::length_and_losses(len, losses()), kind, flags }
+    EventHeader { ts, ..header_without_time(kind, flags, len, tgid, tid) }
+}
+
+/// The same for one that has no time of its own.
+#[inline(always)]
+pub fn header_without_time(kind: u16, flags: u16, len: u32, tgid: u32, tid: u32) -> EventHeader {
+    EventHeader { ts: 0, tgid, tid, len: EventHeader::length_and_losses(len, losses()), kind, flags }
 }
 
 /// Submits a record, whole, in exactly its length.
 #[inline(always)]
 pub fn submit(record: &[u8], wake: Wake) -> Result<Tally, Error> {
+    submit_as(record, wake, Counter::Submitted)
+}
+
+/// The same for a record that is counted elsewhere, from where the agent adds it ([`Counter::complete`]).
+#[inline(always)]
+pub fn submit_as(record: &[u8], wake: Wake, counter: Counter) -> Result<Tally, Error> {
     let flags = match wake {
         Wake::Now => BPF_RB_FORCE_WAKEUP,
         // Either way the flag is explicit: the default wakes whenever the reader has caught up, at 1.4 µs each.
@@ -72,7 +84,7 @@ pub fn submit(record: &[u8], wake: Wake) -> Result<Tally, Error> {
         return Err(Error::RingFull);
     }
     let tally = Tally::here().ok_or(Error::MapEntry)?;
-    tally.add(Counter::Submitted, 1);
+    tally.add(counter, 1);
     Ok(tally)
 }
 

@@ -223,9 +223,13 @@ impl Core {
     }
 
     fn handle(&mut self, event: Event<'_>) {
-        let Event { ts, tgid, tid, losses, body } = event;
+        let Event { mut ts, tgid, tid, losses, body } = event;
         self.now = self.now.max(ts);
         self.loads.all += u64::from(losses.is_some());
+        // Without a time of its own: it was made after all before it in the stream.
+        if let (0, Body::PyCopy(_)) = (ts, &body) {
+            ts = self.now;
+        }
         if losses.is_some_and(|mark| self.losses.advance(mark)) {
             // Copies of contexts may be missing right before this record.
             self.causality.lost(ts);

@@ -29,6 +29,7 @@ impl Constants {
         let pointer = if cfg!(target_arch = "aarch64") { "thread.uw.tp_value" } else { "thread.fsbase" };
         words.push((names::TASK_THREAD_POINTER, offset(types, "task_struct", pointer, "optional")?));
         words.push((names::HAS_SOCKET_COOKIE, types.has_function("bpf_get_socket_ptr_cookie").into()));
+        words.push((names::HAS_TASK_BTF, types.has_function("bpf_get_current_task_btf").into()));
         let tells_group =
             types.tracepoint_arguments("sched_process_exit").is_some_and(|arguments| arguments > 1);
         words.push((names::HAS_GROUP_DEAD, tells_group.into()));

@@ -5,6 +5,7 @@ use aya::{
     maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray},
 };
 use ktrdr_ebpf_common::{
+    Counter,
     counters::COUNTERS,
     maps::{self, FileId, Policy, PyProcess, PyThread, Speaker, Watch, place_of, used},
 };
@@ -60,7 +61,9 @@ pub(super) struct Controls {
     excluded: HashMap<MapData, u32, u32>,
     left_out: Array<MapData, u32>,
     py_threads: HashMap<MapData, u32, PodPyThread>,
-    py_processes: HashMap<MapData, u32, PodPyProcess>,
+    py_processes: Array<MapData, PodPyProcess>,
+    py_processes_beside: HashMap<MapData, u32, PodPyProcess>,
+    py_beside: Array<MapData, u32>,
     watched: Array<MapData, PodWatch>,
     watched_beside: HashMap<MapData, u32, PodWatch>,
     beside: Array<MapData, u32>,
@@ -79,6 +82,8 @@ impl Controls {
             left_out: take(ebpf, maps::LEFT_OUT)?,
             py_threads: take(ebpf, maps::PY_THREADS)?,
             py_processes: take(ebpf, maps::PY_PROCESSES)?,
+            py_processes_beside: take(ebpf, maps::PY_PROCESSES_BESIDE)?,
+            py_beside: take(ebpf, maps::PY_BESIDE)?,
             watched: take(ebpf, maps::WATCHED)?,
             watched_beside: take(ebpf, maps::WATCHED_BESIDE)?,
             beside: take(ebpf, maps::BESIDE)?,
@@ -94,6 +99,7 @@ impl Controls {
                 *total += value;
             }
         }
+        Counter::complete(&mut sum);
         Ok(sum)
     }
 
@@ -138,9 +144,21 @@ impl Controls {
         self.py_threads.insert(tid, PodPyThread(thread), 0)
     }
 
-    pub fn set_py_process(&mut self, tgid: u32, process: PyProcess) -> Result<(), MapError> {
+    pub fn set_py_process(&mut self, process: PyProcess) -> Result<(), MapError> {
         self.uses(used::PY_PROCESSES)?;
-        self.py_processes.insert(tgid, PodPyProcess(process), 0)
+        let place = place_of(process.tgid);
+        let holder = self.py_processes.get(&place, 0)?.0.tgid;
+        if holder != 0 && holder != process.tgid {
+            // Said before the entry is there, or the process could pass it by.
+            self.py_beside.set(place, 1, 0)?;
+            return self.py_processes_beside.insert(process.tgid, PodPyProcess(process), 0);
+        }
+        if holder == 0 {
+            // The kernel copies in no order that it promises: all the rest first, then whose it is.
+            self.py_processes.set(place, PodPyProcess(PyProcess { tgid: 0, ..process }), 0)?;
+        }
+        self.py_processes.set(place, PodPyProcess(process), 0)?;
+        absent_is_fine(self.py_processes_beside.remove(&process.tgid))
     }
 
     pub fn watch(&mut self, watch: Watch) -> Result<(), MapError> {

@@ -42,8 +42,8 @@ impl Kernel {
     ///
     /// # Errors
     /// The map is full.
-    pub fn set_py_process(&mut self, tgid: u32, process: PyProcess) -> Result<(), KernelError> {
-        self.controls.set_py_process(tgid, process).map_err(map_error(maps::PY_PROCESSES))
+    pub fn set_py_process(&mut self, process: PyProcess) -> Result<(), KernelError> {
+        self.controls.set_py_process(process).map_err(map_error(maps::PY_PROCESSES))
     }
 
     /// Forgets a Python thread.

@@ -67,8 +67,8 @@ impl Probes for Kernel {
             .map_err(|e| format!("context copies cannot be seen in {}: {e}", path.display()))
     }
 
-    fn process(&mut self, tgid: u32, process: PyProcess) -> Result<(), String> {
-        self.set_py_process(tgid, process).map_err(|e| e.to_string())
+    fn process(&mut self, process: PyProcess) -> Result<(), String> {
+        self.set_py_process(process).map_err(|e| e.to_string())
     }
 
     fn thread(&mut self, tid: u32, thread: PyThread) -> Result<(), String> {

@@ -212,13 +212,12 @@ impl PythonProcess {
         self.object_type as u16 + 8 + 3 * 8
     }
 
-    /// Where a thread state has its context, and a context what tells whose it is. `ctx_prev` comes first behind the
-    /// object's head.
+    /// Where a thread state has its context, and a context what tells whose it is.
     fn contexts(&self) -> PyContexts {
         PyContexts {
             current: self.offsets.context as u16,
             entered: self.entered_offset(),
-            first_prev: if self.offsets.threads_in_contexts { self.object_type as u16 + 8 } else { 0 },
+            threads_enter: self.offsets.threads_in_contexts.into(),
             reserved: 0,
         }
     }
@@ -258,12 +257,12 @@ impl PythonProcess {
     /// # Errors
     /// The memory cannot be read.
     pub fn of_a_task(&self, tid: u32, context: u64) -> io::Result<bool> {
-        let PyContexts { entered, first_prev, .. } = self.contexts();
+        let PyContexts { entered, threads_enter, .. } = self.contexts();
         let mut times = [0; 4];
         self.memory.read(context.wrapping_add(entered.into()), &mut times)?;
-        let threads = first_prev != 0
-            && tid != self.tgid
-            && self.memory.u64(context.wrapping_add(first_prev.into()))? == 0;
+        let prev = u64::from(entered - PyContexts::PREV_TO_ENTERED);
+        let threads =
+            threads_enter != 0 && tid != self.tgid && self.memory.u64(context.wrapping_add(prev))? == 0;
         Ok(u32::from_ne_bytes(times) != 0 && !threads)
     }
 }

@@ -29,7 +29,7 @@ pub trait Probes {
     ///
     /// # Errors
     /// Why that is not known to the programs now.
-    fn process(&mut self, tgid: u32, process: PyProcess) -> Result<(), String>;
+    fn process(&mut self, process: PyProcess) -> Result<(), String>;
     /// Tells where this thread finds its context.
     ///
     /// # Errors
@@ -185,7 +185,7 @@ impl Watcher {
                 // Two places may have looked right at the first look; one is enough to need no more of them.
                 let tls = process.threads().ok().and_then(|threads| process.tls(&threads));
                 if let Some(tls) = tls
-                    && probes.process(tgid, self.value(&process, tls)).is_ok()
+                    && probes.process(self.value(&process, tls)).is_ok()
                 {
                     let search = self.begin_search(*process, tls, now);
                     self.processes.insert(tgid, State::ByProcess(search));
@@ -286,7 +286,7 @@ impl Watcher {
             self.attached.insert(process.file.clone());
         }
         if let Some(tls) = process.tls(threads) {
-            return probes.process(process.tgid, self.value(process, tls)).map(|()| Told::Process(tls));
+            return probes.process(self.value(process, tls)).map(|()| Told::Process(tls));
         }
         // Read errors: the process is gone, or its threads will be seen again.
         let threads = process.resolve_threads().unwrap_or_default();
@@ -298,7 +298,7 @@ impl Watcher {
         let head = self.free_lists.get(&process.file).copied().unwrap_or_default();
         PyProcess {
             tls_offset: tls.offset,
-            reserved: 0,
+            tgid: process.tgid,
             contexts: tls.contexts,
             foretelling: PyForetelling::new(head),
         }
@@ -325,7 +325,7 @@ impl Watcher {
             self.free_lists.insert(process.file.clone(), head);
         }
         // Refused: its copies are seen as before.
-        let _ = probes.process(process.tgid, self.value(&process, tls));
+        let _ = probes.process(self.value(&process, tls));
         None
     }
 

@@ -5,7 +5,8 @@ use std::{cell::Cell, fs, path::Path};
 use ktrdr_agent::kernel::Hook;
 use ktrdr_ebpf_common::{
     Counter, SEND,
-    maps::{PyContexts, PyForetelling, PyProcess, PyThread},
+    limits::MAX_PY_PROCESSES,
+    maps::{PyContexts, PyForetelling, PyProcess, PyThread, place_of},
     records::THREADS_OWN_CONTEXT,
 };
 use object::{Object as _, ObjectSection as _, ObjectSymbol as _};
@@ -42,11 +43,11 @@ fn python_context_copies_name_parent_and_child() {
     let state: [u64; 3] = [0, 0, context];
     let thread = PyThread {
         tstate: state.as_ptr() as u64,
-        contexts: PyContexts { current: 16, entered: 40, first_prev: 0, reserved: 0 },
+        contexts: PyContexts { current: 16, entered: 40, threads_enter: 0, reserved: 0 },
         tgid: std::process::id(),
         reserved: 0,
     };
-    let in_contexts = PyThread { contexts: PyContexts { first_prev: 16, ..thread.contexts }, ..thread };
+    let in_contexts = PyThread { contexts: PyContexts { threads_enter: 1, ..thread.contexts }, ..thread };
     observer.kernel.attach_py_copy(Path::new("/proc/self/exe"), function("ktrdr_test_copy_current")).unwrap();
 
     ktrdr_test_copy_current(1);
@@ -75,7 +76,12 @@ fn python_context_copies_name_parent_and_child() {
 
 /// (parent, child) of the copies that this thread made.
 fn copies(observer: &Observer) -> Vec<(u64, u64)> {
-    let ours = observer.records.iter().filter(|r| r.header.tid == sys::gettid());
+    copies_of(observer, sys::gettid())
+}
+
+/// Those of any thread.
+fn copies_of(observer: &Observer, tid: u32) -> Vec<(u64, u64)> {
+    let ours = observer.records.iter().filter(|r| r.header.tid == tid);
     let pair = |body: &Body| match body {
         Body::PyCopy(copy) => Some((copy.parent, copy.child)),
         _ => None,
@@ -88,66 +94,150 @@ thread_local! {
     static STATE: Cell<u64> = const { Cell::new(0) };
 }
 
-/// What an interpreter's free list says and what then happens, in one process; the number of copies told beforehand.
+/// Memory that the programs take for an interpreter's: of this thread alone, laid out like 3.12's.
+#[cfg(target_arch = "x86_64")]
+pub struct Interpreter {
+    /// What the free list says.
+    head: Box<[Cell<u64>; 2]>,
+    /// Thread states with a context that was entered, and without one.
+    states: [Box<[u64; 32]>; 2],
+    context: Box<[u64; 6]>,
+}
+
+#[cfg(target_arch = "x86_64")]
+impl Interpreter {
+    /// Offset of the list's head in the interpreter's structure.
+    const HEAD: u32 = 8;
+
+    /// Attaches the probe, and tells the programs of this process.
+    pub fn start(observer: &mut Observer) -> Interpreter {
+        let (head, context) = (Box::new([Cell::new(0), Cell::new(0)]), Box::new([0, 0, 0, 0, 0, 1]));
+        let state = |context: u64| {
+            let mut state = Box::new([0; 32]);
+            state[usize::from(PyForetelling::TSTATE_INTERP) / 8] = head.as_ptr() as u64;
+            state[208 / 8] = context;
+            state
+        };
+        let states = [state(context.as_ptr() as u64), state(0)];
+        let interpreter = Interpreter { head, states, context };
+        interpreter.with_context(true);
+        let at = function("ktrdr_test_copy_current");
+        observer.kernel.attach_py_copy(Path::new("/proc/self/exe"), at).unwrap();
+        observer.kernel.set_py_process(interpreter.process()).unwrap();
+        interpreter
+    }
+
+    /// What the programs are told.
+    fn process(&self) -> PyProcess {
+        // SAFETY: asks for the thread's own number, which is its thread pointer in glibc and musl on x86_64.
+        let thread_pointer = unsafe { libc::pthread_self() } as u64;
+        PyProcess {
+            tls_offset: STATE.with(|cell| cell.as_ptr() as u64).wrapping_sub(thread_pointer) as i32,
+            tgid: std::process::id(),
+            contexts: PyContexts { current: 208, entered: 40, threads_enter: 0, reserved: 0 },
+            foretelling: PyForetelling::new(Self::HEAD),
+        }
+    }
+
+    /// Whether a context is current from now on.
+    fn with_context(&self, current: bool) {
+        STATE.set(self.states[usize::from(!current)].as_ptr() as u64);
+    }
+
+    /// A copy, as the interpreter makes it, but that the list may say something else.
+    pub fn copy(&self, says: u64, makes: u64) {
+        self.head[1].set(says);
+        ktrdr_test_copy_current(makes);
+    }
+
+    /// Address of the context that is current.
+    fn context(&self) -> u64 {
+        self.context.as_ptr() as u64
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+impl Drop for Interpreter {
+    fn drop(&mut self) {
+        STATE.set(0);
+    }
+}
+
 #[cfg(target_arch = "x86_64")]
 #[test]
 fn a_free_list_of_contexts_is_believed_as_long_as_it_is_right() {
-    /// Offset of the list's head in the interpreter's structure.
-    const HEAD: u32 = 8;
     const CONFIRMED: u64 = PyForetelling::CONFIRMED as u64;
+    const CHECK: u64 = PyForetelling::CHECK as u64;
     let Some(mut observer) = Observer::start(&options(Hook::Auto)) else { return };
-    let entered: [u64; 6] = [0, 0, 0, 0, 0, 1];
-    let context = entered.as_ptr() as u64;
-    let interpreter = [Cell::new(0_u64), Cell::new(0)];
-    let state = [0, 0, interpreter.as_ptr() as u64, context];
-    STATE.set(state.as_ptr() as u64);
-    // SAFETY: asks for the thread's own number, which is its thread pointer in glibc and musl on x86_64.
-    let thread_pointer = unsafe { libc::pthread_self() } as u64;
-    let process = PyProcess {
-        tls_offset: STATE.with(|cell| cell.as_ptr() as u64).wrapping_sub(thread_pointer) as i32,
-        reserved: 0,
-        contexts: PyContexts { current: 24, entered: 40, first_prev: 0, reserved: 0 },
-        foretelling: PyForetelling::new(HEAD),
-    };
-    observer.kernel.attach_py_copy(Path::new("/proc/self/exe"), function("ktrdr_test_copy_current")).unwrap();
-    observer.kernel.set_py_process(std::process::id(), process).unwrap();
-    // As the interpreter does it, but that the list may say something else.
-    let copy = |says: u64, makes: u64| {
-        interpreter[1].set(says);
-        ktrdr_test_copy_current(makes);
-    };
+    let interpreter = Interpreter::start(&mut observer);
+    // Linux 6.13 and later.
+    let foretells = observer.kernel.program_stats().iter().any(|program| program.name == "py_context_copy");
 
     let many = 4 * CONFIRMED;
-    (0..many).for_each(|n| copy(1000 + n, 1000 + n));
+    (0..many).for_each(|n| interpreter.copy(1000 + n, 1000 + n));
     let mut made: Vec<u64> = (1000..1000 + many).collect();
     let foretold = observer.counter(Counter::PyContextForetold);
-    // Linux 6.13 and later.
-    let told = many - CONFIRMED - (many - CONFIRMED) / u64::from(PyForetelling::CHECK);
-    assert!(foretold == 0 || foretold == told, "{foretold} of {told}");
+    let told = many - CONFIRMED - (many - CONFIRMED).div_ceil(CHECK);
+    assert_eq!(foretold, if foretells { told } else { 0 });
     // An empty list says nothing.
-    copy(0, 7);
+    interpreter.copy(0, 7);
     made.push(7);
     // Nor does it to a thread without a context, which gets one from it first.
-    let without = [0, 0, interpreter.as_ptr() as u64, 0];
-    STATE.set(without.as_ptr() as u64);
-    copy(8, 9);
-    STATE.set(state.as_ptr() as u64);
+    interpreter.with_context(false);
+    interpreter.copy(8, 9);
+    interpreter.with_context(true);
     assert_eq!(observer.counter(Counter::PyContextForetold), foretold);
     // A list that is wrong is found out by one of the next few copies, and not asked again.
-    let wrong = 2 * u64::from(PyForetelling::CHECK);
-    (0..wrong).for_each(|n| copy(1, 5000 + n));
+    let wrong = 2 * CHECK;
+    (0..wrong).for_each(|n| interpreter.copy(1, 5000 + n));
     let before_found_out = observer.counter(Counter::PyContextForetold) - foretold;
-    assert!(before_found_out < u64::from(PyForetelling::CHECK), "{before_found_out}");
-    assert_eq!(observer.counter(Counter::PyContextMistold), u64::from(foretold != 0));
+    assert!(before_found_out < CHECK, "{before_found_out}");
+    assert_eq!(observer.counter(Counter::PyContextMistold), u64::from(foretells));
     observer.settle();
-    STATE.set(0);
 
     let seen = copies(&observer);
+    assert_eq!(observer.counter(Counter::PyContextCopies), seen.len() as u64);
     let right = made.len();
-    let of_context: Vec<(u64, u64)> = made.into_iter().map(|child| (context, child)).collect();
+    let of_context: Vec<(u64, u64)> = made.into_iter().map(|child| (interpreter.context(), child)).collect();
     assert!(seen[..right] == of_context, "{seen:?}");
     assert_eq!(seen[right], (0, 9));
     let found_out = right + 1 + before_found_out as usize;
     assert!(seen[found_out..].iter().all(|(_, child)| *child >= 5000), "{:?}", &seen[found_out..]);
     assert_eq!(seen.len(), right + 1 + wrong as usize, "none is told twice, and none is missed");
+}
+
+/// Processes have places in an array by their ids, and what has no place there is followed all the same.
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn a_process_whose_place_another_has_is_followed() {
+    let Some(mut observer) = Observer::start(&options(Hook::Auto)) else { return };
+    let holder = std::process::id() + MAX_PY_PROCESSES;
+    assert_eq!(place_of(holder), place_of(std::process::id()));
+    let other = |tgid| PyProcess {
+        tls_offset: 0,
+        tgid,
+        contexts: PyContexts { current: 0, entered: 40, threads_enter: 0, reserved: 0 },
+        foretelling: PyForetelling::new(0),
+    };
+    observer.kernel.set_py_process(other(holder)).unwrap();
+    let interpreter = Interpreter::start(&mut observer);
+    let context = interpreter.context();
+    interpreter.copy(0, 1);
+    // A forked process has everything where its parent has it, until it runs another program.
+    // SAFETY: the child only calls this function and `_exit`.
+    let child = unsafe {
+        match libc::fork() {
+            0 => {
+                ktrdr_test_copy_current(2);
+                libc::_exit(0);
+            }
+            child => child,
+        }
+    };
+    assert!(child > 0);
+    // SAFETY: the child is ours, and no status is asked for.
+    assert_eq!(unsafe { libc::waitpid(child, std::ptr::null_mut(), 0) }, child);
+    observer.settle();
+    assert_eq!(copies(&observer), [(context, 1)]);
+    assert_eq!(copies_of(&observer, child.cast_unsigned()), [(context, 2)]);
 }

@@ -14,6 +14,7 @@ use ktrdr_ebpf_common::{
 };
 
 use crate::{
+    contexts::Interpreter,
     observer::{Observer, conn_of, options},
     sys,
 };
@@ -178,6 +179,14 @@ fn own_cost() {
         observer.kernel.watch(me, 0, Watch::PIPES).unwrap();
         measure(&mut observer, "write to a pipe, over its rate", || pump(&mut writer, &mut reader));
         observer.kernel.unwatch(me).unwrap();
+        #[cfg(target_arch = "x86_64")]
+        {
+            let interpreter = Interpreter::start(&mut observer);
+            measure(&mut observer, "copies of a context", || {
+                (0..MESSAGES as u64).for_each(|n| interpreter.copy(n + 1, n + 1));
+            });
+            measure(&mut observer, "TCP, captured, under a context", || pump(&mut client, &mut server));
+        }
         measure(&mut observer, "getppid", || {
             // SAFETY: no arguments.
             (0..MESSAGES).for_each(|_| unsafe {

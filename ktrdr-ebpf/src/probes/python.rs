@@ -9,7 +9,8 @@ use zerocopy::{Immutable, IntoBytes};
 
 use crate::{
     counters::Tally,
-    error, python,
+    error::{self, Error},
+    python,
     ring::{self, Wake},
     task,
 };
@@ -50,7 +51,7 @@ pub fn py_context_copy(ctx: *mut c_void) -> u32 {
     if child == 0 {
         return AWAITED;
     }
-    copy(tgid, tid, parent, child, 1);
+    error::run(|| copy(tgid, tid, parent, child, Counter::PyContextForetold).map(|_| ()));
     TOLD
 }
 
@@ -59,20 +60,21 @@ fn returned(child: u64) {
     let (tgid, tid) = task::current_ids();
     python::copied(tgid, child);
     // 0: the copy failed, and an exception is on its way.
-    if child != 0 {
-        copy(tgid, tid, python::current_context(tgid, tid), child, 0);
+    if child == 0 {
+        return;
     }
+    error::run(|| {
+        let tally = copy(tgid, tid, python::current_context(tgid, tid), child, Counter::Submitted)?;
+        tally.add(Counter::PyContextCopies, 1);
+        Ok(())
+    });
 }
 
 #[inline(always)]
-fn copy(tgid: u32, tid: u32, parent: u64, child: u64, foretold: u64) {
-    if let Some(tally) = Tally::here() {
-        tally.add(Counter::PyContextCopies, 1);
-        tally.add(Counter::PyContextForetold, foretold);
-    }
-    let header = ring::header_of(kind::PY_COPY, 0, size_of::<PyCopyRecord>() as u32, tgid, tid);
+fn copy(tgid: u32, tid: u32, parent: u64, child: u64, counter: Counter) -> Result<Tally, Error> {
+    let header = ring::header_without_time(kind::PY_COPY, 0, size_of::<PyCopyRecord>() as u32, tgid, tid);
     let record = PyCopyRecord { header, body: PyCopyBody { parent, child } };
-    error::run(|| ring::submit_fixed(&record, Wake::IfFull));
+    ring::submit_as(record.as_bytes(), Wake::IfFull, counter)
 }
 
 /// Where the thread is: at the function, or where it returns to.
