@@ -245,7 +245,7 @@ fn receives_on_a_python_thread_are_told_without_what_was_received() {
         let state: [u64; 3] = [0, 0, context];
         let thread = PyThread {
             tstate: state.as_ptr() as u64,
-            contexts: PyContexts { current: 16, entered: 40, first_prev: 0, reserved: 0 },
+            contexts: PyContexts { current: 16, entered: 40, threads_enter: 0, reserved: 0 },
             tgid: std::process::id(),
             reserved: 0,
         };
