@@ -9,6 +9,7 @@ pub mod counters;
 pub mod limits;
 pub mod maps;
 pub mod offsets;
+pub mod policies;
 pub mod records;
 pub mod thinning;
 

@@ -55,7 +55,8 @@ pub const MAX_FILES: u32 = 16_384;
 /// Span of time over which a watched process's rate is counted: a burst within it may take all of it.
 pub const WATCH_WINDOW_NS: u64 = 1_000_000_000;
 
-/// Connections with a policy. LRU: an evicted one is unknown again, sends its tuple and gets a new policy.
+/// Connections with a policy. Where there is no room for one, the one that has been there longest is unknown again and sends
+/// its tuple.
 pub const MAX_POLICIES: u32 = 65_536;
 
 /// Processes that are being killed for want of memory. LRU; the kernel kills them one by one.

@@ -6,7 +6,8 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 pub const EVENTS: &str = "EVENTS";
 /// Per-CPU array with one entry: an array of `u64`, indexed by [`crate::Counter`]. One look-up serves all counters.
 pub const COUNTERS: &str = "COUNTERS";
-/// LRU hash: connection id (`u64`) → [`Policy`].
+/// Array of [`Place`](crate::policies::Place) at [`place_of`](crate::policies::place_of) a connection: its policy, which the
+/// agent writes into memory that both sides see.
 pub const POLICIES: &str = "POLICIES";
 /// Hash: tgid (`u32`) → `u32` (any value): processes whose transfers are left alone.
 pub const EXCLUDED: &str = "EXCLUDED";
@@ -148,27 +149,6 @@ pub struct FileId {
     pub device: u32,
     /// `i_generation`: tells an inode number that was given to another file.
     pub generation: u32,
-}
-
-/// What to do with the transfers of one connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
-pub struct Policy {
-    /// Payload bytes to copy per transfer, at most [`crate::limits::MAX_PAYLOAD`]; 0 = send nothing at all for
-    /// this connection's transfers ("ignore").
-    pub capture: u32,
-    /// Reserved, 0.
-    pub reserved: u32,
-}
-
-impl Policy {
-    /// No records for this connection's transfers.
-    pub const IGNORE: Policy = Policy { capture: 0, reserved: 0 };
-
-    /// The first `bytes` of each transfer.
-    pub const fn capture(bytes: u32) -> Policy {
-        Policy { capture: bytes, reserved: 0 }
-    }
 }
 
 /// Where contexts are found from a `PyThreadState`, and what tells a task's from a thread's own.

@@ -1,12 +1,14 @@
 //! What the agent told the kernel side about processes and connections.
 
 use aya_ebpf::{
+    bindings::BPF_F_MMAPABLE,
     macros::map,
-    maps::{Array, HashMap, LruHashMap},
+    maps::{Array, HashMap},
 };
 use ktrdr_ebpf_common::{
-    limits::{MAX_EXCLUDED, MAX_POLICIES, PORTS},
-    maps::{Policy, used},
+    limits::{MAX_EXCLUDED, PORTS},
+    maps::used,
+    policies::{self, Entry},
     thinning,
 };
 
@@ -16,7 +18,7 @@ use crate::{constants::AGENT_TGID, error::Error, memory::Object, sock::Sock};
 static EXCLUDED: HashMap<u32, u32> = HashMap::with_max_entries(MAX_EXCLUDED, 0);
 
 #[map]
-static POLICIES: LruHashMap<u64, Policy> = LruHashMap::with_max_entries(MAX_POLICIES, 0);
+static POLICIES: Array<policies::Place> = Array::with_max_entries(policies::PLACES, BPF_F_MMAPABLE);
 
 #[map]
 static LEFT_OUT: Array<u32> = Array::with_max_entries(PORTS, 0);
@@ -40,8 +42,10 @@ pub fn excluded(tgid: u32) -> bool {
 /// Payload bytes to copy per transfer on a connection, `None` while the agent has not said.
 #[inline(always)]
 pub fn capture_limit(conn: u64) -> Option<u32> {
-    // SAFETY: a valid map value; one aligned `u32`, which a concurrent update cannot tear.
-    POLICIES.get_ptr(conn).map(|policy| unsafe { (*policy).capture })
+    let place = POLICIES.get_ptr(policies::place_of(conn))?.cast::<Entry>();
+    // SAFETY: a valid map value of two entries; each an aligned `u64`, volatile because the agent writes it.
+    let entry = |index: usize| unsafe { place.add(index).read_volatile() };
+    entry(0).of(conn).or_else(|| entry(1).of(conn)).map(|policy| policy.capture)
 }
 
 /// Whether a connection is left out, because all of them would take more of the host than the agent may. Asked before

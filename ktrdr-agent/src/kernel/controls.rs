@@ -7,19 +7,13 @@ use aya::{
 use ktrdr_ebpf_common::{
     Counter,
     counters::COUNTERS,
-    maps::{self, FileId, Policy, PyProcess, PyThread, Speaker, Watch, place_of, used},
+    maps::{self, FileId, PyProcess, PyThread, Speaker, Watch, place_of, used},
 };
 
-use super::KernelError;
+use super::{KernelError, policies::Policies};
 
 /// Values of all counters, indexed by [`ktrdr_ebpf_common::Counter`], summed over the CPUs.
 pub type CounterValues = [u64; COUNTERS as usize];
-
-#[derive(Clone, Copy)]
-#[repr(transparent)]
-struct PodPolicy(Policy);
-// SAFETY: plain numbers without padding (zerocopy's `IntoBytes` holds for `Policy`).
-unsafe impl Pod for PodPolicy {}
 
 #[derive(Clone, Copy)]
 #[repr(transparent)]
@@ -54,7 +48,7 @@ unsafe impl Pod for PodSpeaker {}
 /// The control maps.
 pub(super) struct Controls {
     counters: PerCpuArray<MapData, CounterValues>,
-    policies: HashMap<MapData, u64, PodPolicy>,
+    policies: Policies,
     used: Array<MapData, u32>,
     /// What was said in `used`.
     said: [bool; used::PLACES as usize],
@@ -75,7 +69,7 @@ impl Controls {
     pub fn take(ebpf: &mut Ebpf) -> Result<Controls, KernelError> {
         Ok(Controls {
             counters: take(ebpf, maps::COUNTERS)?,
-            policies: take(ebpf, maps::POLICIES)?,
+            policies: Policies::take(ebpf)?,
             used: take(ebpf, maps::USED)?,
             said: Default::default(),
             excluded: take(ebpf, maps::EXCLUDED)?,
@@ -103,12 +97,8 @@ impl Controls {
         Ok(sum)
     }
 
-    pub fn set_policy(&mut self, conn: u64, policy: Policy) -> Result<(), MapError> {
-        self.policies.insert(conn, PodPolicy(policy), 0)
-    }
-
-    pub fn forget_policy(&mut self, conn: u64) -> Result<(), MapError> {
-        absent_is_fine(self.policies.remove(&conn))
+    pub fn policies(&mut self) -> &mut Policies {
+        &mut self.policies
     }
 
     /// The programs are to look into a map from now on. Before its first entry: that one must not be passed over.

@@ -7,6 +7,7 @@ mod controls;
 pub mod features;
 mod multi;
 mod object;
+mod policies;
 mod probes;
 mod python;
 mod ring;
@@ -17,7 +18,8 @@ use std::{io, time::Duration};
 use aya::{Btf, Ebpf, EbpfError, EbpfLoader, maps::MapError};
 use ktrdr_ebpf_common::{
     limits,
-    maps::{self, FileId, Policy, Watch},
+    maps::{self, FileId, Watch},
+    policies::Policy,
 };
 
 pub use controls::CounterValues;
@@ -273,20 +275,14 @@ impl Kernel {
         stats::of(&self.ebpf, self.multi.as_ref().map(Multi::program))
     }
 
-    /// Says how much of a connection's transfers to send.
-    ///
-    /// # Errors
-    /// The map refused the entry; the connection stays unknown.
-    pub fn set_policy(&mut self, conn: u64, policy: Policy) -> Result<(), KernelError> {
-        self.controls.set_policy(conn, policy).map_err(map_error(maps::POLICIES))
+    /// Says how much of a connection's transfers to send. Where two others have its place, the older one is unknown again.
+    pub fn set_policy(&mut self, conn: u64, policy: Policy) {
+        self.controls.policies().set(conn, policy);
     }
 
     /// Makes a connection unknown again: its next record carries the addresses.
-    ///
-    /// # Errors
-    /// The map cannot be changed.
-    pub fn forget_policy(&mut self, conn: u64) -> Result<(), KernelError> {
-        self.controls.forget_policy(conn).map_err(map_error(maps::POLICIES))
+    pub fn forget_policy(&mut self, conn: u64) {
+        self.controls.policies().forget(conn);
     }
 
     /// Leaves the transfers of a process alone.

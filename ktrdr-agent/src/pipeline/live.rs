@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use ktrdr_ebpf_common::limits;
-use ktrdr_ebpf_common::maps::Policy;
+use ktrdr_ebpf_common::policies::Policy;
 use ktrdr_ebpf_common::{Counter, EventHeader};
 use zerocopy::FromBytes;
 
@@ -264,14 +264,11 @@ impl Live {
                 Output::Span(span) => self.exporters.submit(span),
                 Output::Log(record) => self.exporters.submit_log(*record),
                 Output::Capture(conn, bytes) => {
-                    self.kernel.set_policy(conn.0, Policy::capture(bytes)).context("capture policy")?;
+                    self.kernel.set_policy(conn.0, Policy::capture(bytes));
                 }
                 Output::Deaf(tgid) => watch::deaf(&mut self.kernel, tgid),
                 Output::Watch(tgid, much) => watch::process(&mut self.kernel, tgid, much, self.rate),
-                Output::Forget(conn) => {
-                    // Gone already when it never had a policy.
-                    let _ = self.kernel.forget_policy(conn.0);
-                }
+                Output::Forget(conn) => self.kernel.forget_policy(conn.0),
             }
         }
         Ok(())

@@ -8,10 +8,7 @@ use std::{
 };
 
 use ktrdr_agent::kernel::{Hook, KernelOptions, enable_stats};
-use ktrdr_ebpf_common::{
-    maps::{Policy, Watch},
-    thinning::ALL,
-};
+use ktrdr_ebpf_common::{maps::Watch, policies::Policy, thinning::ALL};
 
 use crate::{
     contexts::Interpreter,
@@ -129,12 +126,12 @@ fn own_cost() {
             ("TCP, ignored by policy", Policy::IGNORE),
         ] {
             for conn in conns {
-                observer.kernel.set_policy(conn, policy).unwrap();
+                observer.kernel.set_policy(conn, policy);
             }
             measure(&mut observer, case, || pump(&mut client, &mut server));
         }
         for conn in conns {
-            observer.kernel.set_policy(conn, Policy::capture(8192)).unwrap();
+            observer.kernel.set_policy(conn, Policy::capture(8192));
         }
         observer.kernel.leave_out(remote, ALL).unwrap();
         measure(&mut observer, "TCP, left out", || pump(&mut client, &mut server));

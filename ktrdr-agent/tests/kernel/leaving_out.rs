@@ -8,7 +8,8 @@ use std::{
 
 use ktrdr_ebpf_common::{
     ConnTuple, Counter, RECV, SEND, flags,
-    maps::{Policy, PyContexts, PyThread},
+    maps::{PyContexts, PyThread},
+    policies::Policy,
     thinning::{self, ALL},
 };
 
@@ -237,7 +238,7 @@ fn receives_on_a_python_thread_are_told_without_what_was_received() {
             observer.until("the connection", |records| conn_of(records, local, remote))
         });
         for conn in ends {
-            observer.kernel.set_policy(conn, Policy::capture(64)).unwrap();
+            observer.kernel.set_policy(conn, Policy::capture(64));
         }
         // A context at offset 16 of a thread state, which says at its offset 40 that it was entered.
         let entered: [u64; 6] = [0, 0, 0, 0, 0, 1];

@@ -10,7 +10,10 @@ use std::{
 
 use ktrdr_agent::event::losses::Losses;
 use ktrdr_agent::kernel::{Hook, KernelOptions};
-use ktrdr_ebpf_common::{Counter, SEND, flags, limits, maps::Policy};
+use ktrdr_ebpf_common::{
+    Counter, SEND, flags, limits,
+    policies::{self, Policy},
+};
 
 use crate::observer::{Body, Observer, Record, conn_of, options};
 
@@ -48,9 +51,9 @@ fn a_policy_ignores_or_cuts_a_connection() {
         let conn = observer.until("the client", |records| conn_of(records, client_port, server_port));
 
         pair.send(b"unknown");
-        observer.kernel.set_policy(conn, Policy::capture(4)).unwrap();
+        observer.kernel.set_policy(conn, Policy::capture(4));
         pair.send(b"first four");
-        observer.kernel.set_policy(conn, Policy::IGNORE).unwrap();
+        observer.kernel.set_policy(conn, Policy::IGNORE);
         let ignored = observer.counter(Counter::Ignored);
         pair.send(b"nothing");
         assert_eq!(observer.counter(Counter::Ignored), ignored + 1);
@@ -63,11 +66,43 @@ fn a_policy_ignores_or_cuts_a_connection() {
         assert_eq!(seen, [(flags::TUPLE, 7, b"unknown".to_vec()), (0, 10, b"firs".to_vec())]);
 
         observer.records.clear();
-        observer.kernel.forget_policy(conn).unwrap();
-        observer.kernel.forget_policy(conn).unwrap();
+        observer.kernel.forget_policy(conn);
+        observer.kernel.forget_policy(conn);
         pair.send(b"unknown again");
         observer.settle();
         assert_eq!(observer.stream(conn, SEND)[0].header.flags, flags::TUPLE);
+    }
+}
+
+/// Two connections have room at one place. The one that has been there longest makes room for a third.
+#[test]
+fn policies_that_share_a_place() {
+    for hook in [Hook::Socket, Hook::Syscall] {
+        let Some(mut observer) = Observer::start(&options(hook)) else { return };
+        let mut pair = Pair::new();
+        let (client_port, server_port) = pair.ports();
+        let conn = observer.until("the client", |records| conn_of(records, client_port, server_port));
+        let mut beside = (1_u64 << 40..).filter(|n| policies::place_of(*n) == policies::place_of(conn));
+        let [one, other, third] = [(); 3].map(|()| beside.next().unwrap());
+        let kernel = &mut observer.kernel;
+        kernel.set_policy(conn, Policy::capture(1));
+        pair.send(b"alone");
+        kernel.set_policy(one, Policy::IGNORE);
+        pair.send(b"one beside it");
+        kernel.set_policy(conn, Policy::capture(2));
+        kernel.forget_policy(one);
+        kernel.set_policy(other, Policy::IGNORE);
+        pair.send(b"another");
+        kernel.set_policy(third, Policy::IGNORE);
+        pair.send(b"two");
+        kernel.set_policy(conn, Policy::capture(3));
+        pair.send(b"known again");
+        observer.settle();
+        let seen: Vec<_> =
+            observer.stream(conn, SEND).iter().map(|t| (t.header.flags, t.payload.clone())).collect();
+        let known = |payload: &[u8]| (0, payload.to_vec());
+        let unknown = (flags::TUPLE, b"two".to_vec());
+        assert_eq!(seen, [known(b"a"), known(b"o"), known(b"an"), unknown, known(b"kno")], "{hook}");
     }
 }
 
@@ -82,7 +117,7 @@ fn of_a_long_body_little_is_copied() {
         let (client_port, server_port) = pair.ports();
         let conn = observer.until("the client", |records| conn_of(records, client_port, server_port));
         if said {
-            observer.kernel.set_policy(conn, Policy::capture(limits::DEFAULT_CAPTURE)).unwrap();
+            observer.kernel.set_policy(conn, Policy::capture(limits::DEFAULT_CAPTURE));
         }
 
         for _ in 0..10 {
