@@ -262,7 +262,7 @@ impl Core {
         self.tell_ends(span, &mut draft, on, tgid);
         let (request, response) = (request.unwrap_or_default(), response.unwrap_or_default());
         jsonrpc::http::tell(&mut draft, &request, &response, &self.config.mask);
-        self.operation(span, id, (on.role, tgid), &request, &response, &mut draft);
+        self.operation(span, id, (on, tgid), &request, &response, &mut draft);
         self.assembler.finish(span, draft, &mut self.spans);
     }
 
@@ -271,12 +271,13 @@ impl Core {
         &mut self,
         span: SpanRef,
         exchange: ExchangeId,
-        (role, tgid): (Role, u32),
+        (on, tgid): (&OnConn, u32),
         request: &[u8],
         response: &[u8],
         draft: &mut Span,
     ) {
-        let call = operations::Call { span, role, exchange, request, response };
+        let role = on.role;
+        let call = operations::Call { span, role, exchange, port: on.service_port(), request, response };
         let about = self.operations.observe(&call, draft);
         self.gpu_demand(about.as_ref(), &Demand { role, tgid, name: &draft.name, request });
         if let Some(op) = about {

@@ -23,6 +23,7 @@ impl Core {
         let origin = match origin {
             // Nobody else's: a command's own words.
             Written::Known(None) => Written::Known(self.command_writes(task, ts)),
+            Written::LeftOut => self.command_writes(task, ts).map_or(origin, |own| Written::Known(Some(own))),
             other => other,
         };
         self.logs.write(ts, task, w, origin);

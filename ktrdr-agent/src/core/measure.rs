@@ -93,8 +93,10 @@ impl Core {
             for status in ENDS {
                 m.registry.add(service, Id::Operations, &[kind[0], ("status", status.into())], 0);
             }
-            let stalled = std::time::Duration::from_nanos(now.saturating_sub(moved)).as_secs_f64();
-            m.registry.highest(service, Id::OperationStalled, &kind, stalled, now);
+            if let Some(moved) = moved {
+                let stalled = std::time::Duration::from_nanos(now.saturating_sub(moved)).as_secs_f64();
+                m.registry.highest(service, Id::OperationStalled, &kind, stalled, now);
+            }
         }
         workers(m, self.operations.workers(), now);
         Some(m.registry.snapshot(now, now.saturating_add_signed(self.wall_offset_ns)))

@@ -41,6 +41,8 @@ mod stdio_tests;
 mod tests;
 mod thinning;
 #[cfg(test)]
+mod thinning_laws;
+#[cfg(test)]
 mod thinning_tests;
 mod watching;
 
@@ -324,7 +326,7 @@ impl Core {
             }
         }
         self.causality.expire(self.now);
-        self.operations.watch(self.now);
+        self.operations.watch(self.now, &|port| self.thinning.observed(port).is_some());
         let ended = self.operations.finished(self.now);
         self.finish_operations(ended);
         self.settle_connects(self.now);

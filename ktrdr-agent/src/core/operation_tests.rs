@@ -2,8 +2,12 @@
 
 use std::sync::Arc;
 
+use ktrdr_ebpf_common::thinning::ALL;
+
 use super::CoreConfig;
 use super::scenario::{Host, Pipe};
+use crate::event::ShellEvent;
+use crate::event::shell::Thinned;
 use crate::explain::{Case, Kind, explain};
 use crate::trace::model::{Span, SpanKind, Value};
 use crate::trace::operations::rules::Rules;
@@ -289,4 +293,48 @@ fn ids_in_headers_tag_their_calls() {
         .collect();
     ids.sort_unstable();
     assert_eq!(ids.iter().map(|(_, id)| *id).collect::<Vec<_>>(), ["nightly-7", "op-xyz-789", ""]);
+}
+
+/// Where not all is seen of what is said of it, its progress may have moved, and who spoke of it may have spoken since.
+#[test]
+fn what_may_have_been_said_unseen_is_no_standstill_and_no_disagreement() {
+    let mut h = host(Rules { stuck_after: 2_000_000_000, ..Rules::default() });
+    let mut api = h.connect(CLI, API, "127.0.0.1:8000");
+    let mut worker = h.connect(API, WORKER, "127.0.0.1:5005");
+    poll(&mut h, &mut api, "running", 10.0);
+    let thinned = |ports| ShellEvent::Thinned(Thinned { ports });
+    h.shell(thinned(vec![(8000, ALL)]));
+    // Named by others meanwhile, without a word on its progress.
+    for _ in 0..30 {
+        let request =
+            message("POST /api/v1/operations/note HTTP/1.1", &format!(r#"{{"operation_id":"{OP}"}}"#));
+        call(&mut h, &mut worker, &request, "{}");
+        h.pass(100);
+    }
+    let stuck = |s: &Span| s.attributes.get("ktrdr.operation.stuck").is_some();
+    assert!(!h.core.under_way().iter().any(stuck));
+    poll(&mut h, &mut worker, "completed", 100.0);
+    h.pass(6_000);
+    let spans = h.spans();
+    let op = spans.iter().find(|s| s.kind == SpanKind::Internal).unwrap();
+    assert_eq!(text(op, "operation.status"), "completed");
+    for claim in ["ktrdr.operation.disagreement", "ktrdr.operation.unheard", "ktrdr.operation.stuck"] {
+        assert_eq!(op.attributes.get(claim), None, "{claim}");
+    }
+}
+
+/// A worker whose answer nobody looked at any more may have taken the job.
+#[test]
+fn a_dispatch_that_was_not_seen_to_its_end_says_nothing_of_the_worker() {
+    let mut h = host(Rules::default());
+    let mut p = h.connect(API, WORKER, "127.0.0.1:5005");
+    let dispatch = message("POST /training/start HTTP/1.1", &format!(r#"{{"task_id":"{OP}"}}"#));
+    call(&mut h, &mut p, &dispatch, &format!(r#"{{"operation_id":"{OP}","status":"started"}}"#));
+    h.request(&mut p, &dispatch);
+    h.shell(ShellEvent::Thinned(Thinned { ports: vec![(5005, ALL)] }));
+    let spans = h.spans();
+    let left = |s: &&Span| text(s, "ktrdr.incomplete") == "left_out";
+    assert_eq!(spans.iter().filter(left).count(), 2);
+    assert!(spans.iter().filter(left).all(|s| text(s, "worker.selection_status").is_empty()), "{spans:#?}");
+    assert!(h.core.workers().iter().all(|w| !w.lost));
 }

@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 
 use ktrdr_ebpf_common::limits::{MAX_PAYLOAD, MAX_WRITE_RECORDS};
 use ktrdr_ebpf_common::{
-    ConnTuple, DataBody, EventHeader, ExecBody, ExitBody, ForkBody, RECV, SEND, StateBody, WriteBody, file,
-    flags, kind, maps::FileId,
+    ConnTuple, DataBody, EventHeader, ExecBody, ExitBody, ForkBody, PyCopyBody, RECV, SEND, StateBody,
+    WriteBody, file, flags, kind, maps::FileId,
 };
 use zerocopy::IntoBytes;
 
@@ -29,6 +29,21 @@ impl Pipe {
         self.server.tid = tid;
         self
     }
+
+    /// A thread of the client calls, and its task's context is this one.
+    pub fn called_by(&mut self, tid: u32, context: u64) {
+        (self.client.tid, self.client.context) = (tid, context);
+    }
+
+    /// The server reads or answers under this context.
+    pub fn served_under(&mut self, context: u64) {
+        self.server.context = context;
+    }
+
+    /// The client's port.
+    pub fn client_port(&self) -> u16 {
+        self.client.local.port()
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -36,8 +51,16 @@ struct End {
     id: u64,
     pid: u32,
     tid: u32,
+    context: u64,
     local: SocketAddr,
     remote: SocketAddr,
+}
+
+impl End {
+    fn of(pid: u32) -> Self {
+        let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
+        Self { id: 0, pid, tid: pid, context: 0, local: nowhere, remote: nowhere }
+    }
 }
 
 /// A host under test.
@@ -121,13 +144,13 @@ impl Host {
 
     pub fn listen(&mut self, pid: u32, addr: &str) {
         let addr: SocketAddr = addr.parse().unwrap();
-        let end = End { id: 0, pid, tid: pid, local: addr, remote: "0.0.0.0:0".parse().unwrap() };
+        let end = End { local: addr, ..End::of(pid) };
         self.state(&end, tcp::CLOSE, tcp::LISTEN, 0, [0, 0]);
     }
 
     pub fn unlisten(&mut self, pid: u32, addr: &str) {
         let addr: SocketAddr = addr.parse().unwrap();
-        let end = End { id: 0, pid, tid: pid, local: addr, remote: "0.0.0.0:0".parse().unwrap() };
+        let end = End { local: addr, ..End::of(pid) };
         self.state(&end, tcp::LISTEN, tcp::CLOSE, 0, [0, 0]);
     }
 
@@ -158,6 +181,11 @@ impl Host {
     pub fn fork(&mut self, pid: u32, child: u32) {
         let body = ForkBody { child_tgid: child, child_tid: child, py_context: 0 };
         self.record(kind::FORK, 0, (pid, pid), body.as_bytes());
+    }
+
+    /// A thread copies a Python context.
+    pub fn copy_context(&mut self, pid: u32, tid: u32, parent: u64, child: u64) {
+        self.record(kind::PY_COPY, 0, (pid, tid), PyCopyBody { parent, child }.as_bytes());
     }
 
     /// A connect that the server accepts.
@@ -192,8 +220,19 @@ impl Host {
 
     /// A connect by one thread of the client.
     pub fn connect_from(&mut self, client: u32, tid: u32, server: u32, addr: &str) -> Pipe {
+        self.connect_under(client, (tid, 0), server, addr)
+    }
+
+    /// A connect by one thread of the client, under a Python context.
+    pub fn connect_under(
+        &mut self,
+        client: u32,
+        (tid, context): (u32, u64),
+        server: u32,
+        addr: &str,
+    ) -> Pipe {
         let mut p = self.older(client, server, addr);
-        p.client.tid = tid;
+        p.called_by(tid, context);
         self.handshake(p)
     }
 
@@ -211,8 +250,8 @@ impl Host {
         let remote: SocketAddr = addr.parse().unwrap();
         let local = SocketAddr::new(remote.ip(), 40000 + u16::try_from(id).unwrap());
         Pipe {
-            client: End { id, pid: client, tid: client, local, remote },
-            server: End { id: id + 1, pid: server, tid: server, local: remote, remote: local },
+            client: End { id, local, remote, ..End::of(client) },
+            server: End { id: id + 1, local: remote, remote: local, ..End::of(server) },
             seq: [1000, u32::MAX - 5],
         }
     }
@@ -280,7 +319,7 @@ impl Host {
     fn data(&mut self, e: &End, direction: u8, seq_end: u32, bytes: &[u8], len: usize) {
         let body = DataBody {
             conn: e.id,
-            py_context: 0,
+            py_context: e.context,
             seq_end,
             len: u32::try_from(len).unwrap(),
             captured: u32::try_from(bytes.len()).unwrap(),
@@ -299,7 +338,7 @@ impl Host {
     fn state(&mut self, e: &End, old: u8, new: u8, error: u16, seq: [u32; 2]) {
         let body = StateBody {
             conn: e.id,
-            py_context: 0,
+            py_context: e.context,
             write_seq: seq[0],
             copied_seq: seq[1],
             old,

@@ -1,12 +1,12 @@
 //! Connections that are left out for a while: what is shown stays true, and what is not shown is said.
 
-use ktrdr_ebpf_common::thinning::ALL;
+use ktrdr_ebpf_common::thinning::{ALL, left_out};
 
 use super::load::Load;
 use super::scenario::{Host, Pipe};
-use crate::core::Output;
+use crate::core::{Core, CoreConfig, Output};
 use crate::event::ShellEvent;
-use crate::event::shell::Thinned;
+use crate::event::shell::{ProcessMeta, Thinned};
 use crate::trace::model::{Span, SpanKind, Status, Value};
 
 const API: u32 = 100;
@@ -205,4 +205,161 @@ fn who_has_a_port_of_the_agents_later_is_observed() {
     let spans = h.spans();
     let kinds: Vec<SpanKind> = spans.iter().map(|s| s.kind).collect();
     assert_eq!(kinds.len(), 2, "{spans:?}");
+}
+
+#[test]
+fn spans_on_a_thinned_port_say_how_much_of_it_is_observed() {
+    let mut h = host();
+    let mut p = h.connect(CLI, API, AT);
+    let mut other = h.connect(CLI, API, ELSEWHERE);
+    // As little as leaves this one observed.
+    let share =
+        (0..ALL).rev().find(|s| !left_out(8000, p.client_port(), |port| if port == 8000 { *s } else { 0 }));
+    leave_out(&mut h, share.unwrap());
+    for pipe in [&mut p, &mut other] {
+        get(&mut h, pipe);
+        ok(&mut h, pipe);
+    }
+    let spans = h.spans();
+    let said: Vec<_> = spans.iter().filter_map(|s| s.attributes.get("ktrdr.observed.share")).collect();
+    let observed = f64::from(ALL - share.unwrap()) / f64::from(ALL);
+    let Some(Value::Float(told)) = said.first() else { panic!("{spans:#?}") };
+    assert!((told - observed).abs() <= 0.00005 && (told * 1e4).fract().abs() < 1e-6, "{told} of {observed}");
+    assert_eq!((spans.len(), said.len()), (4, 2), "both ends of the one on that port");
+    leave_out(&mut h, 0);
+    get(&mut h, &mut p);
+    ok(&mut h, &mut p);
+    assert!(h.spans().iter().all(|s| s.attributes.get("ktrdr.observed.share").is_none()));
+}
+
+/// A service serves a request; it calls.
+fn served(h: &mut Host, call: &[u8]) -> Vec<Span> {
+    const BACK: u32 = 200;
+    const BACK_AT: &str = "127.0.0.1:7000";
+    h.process(BACK, "back");
+    h.listen(BACK, BACK_AT);
+    let mut p = h.connect(CLI, API, ELSEWHERE);
+    h.request(&mut p, ASKED);
+    let mut back = h.connect(API, BACK, BACK_AT);
+    h.request(&mut back, call);
+    ok(h, &mut back);
+    ok(h, &mut p);
+    h.spans()
+}
+
+const ASKED: &[u8] = b"GET /a HTTP/1.1\r\nHost: x\r\nUser-Agent: curl/8\r\nX-Request-ID: 7b0c31f2-1\r\n\r\n";
+
+fn call_of<'a>(spans: &'a [Span], service: &str) -> &'a Span {
+    spans.iter().find(|s| s.resource.service == service && s.kind == SpanKind::Client).unwrap()
+}
+
+#[test]
+fn what_rests_on_seeing_all_requests_tells_nothing_and_the_call_says_so() {
+    let same: &[u8] = b"GET /a HTTP/1.1\r\nHost: b\r\nUser-Agent: curl/8\r\n\r\n";
+    let id: &[u8] = b"GET /b HTTP/1.1\r\nHost: b\r\nX-Request-ID: 7b0c31f2-1\r\n\r\n";
+    for (call, method) in [(same, "same-request"), (id, "request-id")] {
+        let mut h = host();
+        // It has one thread, so that what it read last is what it works on.
+        let meta = ProcessMeta { tgid: API, service: "api".into(), threads: 1, ..ProcessMeta::default() };
+        h.shell(ShellEvent::Process(meta));
+        let how = |spans: &[Span]| text(call_of(spans, "api"), "ktrdr.link.method").map(str::to_owned);
+        assert_eq!(how(&served(&mut h, call)).as_deref(), Some(method));
+        leave_out(&mut h, ALL);
+        let spans = served(&mut h, call);
+        let s = call_of(&spans, "api");
+        assert_eq!((s.parent_span_id, text(s, "ktrdr.link.missing")), (None, Some("left-out")), "{s:#?}");
+        leave_out(&mut h, 0);
+        let spans = served(&mut h, call);
+        let s = call_of(&spans, "api");
+        assert_eq!(s.parent_span_id, None, "what was read unseen goes on");
+        h.pass(31_000);
+        assert_eq!(how(&served(&mut h, call)).as_deref(), Some(method));
+    }
+}
+
+/// What a relay read and what it sent on is alike, and so may be what it read unseen.
+#[test]
+fn connections_through_a_relay_are_not_taken_for_one_unless_they_were_before() {
+    const RELAY: u32 = 200;
+    const FRONT: &str = "127.0.0.1:7000";
+    let through = |h: &mut Host, from: &mut Pipe, to: &mut Pipe| {
+        get(h, from);
+        get(h, to);
+        ok(h, to);
+        ok(h, from);
+    };
+    let mut h = host();
+    h.process(RELAY, "relay");
+    h.listen(RELAY, FRONT);
+    let open = |h: &mut Host| (h.connect(CLI, RELAY, FRONT), h.connect(RELAY, API, ELSEWHERE));
+    let (mut from, mut to) = open(&mut h);
+    through(&mut h, &mut from, &mut to);
+    let method = |spans: &[Span]| text(call_of(spans, "relay"), "ktrdr.link.method").map(str::to_owned);
+    assert_eq!(method(&h.spans()).as_deref(), Some("relay"));
+    leave_out(&mut h, ALL);
+    through(&mut h, &mut from, &mut to);
+    assert_eq!(method(&h.spans()).as_deref(), Some("relay"), "as was known before");
+    let (mut from, mut to) = open(&mut h);
+    through(&mut h, &mut from, &mut to);
+    assert_eq!(method(&h.spans()), None);
+    leave_out(&mut h, 0);
+    h.pass(31_000);
+    let (mut from, mut to) = open(&mut h);
+    through(&mut h, &mut from, &mut to);
+    assert_eq!(method(&h.spans()).as_deref(), Some("relay"));
+}
+
+/// The access line of a request that nobody saw is not that of the one before on the same connection.
+#[test]
+fn an_access_line_of_a_request_that_nobody_saw_is_nobodys() {
+    let mut h = host();
+    let mut p = h.connect(CLI, API, AT);
+    let line = format!("127.0.0.1:{} - \"GET /api/v1/symbols HTTP/1.1\" 200 OK\n", p.client_port());
+    let line = format!("INFO:     {line}");
+    let placed = |h: &mut Host| {
+        h.pass(200);
+        let logs: Vec<_> = std::mem::take(&mut h.outputs);
+        logs.into_iter()
+            .filter_map(|o| if let Output::Log(r) = o { Some(r.span_id.is_some()) } else { None })
+            .collect::<Vec<_>>()
+    };
+    get(&mut h, &mut p);
+    ok(&mut h, &mut p);
+    h.write(API, API, 1, line.as_bytes());
+    assert_eq!(placed(&mut h), [true]);
+    leave_out(&mut h, ALL);
+    h.write(API, API, 1, line.as_bytes());
+    assert_eq!(placed(&mut h), [false]);
+    // Written before the next one was read, and looked at after.
+    leave_out(&mut h, 0);
+    h.pass(31_000);
+    h.write(API, API, 1, line.as_bytes());
+    get(&mut h, &mut p);
+    assert_eq!(placed(&mut h), [false]);
+}
+
+#[test]
+fn the_same_records_give_the_same_spans() {
+    let mut h = host();
+    let mut p = h.connect(CLI, API, AT);
+    for share in [ALL, 0, ALL / 2, ALL, 0] {
+        get(&mut h, &mut p);
+        leave_out(&mut h, share);
+        ok(&mut h, &mut p);
+        get(&mut h, &mut p);
+        ok(&mut h, &mut p);
+    }
+    let first = h.spans();
+    let mut core = Core::new(CoreConfig::default());
+    let mut again = Vec::new();
+    for record in &h.records {
+        core.feed(record);
+        while let Some(o) = core.next_output() {
+            if let Output::Span(s) = o {
+                again.push(*s);
+            }
+        }
+    }
+    assert!(!first.is_empty());
+    assert_eq!(format!("{first:?}"), format!("{again:?}"));
 }

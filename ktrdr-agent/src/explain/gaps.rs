@@ -3,7 +3,7 @@
 use super::cause::Analysis;
 use super::tree::{Edge, Tree};
 use super::{Case, view};
-use crate::trace::model::SpanKind;
+use crate::trace::model::{SpanKind, Value};
 
 /// A reason of `ktrdr.incomplete`: all of the answer was seen, and it is none of the protocol that the request speaks.
 const UNREADABLE: &str = "response_unreadable";
@@ -45,6 +45,7 @@ pub fn find(case: &Case, tree: &Tree<'_>, analysis: &Analysis<'_>) -> Vec<String
         let what = count(ours, "call was", "calls were");
         gaps.push(format!("{what} not seen to the end by the agent"));
     }
+    gaps.extend(observed(tree));
     let inferred =
         tree.spans.iter().filter(|s| view::text(s, "ktrdr.link.certainty") == Some("inferred")).count();
     if inferred > 0 {
@@ -61,6 +62,31 @@ pub fn find(case: &Case, tree: &Tree<'_>, analysis: &Analysis<'_>) -> Vec<String
         gaps.push("some spans name each other as parents (damaged input)".to_owned());
     }
     gaps
+}
+
+/// Services of whose calls not all were observed; at most four are named.
+fn observed(tree: &Tree<'_>) -> Vec<String> {
+    let mut parts: Vec<(&str, f64)> = Vec::new();
+    for span in &tree.spans {
+        let Some(Value::Float(part)) = span.attributes.get("ktrdr.observed.share") else { continue };
+        let name = match span.kind {
+            SpanKind::Server => Some(span.resource.service.as_str()),
+            _ => view::peer_name(span),
+        };
+        let name = name.unwrap_or("a service that is not known");
+        if let Some((_, known)) = parts.iter_mut().find(|(known, _)| *known == name) {
+            // It changes while a trace goes on.
+            *known = known.min(*part);
+        } else if parts.len() < 4 {
+            parts.push((name, *part));
+        }
+    }
+    let only = |(name, part): &(&str, f64)| {
+        let percent = part * 100.0;
+        let percent = if percent < 1.0 { format!("{percent:.1}") } else { format!("{percent:.0}") };
+        format!("of the calls to {name} only {percent} % were observed, to stay within the agent's budget")
+    };
+    parts.iter().map(only).collect()
 }
 
 /// A service whose caller gave up, and which is not seen to have called anyone meanwhile: a call that it has not

@@ -472,6 +472,16 @@ fn what_the_agent_did_not_see_is_said() {
     for part in ["lost 12 × ring full", "3 spans are no longer kept", "1 call was not seen to the end"] {
         assert!(gaps.contains(part), "{gaps}");
     }
+    let mut part = Build::default();
+    let id = part.client(0, CLI, API, DOWNLOAD, (0, 40), 0);
+    part.set(id, "ktrdr.incomplete", "left_out");
+    part.set(id, "ktrdr.observed.share", 0.1389);
+    let r = explained(&part);
+    assert_eq!(r.verdict.kind, Kind::MissingData, "{r:#?}");
+    let gaps = r.gaps.join("\n");
+    for part in ["1 call was not seen to the end", "of the calls to ktrdr-api only 14 % were observed"] {
+        assert!(gaps.contains(part), "{gaps}");
+    }
     let mut whole = Build::default();
     whole.call(0, CLI, API, DOWNLOAD, (0, 40), 200);
     let case = Case { lost: vec![("ring full".to_owned(), 12)], ..whole.case() };

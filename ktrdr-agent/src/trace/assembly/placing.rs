@@ -60,14 +60,14 @@ impl Assembler {
                         Some(Settlement::Settled(origin)) => origin,
                         None => None,
                     };
+                    let gap = call.filter(|_| origin.is_none()).and_then(|c| causality.gap(c));
+                    // What is weaker must not tell where what is stronger was not seen: a request that nobody sees may say
+                    // the same, ask for the operation or the symbol, too, or start the program.
+                    let left_out = gap == Some(Gap::LeftOut);
                     // A request that says the same tells more than that it is the only one.
-                    let guessed = origin.is_none_or(|o| o.method == Method::SingleInFlight);
+                    let guessed = !left_out && origin.is_none_or(|o| o.method == Method::SingleInFlight);
                     let repeats = repeats.filter(|o| guessed && self.nodes.get(o.span).is_some());
                     let origin = repeats.or(origin);
-                    // What is weaker must not tell where only what is stronger was not seen: a request that nobody sees asks
-                    // for an operation, too, or for a symbol, and may start a program.
-                    let gap = call.filter(|_| origin.is_none()).and_then(|c| causality.gap(c));
-                    let left_out = gap == Some(Gap::LeftOut);
                     let ask = origin.is_none() && !left_out;
                     let origin = origin.or_else(|| self.by_operation(span).filter(|_| ask));
                     let origin = match origin {

@@ -33,6 +33,11 @@ pub(super) struct Sight {
 }
 
 impl Sight {
+    /// Whether there ever were any that nobody saw.
+    fn ever(&self) -> bool {
+        self.partial || self.whole > 0
+    }
+
     /// Whether requests may be in flight at `ts` that nobody saw.
     pub fn void(&self, ts: Ns) -> bool {
         self.partial || ts < self.whole
@@ -101,11 +106,11 @@ impl Causality {
             && (c.clone.is_some() || self.processes.peek(&c.task.tgid).is_some_and(|p| p.serves))
     }
 
-    /// Since when all of a process's requests must have been seen, for what is known of threads to tell of a call.
-    pub(super) fn since(&self, c: &OpenCall) -> Ns {
+    /// The same of what threads tell: all requests must have been seen since theirs was read, or since they were created.
+    pub(super) fn threads_may_be_unseen(&self, c: &OpenCall) -> bool {
         let read = |span: Option<SpanRef>| Some(self.requests.peek(&span?)?.read);
-        let times = [Some(c.ts), read(c.serving), read(c.single), c.clone.as_ref().map(|clone| clone.at)];
-        times.into_iter().flatten().min().unwrap_or(c.ts)
+        let times = || [read(c.serving), read(c.single), c.clone.as_ref().map(|clone| clone.at)];
+        self.sight.ever() && self.may_be_unseen(c, times().into_iter().flatten().fold(c.ts, Ns::min))
     }
 
     /// What a call's context tells while requests are in flight that nobody sees.

@@ -194,7 +194,7 @@ impl Causality {
         if let Some(r) = self.requests.get_mut(&span) {
             r.answered_under = Some(node);
         }
-        let claim = Claim { span, from: read, to: ts, void: false };
+        let claim = Claim { span, from: read, to: ts, void: false, unseen: self.sight.void(read) };
         let Evidence { found, doubt, .. } = self.tree.find(node, ts, &self.requests);
         match found {
             Found::Bound(s) | Found::Claim(s) | Found::After(s) if s == span => {

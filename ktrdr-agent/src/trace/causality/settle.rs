@@ -254,7 +254,7 @@ impl Causality {
                 Found::Nothing => may_claim = !self.tree.own(node),
             }
         }
-        if self.may_be_unseen(c, self.since(c)) {
+        if self.threads_may_be_unseen(c) {
             return Missing(Gap::LeftOut);
         }
         if let Some(span) = c.serving {

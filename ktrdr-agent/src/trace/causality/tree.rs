@@ -30,6 +30,8 @@ pub(super) struct Claim {
     pub to: Ns,
     /// Two requests claim it.
     pub void: bool,
+    /// Others may that nobody sees.
+    pub unseen: bool,
 }
 
 /// Where a context is: its process, its address, and for a thread's own context the thread.
@@ -90,7 +92,7 @@ pub(super) enum Found {
     Bound(SpanRef),
     /// It was created for the message that this request brought, as far as order tells.
     Handed(SpanRef),
-    /// It was created for a request that nobody sees.
+    /// It works for a request that nobody sees, or may.
     Unseen,
     /// The last claim lies before that time: the work may go on after the response.
     After(SpanRef),
@@ -386,8 +388,11 @@ impl Tree {
 
 impl Node {
     fn evidence(&self, ts: Ns, requests: &Lru<SpanRef, Request>) -> Found {
-        let claim =
-            |c: &Claim, found: fn(SpanRef) -> Found| if c.void { Found::Conflict } else { found(c.span) };
+        let claim = |c: &Claim, found: fn(SpanRef) -> Found| match c {
+            Claim { void: true, .. } => Found::Conflict,
+            Claim { unseen: true, .. } => Found::Unseen,
+            Claim { span, .. } => found(*span),
+        };
         if let Some(c) = self.claims.iter().rev().find(|c| c.from <= ts && ts <= c.to) {
             return claim(c, Found::Claim);
         }

@@ -3,7 +3,7 @@
 use super::settle::Asked;
 use super::state::{About, Call, Causality, MAX_GUARDS, MAX_LINES};
 use super::tree::Found;
-use super::{CallRef, Method, Origin, Settlement, SpanRef};
+use super::{CallRef, Gap, Method, Origin, Settlement, SpanRef};
 use crate::event::{Ns, Task};
 
 /// The origin of something written, as far as it is known.
@@ -15,6 +15,8 @@ pub enum Written {
     Open(CallRef),
     /// Evidence might have come, but too many lines of the process wait for theirs already.
     TooMany,
+    /// It may be the work of a request that nobody sees.
+    LeftOut,
 }
 
 /// That a request is the only one in flight proves nothing of a line: services write on their own account, too.
@@ -30,6 +32,7 @@ impl Causality {
         let room = self.processes.peek(&task.tgid).is_none_or(|p| p.lines < MAX_LINES);
         match self.ask_about(task, node, ts, About::Line) {
             // Not kept: lines are many, and calls that wait for evidence need the room.
+            Asked::Settled(None, Some(Gap::LeftOut)) => Written::LeftOut,
             Asked::Settled(origin, _) => Written::Known(evidence(origin)),
             Asked::Open(..) if !room => Written::TooMany,
             Asked::Open(c, newest) => {
@@ -44,7 +47,7 @@ impl Causality {
     pub fn candidates(&mut self, written: Written, ts: Ns) -> [Option<SpanRef>; 2] {
         let mut at = match written {
             Written::Known(origin) => return [origin.map(|o| o.span), None],
-            Written::TooMany => return [None; 2],
+            Written::TooMany | Written::LeftOut => return [None; 2],
             Written::Open(call) => call,
         };
         // Of a thread that was created for a request, its creation's.
@@ -73,8 +76,9 @@ impl Causality {
         match self.origin(call, now) {
             Settlement::Open => written,
             Settlement::Settled(origin) => {
+                let unseen = self.gap(call) == Some(Gap::LeftOut);
                 self.calls.remove(&call);
-                Written::Known(evidence(origin))
+                if unseen { Written::LeftOut } else { Written::Known(evidence(origin)) }
             }
         }
     }

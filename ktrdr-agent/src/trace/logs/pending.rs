@@ -54,6 +54,7 @@ impl Settled {
         match self.origin {
             _ if self.draft.raw.origin.is_none() => Unlinked::Buffered,
             Written::TooMany => Unlinked::TooMany,
+            Written::LeftOut => Unlinked::LeftOut,
             _ => Unlinked::NoEvidence,
         }
     }
@@ -62,7 +63,7 @@ impl Settled {
     pub fn known(&self) -> Option<Option<Origin>> {
         match self.origin {
             Written::Known(origin) => Some(origin),
-            Written::TooMany => Some(None),
+            Written::TooMany | Written::LeftOut => Some(None),
             Written::Open(_) => None,
         }
     }

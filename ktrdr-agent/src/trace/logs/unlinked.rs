@@ -15,12 +15,21 @@ pub enum Unlinked {
     NoPlace,
     /// The agent stopped before evidence came.
     Ended,
+    /// Some connections are left out: it may be the work of a request that nobody sees.
+    LeftOut,
 }
 
 impl Unlinked {
     /// All of them, in their order.
-    pub const ALL: [Unlinked; 6] =
-        [Self::NoEvidence, Self::Buffered, Self::TooMany, Self::Hurried, Self::NoPlace, Self::Ended];
+    pub const ALL: [Unlinked; 7] = [
+        Self::NoEvidence,
+        Self::Buffered,
+        Self::TooMany,
+        Self::Hurried,
+        Self::NoPlace,
+        Self::Ended,
+        Self::LeftOut,
+    ];
 
     /// Its name in attributes and books.
     pub const fn name(self) -> &'static str {
@@ -31,6 +40,7 @@ impl Unlinked {
             Self::Hurried => "hurried",
             Self::NoPlace => "no_place",
             Self::Ended => "ended",
+            Self::LeftOut => "left_out",
         }
     }
 }

@@ -12,6 +12,7 @@ pub mod workers;
 use std::sync::Arc;
 
 use hashlink::LruCache;
+use smallvec::SmallVec;
 
 use super::causality::SpanRef;
 use super::ids::ExchangeId;
@@ -44,6 +45,8 @@ pub struct Call<'a> {
     pub role: Role,
     /// Its exchange.
     pub exchange: ExchangeId,
+    /// The port of the service that is called.
+    pub port: u16,
     /// Request body, as far as it was kept.
     pub request: &'a [u8],
     /// Response body, as far as it was kept.
@@ -85,10 +88,11 @@ impl Operations {
         self.open.len()
     }
 
-    /// Operations that have not ended: type, last status, and when their progress last moved or they were created.
-    pub fn under_way(&self) -> impl Iterator<Item = (&Operation, Ns)> {
+    /// Operations that have not ended: type, last status, and when their progress last moved or they were created, unless that
+    /// may not have been seen.
+    pub fn under_way(&self) -> impl Iterator<Item = (&Operation, Option<Ns>)> {
         let open = self.open.iter().map(|(_, op)| op);
-        open.filter(|op| op.ended.is_none()).map(|op| (op, op.progress_at))
+        open.filter(|op| op.ended.is_none()).map(|op| (op, op.moved()))
     }
 
     /// Whether none is under way.
@@ -143,7 +147,7 @@ impl Operations {
             if poll && (call.role == Role::Server || op.polls == 0) {
                 op.polls += 1;
             }
-            op.heard(&response, &object, reporter, span.end);
+            op.heard(&response, &object, reporter, (span.end, call.port));
             if call.role == Role::Server {
                 op.known(&span.resource, span.end);
             }
@@ -241,14 +245,17 @@ impl Operations {
         untold.take(most).map(|(op, end)| (op.clone(), end)).collect()
     }
 
-    /// Notes operations whose progress has not moved for too long.
-    pub fn watch(&mut self, now: Ns) {
+    /// Notes operations whose progress has not moved for too long. `left_out`: whether not all is seen of what is said on a port.
+    pub fn watch(&mut self, now: Ns, left_out: &dyn Fn(u16) -> bool) {
         if now < self.next_watch {
             return;
         }
         self.next_watch = now.saturating_add(WATCH_NS);
         let after = self.rules.stuck_after;
         for (_, op) in self.open.iter_mut() {
+            if op.ports.iter().any(|p| left_out(*p)) {
+                (op.unseen, op.stuck) = (Some(now), false);
+            }
             op.watch(now, after);
         }
     }
@@ -330,6 +337,8 @@ impl Operations {
             worker: None,
             refused: Vec::new(),
             stuck: false,
+            ports: SmallVec::new(),
+            unseen: None,
         });
         op.kind = op.kind.take().or(kind);
         op

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use super::body::Fields;
 use super::{Call, SpanRef};
 use crate::event::{MS, Ns};
@@ -18,6 +20,8 @@ const PROGRESS_STEP: f64 = 5.0;
 const MAX_REPORTERS: usize = 8;
 /// Workers named per operation.
 const MAX_REFUSED: usize = 8;
+/// Ports remembered per operation: of those that serve it, and of who passes its status on.
+const MAX_PORTS: usize = 4;
 /// A service that learns of an end by asking has asked by then; KTRDR's clients ask three times a second.
 const UNHEARD_NS: Ns = 2000 * MS;
 
@@ -61,6 +65,10 @@ pub struct Operation {
     /// Workers that refused it.
     pub(super) refused: Vec<String>,
     pub(super) stuck: bool,
+    /// Ports on which its status was told.
+    pub(super) ports: SmallVec<[u16; MAX_PORTS]>,
+    /// When something may have been said there last that nobody saw.
+    pub(super) unseen: Option<Ns>,
 }
 
 /// Words for a terminal status, as KTRDR's replies give them.
@@ -121,7 +129,17 @@ impl Operation {
         }
     }
 
-    pub(super) fn heard(&mut self, reply: &Fields, object: &str, reporter: Option<String>, ts: Ns) {
+    /// A reply about it, at a time, on a port.
+    pub(super) fn heard(
+        &mut self,
+        reply: &Fields,
+        object: &str,
+        reporter: Option<String>,
+        (ts, port): (Ns, u16),
+    ) {
+        if self.ports.len() < MAX_PORTS && !self.ports.contains(&port) {
+            self.ports.push(port);
+        }
         let status = reply.below(object, "status").and_then(|f| status_word(&f.text));
         if let Some(status) = status {
             if let Some(who) = reporter {
@@ -177,8 +195,12 @@ impl Operation {
         }
     }
 
-    /// Services that disagree about the status: "ktrdr-api says running, ktrdr-training-worker-5005 says completed".
+    /// Services that disagree about the status: "ktrdr-api says running, ktrdr-training-worker-5005 says completed". Where one
+    /// may have said something else that nobody saw, nothing.
     pub fn disagreement(&self) -> Option<String> {
+        if self.unseen.is_some() {
+            return None;
+        }
         let (_, first, _) = self.reporters.first()?;
         if self.reporters.iter().all(|(_, s, _)| s == first) {
             return None;
@@ -212,11 +234,17 @@ impl Operation {
         }
     }
 
+    /// When its progress moved last; `None` if that may not have been seen.
+    pub(super) fn moved(&self) -> Option<Ns> {
+        Some(self.progress_at).filter(|at| self.unseen.is_none_or(|unseen| *at > unseen))
+    }
+
     pub(super) fn watch(&mut self, now: Ns, after: Ns) {
         let running = self.ended.is_none() && self.status.as_deref() == Some("running");
         // Who is not asked about says nothing: its silence is no standstill.
         let asked = now.saturating_sub(self.last) < after;
-        let still = now.saturating_sub(self.progress_at);
+        // It may have moved as long as not all was seen.
+        let still = now.saturating_sub(self.progress_at.max(self.unseen.unwrap_or(0)));
         if !running || self.stuck || self.progress.is_none() || still < after || !asked {
             return;
         }
@@ -236,10 +264,10 @@ impl Operation {
         attributes.set("operation.status", self.status.clone().unwrap_or_else(|| "unknown".to_owned()));
         if let Some(p) = self.progress {
             attributes.set("progress.percentage", p);
-            attributes.set(
-                "ktrdr.operation.last_progress_ms_before_end",
-                (end - self.progress_at.min(end)) / 1_000_000,
-            );
+            if let Some(moved) = self.moved() {
+                attributes
+                    .set("ktrdr.operation.last_progress_ms_before_end", (end - moved.min(end)) / 1_000_000);
+            }
         }
         if let Some(step) = &self.step {
             attributes.set("progress.current_step", step.clone());
@@ -254,7 +282,8 @@ impl Operation {
         if !self.refused.is_empty() {
             attributes.set("worker.refused_ids", self.refused.clone());
         }
-        if self.unheard() {
+        // It may have said so since.
+        if self.unseen.is_none() && self.unheard() {
             attributes.set("ktrdr.operation.unheard", true);
         }
         attributes.set("ktrdr.operation.polls", self.polls);
