@@ -478,6 +478,18 @@ fn what_the_agent_did_not_see_is_said() {
     part.set(id, "ktrdr.observed.share", 0.1389);
     let r = explained(&part);
     assert_eq!(r.verdict.kind, Kind::MissingData, "{r:#?}");
+    // An answer that had begun says nothing of how long it took.
+    part.set(id, "http.response.status_code", 200_i64);
+    let answered = explained(&part);
+    assert_eq!(answered.verdict.kind, Kind::MissingData, "{answered:#?}");
+    says(&answered, &["was not seen by the agent (left out)"]);
+    let mut below = Build::default();
+    let top = below.call(0, CLI, API, DOWNLOAD, (0, 40), 200);
+    let id = below.client(top, API.0, IB, "GET /x", (5, 10), 0);
+    below.set(id, "ktrdr.incomplete", "left_out");
+    let nested = explained(&below);
+    assert_eq!(nested.verdict.kind, Kind::MissingData, "{nested:#?}");
+    says(&nested, &["no failure was seen, but 1 call was not seen to the end"]);
     let gaps = r.gaps.join("\n");
     for part in ["1 call was not seen to the end", "of the calls to ktrdr-api only 14 % were observed"] {
         assert!(gaps.contains(part), "{gaps}");
