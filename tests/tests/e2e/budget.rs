@@ -82,7 +82,7 @@ fn get(port: u16, path: &str) {
     run(Command::new("curl").args(["-sf", "-o", "/dev/null", &url]));
 }
 
-fn on_port<'a>(spans: &'a [Span], port: u16) -> impl Iterator<Item = &'a Span> {
+fn on_port(spans: &[Span], port: u16) -> impl Iterator<Item = &Span> {
     spans.iter().filter(move |s| s.int("server.port") == Some(port.into()))
 }
 
