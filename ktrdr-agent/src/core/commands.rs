@@ -86,7 +86,6 @@ impl Core {
     /// A process listens: it is a service.
     pub(super) fn serves(&mut self, tgid: u32) {
         self.logs.serves(tgid);
-        self.causality.serves(tgid);
         self.deaths.serves(tgid);
         self.no_command(tgid);
     }

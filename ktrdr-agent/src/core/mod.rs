@@ -294,6 +294,7 @@ impl Core {
                 self.listeners.up(l.netns, SocketAddr::new(canonical(l.addr), l.port), l.tgid, None);
                 self.measure_listener(l.tgid);
                 if self.wanted_ports(l.port, 0) {
+                    self.causality.serves(l.tgid);
                     self.watch_user(l.tgid);
                 }
             }

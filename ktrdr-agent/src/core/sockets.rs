@@ -70,6 +70,7 @@ impl Core {
                 self.listeners.up(s.tuple.netns, s.tuple.local, task.tgid, Some(ts));
                 self.measure_listener(task.tgid);
                 if self.wanted(&s.tuple) {
+                    self.causality.serves(task.tgid);
                     self.watch_user(task.tgid);
                 }
             }

@@ -74,7 +74,7 @@ impl Causality {
         self.sight.void(ts)
     }
 
-    /// A process listens: it may serve, even if nobody sees it.
+    /// A process listens where connections may be left out: it may serve, even if nobody sees it.
     pub fn serves(&mut self, tgid: u32) {
         self.process(tgid).serves = true;
     }

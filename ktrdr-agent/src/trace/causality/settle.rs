@@ -195,6 +195,8 @@ impl Causality {
             Final(origin) => (origin, None),
             Missing(gap) => (None, Some(gap)),
         };
+        // Whatever else is missing: it may be a request that nobody sees, and then nothing weaker is to be asked.
+        let gap = gap.map(|gap| if self.may_be_unseen(c, c.ts) { Gap::LeftOut } else { gap });
         if c.about == About::Call {
             if origin.is_none() && c.idle && !self.sight.void(c.ts) && self.nothing_else_tells(c) {
                 // 0: nothing was known of the process until now.
