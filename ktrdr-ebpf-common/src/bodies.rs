@@ -2,9 +2,6 @@
 
 use crate::limits::{RUN_BYTES, RUN_CAPTURE, RUNS};
 
-/// Name of the array of [`Run`], at [`Run::place_of`] a connection. The programs' own.
-pub const RUNS_MAP: &str = "RUNS";
-
 /// What was copied of a connection since its direction last turned. A request is answered before the next one comes, so
 /// whatever moves in one direction for so long is a body.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

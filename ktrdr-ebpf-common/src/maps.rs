@@ -185,6 +185,34 @@ pub struct PyThread {
     pub reserved: u32,
 }
 
+/// Something of a process in an array at [`place_of`] it, or in a hash beside that where another has the place.
+pub trait OfProcess: Copy {
+    /// Whose; 0 = nobody's.
+    fn tgid(&self) -> u32;
+    /// The same, and nobody's.
+    fn nobodys(self) -> Self;
+}
+
+impl OfProcess for Watch {
+    fn tgid(&self) -> u32 {
+        self.tgid
+    }
+
+    fn nobodys(self) -> Self {
+        Watch { tgid: 0, ..self }
+    }
+}
+
+impl OfProcess for PyProcess {
+    fn tgid(&self) -> u32 {
+        self.tgid
+    }
+
+    fn nobodys(self) -> Self {
+        PyProcess { tgid: 0, ..self }
+    }
+}
+
 /// Where all threads of a Python process find their own thread state, also those that do not exist yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]

@@ -8,6 +8,7 @@
 #![expect(internal_features, reason = "the atomic add of `counters`; the toolchain is pinned")]
 
 mod bodies;
+mod by_process;
 mod capture;
 mod constants;
 mod counters;

@@ -1,6 +1,9 @@
 //! The `contextvars` context current on a Python thread.
 
-use core::{ffi::c_void, mem::MaybeUninit};
+use core::{
+    ffi::c_void,
+    mem::{MaybeUninit, offset_of},
+};
 
 use aya_ebpf::{
     helpers::{bpf_probe_read_user, generated},
@@ -10,11 +13,12 @@ use aya_ebpf::{
 use ktrdr_ebpf_common::{
     Counter,
     limits::{MAX_PY_PROCESSES, MAX_PY_THREADS},
-    maps::{PyContexts, PyForetelling, PyProcess, PyThread, place_of, used},
+    maps::{PyContexts, PyForetelling, PyProcess, PyThread, used},
     records::THREADS_OWN_CONTEXT,
 };
 
 use crate::{
+    by_process::{ByProcess, Held},
     constants::{HAS_TASK_BTF, TASK_THREAD_POINTER},
     counters::count,
     filter::in_use,
@@ -30,6 +34,16 @@ static PY_PROCESSES_BESIDE: HashMap<u32, PyProcess> = HashMap::with_max_entries(
 
 #[map]
 static PY_BESIDE: Array<u32> = Array::with_max_entries(MAX_PY_PROCESSES, 0);
+
+const PROCESSES: ByProcess<PyProcess> =
+    ByProcess { places: &PY_PROCESSES, beside: &PY_PROCESSES_BESIDE, any_beside: &PY_BESIDE };
+
+impl Held for PyProcess {
+    #[inline(always)]
+    fn whose(entry: *mut Self) -> *mut u32 {
+        entry.wrapping_byte_add(offset_of!(PyProcess, tgid)).cast()
+    }
+}
 
 #[map]
 static PY_THREADS: HashMap<u32, PyThread> = HashMap::with_max_entries(MAX_PY_THREADS, 0);
@@ -59,32 +73,10 @@ pub fn is_thread(tgid: u32, tid: u32) -> bool {
     thread_state(tgid, tid).is_some_and(|(tstate, _)| !matches!(tstate, Ok(0)))
 }
 
-/// A process's entry, wherever it is.
+/// A process's entry.
 #[inline(always)]
 fn entry(tgid: u32) -> Option<*mut PyProcess> {
-    if !in_use(used::PY_PROCESSES) {
-        return None;
-    }
-    match placed(tgid) {
-        Some(process) => Some(process),
-        None if beside(tgid) => PY_PROCESSES_BESIDE.get_ptr_mut(tgid),
-        None => None,
-    }
-}
-
-/// The one at its place, if that is its own.
-#[inline(always)]
-fn placed(tgid: u32) -> Option<*mut PyProcess> {
-    let process = PY_PROCESSES.get_ptr_mut(place_of(tgid))?;
-    // SAFETY: a valid map value; one aligned `u32`, volatile because the agent writes it.
-    (unsafe { (&raw const (*process).tgid).read_volatile() } == tgid).then_some(process)
-}
-
-/// Whether one of its place is, or was, in the hash.
-#[inline(always)]
-fn beside(tgid: u32) -> bool {
-    // SAFETY: a valid map value; one aligned `u32`, volatile because others write it.
-    PY_BESIDE.get_ptr(place_of(tgid)).is_some_and(|any| unsafe { any.read_volatile() } != 0)
+    if in_use(used::PY_PROCESSES) { PROCESSES.entry(tgid) } else { None }
 }
 
 /// Address of the thread's `PyThreadState`, and the way from there to its contexts. `None`: nobody told.
@@ -271,26 +263,14 @@ pub fn inherit(parent: u32, child: u32) {
     let mut process = unsafe { *process };
     process.tgid = child;
     process.foretelling.expected = 0;
-    // Places are the agent's to give. Said before the entry is there, or the child could pass it by.
-    if let Some(any) = PY_BESIDE.get_ptr_mut(place_of(child)) {
-        // SAFETY: a valid map value; one aligned `u32`.
-        unsafe { any.write_volatile(1) };
-    }
     // A full map: the child's calls are unlinked until the agent names it.
-    let _ = PY_PROCESSES_BESIDE.insert(child, process, 0);
+    PROCESSES.put_beside(child, &process, 0);
 }
 
 /// The process ended or runs another program.
 #[inline(always)]
 pub fn forget(tgid: u32) {
-    if !in_use(used::PY_PROCESSES) {
-        return;
-    }
-    if let Some(process) = placed(tgid) {
-        // SAFETY: a valid map value; one aligned `u32`.
-        unsafe { (&raw mut (*process).tgid).write_volatile(0) };
-    }
-    if beside(tgid) {
-        let _ = PY_PROCESSES_BESIDE.remove(tgid);
+    if in_use(used::PY_PROCESSES) {
+        PROCESSES.forget(tgid);
     }
 }

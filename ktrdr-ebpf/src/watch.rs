@@ -1,6 +1,9 @@
 //! Writes of watched processes: standard output and error, and what the agent asks for besides.
 
-use core::intrinsics::{AtomicOrdering, atomic_xadd};
+use core::{
+    intrinsics::{AtomicOrdering, atomic_xadd},
+    mem::offset_of,
+};
 
 use aya_ebpf::{
     macros::map,
@@ -9,10 +12,11 @@ use aya_ebpf::{
 use ktrdr_ebpf_common::{
     Counter, WriteBody, file, flags, kind,
     limits::{MAX_FILES, MAX_PAYLOAD, MAX_WATCHED, MAX_WRITE_RECORDS, WATCH_WINDOW_NS},
-    maps::{FileId, Watch, place_of},
+    maps::{FileId, Watch},
 };
 
 use crate::{
+    by_process::{ByProcess, Held},
     constants::HAS_LOGS,
     counters::Tally,
     error::Error,
@@ -33,6 +37,16 @@ static WATCHED_BESIDE: HashMap<u32, Watch> = HashMap::with_max_entries(MAX_WATCH
 
 #[map]
 static BESIDE: Array<u32> = Array::with_max_entries(MAX_WATCHED, 0);
+
+const WATCHES: ByProcess<Watch> =
+    ByProcess { places: &WATCHED, beside: &WATCHED_BESIDE, any_beside: &BESIDE };
+
+impl Held for Watch {
+    #[inline(always)]
+    fn whose(entry: *mut Self) -> *mut u32 {
+        entry.wrapping_byte_add(offset_of!(Watch, tgid)).cast()
+    }
+}
 
 #[map]
 static FILES: LruHashMap<FileId, u32> = LruHashMap::with_max_entries(MAX_FILES, 0);
@@ -61,33 +75,8 @@ pub fn of(tgid: u32, tid: u32) -> Option<Watched> {
     if HAS_LOGS.get() == 0 {
         return None;
     }
-    let watch = entry(tgid)?;
+    let watch = WATCHES.entry(tgid)?;
     Some(Watched { watch, tgid, tid })
-}
-
-/// A process's entry, wherever it is.
-#[inline(always)]
-fn entry(tgid: u32) -> Option<*mut Watch> {
-    match placed(tgid) {
-        Some(watch) => Some(watch),
-        None if beside(tgid) => WATCHED_BESIDE.get_ptr_mut(tgid),
-        None => None,
-    }
-}
-
-/// The one at its place, if that is its own.
-#[inline(always)]
-fn placed(tgid: u32) -> Option<*mut Watch> {
-    let watch = WATCHED.get_ptr_mut(place_of(tgid))?;
-    // SAFETY: a valid map value; one aligned `u32`, volatile because the agent writes it.
-    (unsafe { (&raw const (*watch).tgid).read_volatile() } == tgid).then_some(watch)
-}
-
-/// Whether one of its place is, or was, in the hash.
-#[inline(always)]
-fn beside(tgid: u32) -> bool {
-    // SAFETY: a valid map value; one aligned `u32`, volatile because others write it.
-    BESIDE.get_ptr(place_of(tgid)).is_some_and(|any| unsafe { any.read_volatile() } != 0)
 }
 
 /// The process ended: its number will be another's.
@@ -96,13 +85,7 @@ pub fn forget(tgid: u32) {
     if HAS_LOGS.get() == 0 {
         return;
     }
-    if let Some(watch) = placed(tgid) {
-        // SAFETY: a valid map value; one aligned `u32`.
-        unsafe { (&raw mut (*watch).tgid).write_volatile(0) };
-    }
-    if beside(tgid) {
-        let _ = WATCHED_BESIDE.remove(tgid);
-    }
+    WATCHES.forget(tgid);
 }
 
 /// What is written to, or read from.
@@ -126,17 +109,10 @@ pub fn begin(tgid: u32, rate: u32) {
     if HAS_LOGS.get() == 0 {
         return;
     }
-    match entry(tgid) {
+    match WATCHES.entry(tgid) {
         // SAFETY: a valid map value; one aligned `u32`. The agent, which may write it just now, says the same soon.
         Some(watch) => unsafe { (*watch).flags |= Watch::JSON },
-        None => {
-            // Places are the agent's to give. Said before the entry is there, or a write could pass it by.
-            if let Some(any) = BESIDE.get_ptr_mut(place_of(tgid)) {
-                // SAFETY: a valid map value; one aligned `u32`.
-                unsafe { any.write_volatile(1) };
-            }
-            let _ = WATCHED_BESIDE.insert(tgid, Watch::new(tgid, rate, Watch::JSON), NO_EXIST);
-        }
+        None => WATCHES.put_beside(tgid, &Watch::new(tgid, rate, Watch::JSON), NO_EXIST),
     }
 }
 

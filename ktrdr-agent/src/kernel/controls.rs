@@ -7,10 +7,10 @@ use aya::{
 use ktrdr_ebpf_common::{
     Counter,
     counters::COUNTERS,
-    maps::{self, FileId, PyProcess, PyThread, Speaker, Watch, place_of, used},
+    maps::{self, FileId, OfProcess, PyProcess, PyThread, Speaker, Watch, used},
 };
 
-use super::{KernelError, policies::Policies};
+use super::{KernelError, by_process::ByProcess, policies::Policies};
 
 /// Values of all counters, indexed by [`ktrdr_ebpf_common::Counter`], summed over the CPUs.
 pub type CounterValues = [u64; COUNTERS as usize];
@@ -27,11 +27,31 @@ struct PodPyProcess(PyProcess);
 // SAFETY: plain numbers without padding (zerocopy's `IntoBytes` holds for `PyProcess`).
 unsafe impl Pod for PodPyProcess {}
 
+impl OfProcess for PodPyProcess {
+    fn tgid(&self) -> u32 {
+        self.0.tgid()
+    }
+
+    fn nobodys(self) -> Self {
+        Self(self.0.nobodys())
+    }
+}
+
 #[derive(Clone, Copy)]
 #[repr(transparent)]
 struct PodWatch(Watch);
 // SAFETY: plain numbers without padding (zerocopy's `IntoBytes` holds for `Watch`).
 unsafe impl Pod for PodWatch {}
+
+impl OfProcess for PodWatch {
+    fn tgid(&self) -> u32 {
+        self.0.tgid()
+    }
+
+    fn nobodys(self) -> Self {
+        Self(self.0.nobodys())
+    }
+}
 
 #[derive(Clone, Copy)]
 #[repr(transparent)]
@@ -55,12 +75,8 @@ pub(super) struct Controls {
     excluded: HashMap<MapData, u32, u32>,
     left_out: Array<MapData, u32>,
     py_threads: HashMap<MapData, u32, PodPyThread>,
-    py_processes: Array<MapData, PodPyProcess>,
-    py_processes_beside: HashMap<MapData, u32, PodPyProcess>,
-    py_beside: Array<MapData, u32>,
-    watched: Array<MapData, PodWatch>,
-    watched_beside: HashMap<MapData, u32, PodWatch>,
-    beside: Array<MapData, u32>,
+    py_processes: ByProcess<PodPyProcess>,
+    watched: ByProcess<PodWatch>,
     files: HashMap<MapData, PodFileId, u32>,
     speakers: HashMap<MapData, u32, PodSpeaker>,
 }
@@ -75,12 +91,13 @@ impl Controls {
             excluded: take(ebpf, maps::EXCLUDED)?,
             left_out: take(ebpf, maps::LEFT_OUT)?,
             py_threads: take(ebpf, maps::PY_THREADS)?,
-            py_processes: take(ebpf, maps::PY_PROCESSES)?,
-            py_processes_beside: take(ebpf, maps::PY_PROCESSES_BESIDE)?,
-            py_beside: take(ebpf, maps::PY_BESIDE)?,
-            watched: take(ebpf, maps::WATCHED)?,
-            watched_beside: take(ebpf, maps::WATCHED_BESIDE)?,
-            beside: take(ebpf, maps::BESIDE)?,
+            py_processes: ByProcess::take(
+                ebpf,
+                maps::PY_PROCESSES,
+                maps::PY_PROCESSES_BESIDE,
+                maps::PY_BESIDE,
+            )?,
+            watched: ByProcess::take(ebpf, maps::WATCHED, maps::WATCHED_BESIDE, maps::BESIDE)?,
             files: take(ebpf, maps::FILES)?,
             speakers: take(ebpf, maps::SPEAKERS)?,
         })
@@ -136,43 +153,15 @@ impl Controls {
 
     pub fn set_py_process(&mut self, process: PyProcess) -> Result<(), MapError> {
         self.uses(used::PY_PROCESSES)?;
-        let place = place_of(process.tgid);
-        let holder = self.py_processes.get(&place, 0)?.0.tgid;
-        if holder != 0 && holder != process.tgid {
-            // Said before the entry is there, or the process could pass it by.
-            self.py_beside.set(place, 1, 0)?;
-            return self.py_processes_beside.insert(process.tgid, PodPyProcess(process), 0);
-        }
-        if holder == 0 {
-            // The kernel copies in no order that it promises: all the rest first, then whose it is.
-            self.py_processes.set(place, PodPyProcess(PyProcess { tgid: 0, ..process }), 0)?;
-        }
-        self.py_processes.set(place, PodPyProcess(process), 0)?;
-        absent_is_fine(self.py_processes_beside.remove(&process.tgid))
+        self.py_processes.set(PodPyProcess(process))
     }
 
     pub fn watch(&mut self, watch: Watch) -> Result<(), MapError> {
-        let place = place_of(watch.tgid);
-        let holder = self.watched.get(&place, 0)?.0.tgid;
-        if holder != 0 && holder != watch.tgid {
-            // Said before the entry is there, or a write could pass it by.
-            self.beside.set(place, 1, 0)?;
-            return self.watched_beside.insert(watch.tgid, PodWatch(watch), 0);
-        }
-        if holder == 0 {
-            // The kernel copies in no order that it promises: all the rest first, then whose it is.
-            self.watched.set(place, PodWatch(Watch { tgid: 0, ..watch }), 0)?;
-        }
-        self.watched.set(place, PodWatch(watch), 0)?;
-        absent_is_fine(self.watched_beside.remove(&watch.tgid))
+        self.watched.set(PodWatch(watch))
     }
 
     pub fn unwatch(&mut self, tgid: u32) -> Result<(), MapError> {
-        let place = place_of(tgid);
-        if self.watched.get(&place, 0)?.0.tgid == tgid {
-            self.watched.set(place, PodWatch(Watch::new(0, 0, 0)), 0)?;
-        }
-        absent_is_fine(self.watched_beside.remove(&tgid))
+        self.watched.remove(tgid, PodWatch(Watch::new(0, 0, 0)))
     }
 
     pub fn speaks_not(&mut self, tgid: u32) -> Result<(), MapError> {
@@ -197,7 +186,8 @@ where
     M::try_from(map).map_err(|source| KernelError::Map { name, source: Box::new(source) })
 }
 
-fn absent_is_fine(result: Result<(), MapError>) -> Result<(), MapError> {
+/// To remove what is not there is no error.
+pub(super) fn absent_is_fine(result: Result<(), MapError>) -> Result<(), MapError> {
     match result {
         Err(MapError::KeyNotFound) => Ok(()),
         Err(MapError::SyscallError(error)) if error.io_error.raw_os_error() == Some(libc::ENOENT) => Ok(()),

@@ -2,6 +2,7 @@
 //! steers them.
 
 mod btf;
+mod by_process;
 mod constants;
 mod controls;
 pub mod features;

@@ -26,7 +26,7 @@ use crate::core::{Core, Output};
 use crate::event::Ns;
 use crate::event::shell::{CALL_RUNS_MISSED, FileMeta, Lost, PROGRAM_RUNS_MISSED, ShellEvent, tick};
 use crate::export::Exporters;
-use crate::kernel::{Kernel, Misses};
+use crate::kernel::{CounterValues, Kernel, Misses};
 use crate::meta::{Metadata, host as clock};
 use crate::privileges::{self, Capability};
 use crate::settings::Settings;
@@ -125,7 +125,7 @@ pub fn run(settings: &Settings, run: &RunOptions) -> anyhow::Result<()> {
         live.turn(FLUSH_INTERVAL)?;
         if Instant::now() >= next_housekeeping {
             next_housekeeping += HOUSEKEEPING;
-            step!("housekeeping").in_scope(|| live.housekeeping().and_then(|()| live.keep_budget()))?;
+            step!("housekeeping").in_scope(|| live.housekeeping().and_then(|now| live.keep_budget(&now)))?;
             silent = silent && live.stream.core.counts().spans == 0;
             if silent && started.elapsed() >= ready + announce::SILENCE {
                 silent = false;
@@ -286,8 +286,8 @@ impl Live {
         self.stream.fact(&fact.to_record(ts))
     }
 
-    /// Losses and clock changes become part of the stream.
-    fn housekeeping(&mut self) -> anyhow::Result<()> {
+    /// Losses and clock changes become part of the stream. Returns what the kernel programs have counted.
+    fn housekeeping(&mut self) -> anyhow::Result<CounterValues> {
         let counters = self.kernel.counters()?;
         let mut counts = Vec::new();
         for (i, counter) in LOSSES.iter().enumerate() {
@@ -323,13 +323,12 @@ impl Live {
             self.wall = wall;
             self.fact(&ShellEvent::Clock(crate::event::shell::Clock { wall_offset_ns: wall }))?;
         }
-        Ok(())
+        Ok(counters)
     }
 
     /// Leaves out what would take more than the budget.
-    fn keep_budget(&mut self) -> anyhow::Result<()> {
+    fn keep_budget(&mut self, counters: &CounterValues) -> anyhow::Result<()> {
         let Some(governor) = &mut self.governor else { return Ok(()) };
-        let counters = self.kernel.counters()?;
         let counted = budget::Kernel {
             left_out: counters[Counter::TransfersLeftOut as usize],
             lost: counters[Counter::LostRingFull as usize],
