@@ -6,6 +6,8 @@
 pub mod allocator;
 pub mod cli;
 pub mod core;
+#[cfg(test)]
+mod dice;
 pub mod engine;
 pub mod event;
 pub mod explain;

@@ -10,6 +10,7 @@ use zerocopy::FromBytes;
 
 use super::scenario::{Host, Pipe};
 use crate::core::{Core, CoreConfig, Output};
+use crate::dice::Dice;
 use crate::event::shell::{ProcessMeta, PythonStatus, Thinned};
 use crate::event::{Body, Direction, Ns, ShellEvent, Tuple, decode, tcp};
 use crate::trace::model::{Span, SpanId, SpanKind, Status, Value};
@@ -30,16 +31,6 @@ const BACK: usize = 4;
 /// Who asks and is no service.
 const OUTSIDE: usize = 9;
 const PATHS: [&str; 2] = ["/api/v1/symbols", "/api/v1/long"];
-
-/// A small generator of our own: proptest shrinks its seed, the scenario follows.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: usize) -> usize {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        ((self.0 >> 33) as usize) % sides
-    }
-}
 
 /// A request being served.
 struct Job {

@@ -12,7 +12,7 @@ use ktrdr_ebpf_common::{
 use object::{Object as _, ObjectSection as _, ObjectSymbol as _};
 
 use crate::{
-    observer::{Body, Observer, conn_of, options},
+    observer::{Body, Observer, Pretended, conn_of, options},
     steering::Pair,
     sys,
 };
@@ -36,17 +36,8 @@ fn function(name: &str) -> u64 {
 #[test]
 fn python_context_copies_name_parent_and_child() {
     let Some(mut observer) = Observer::start(&options(Hook::Auto)) else { return };
-    // A thread state whose context is at offset 16, and a context that says at offset 40 that it was entered, and at
-    // 16 that it is the first that was.
-    let entered: [u64; 6] = [0, 0, 0, 0, 0, 1];
-    let context = entered.as_ptr() as u64;
-    let state: [u64; 3] = [0, 0, context];
-    let thread = PyThread {
-        tstate: state.as_ptr() as u64,
-        contexts: PyContexts { current: 16, entered: 40, threads_enter: 0, reserved: 0 },
-        tgid: std::process::id(),
-        reserved: 0,
-    };
+    let python = Pretended::new();
+    let (context, thread) = (python.context(), python.thread());
     let in_contexts = PyThread { contexts: PyContexts { threads_enter: 1, ..thread.contexts }, ..thread };
     observer.kernel.attach_py_copy(Path::new("/proc/self/exe"), function("ktrdr_test_copy_current")).unwrap();
 

@@ -8,13 +8,12 @@ use std::{
 
 use ktrdr_ebpf_common::{
     ConnTuple, Counter, RECV, SEND, flags,
-    maps::{PyContexts, PyThread},
     policies::Policy,
     thinning::{self, ALL},
 };
 
 use crate::{
-    observer::{Body, Observer, Record, conn_of, ways},
+    observer::{Body, Observer, Pretended, Record, conn_of, ways},
     sys,
 };
 
@@ -240,17 +239,8 @@ fn receives_on_a_python_thread_are_told_without_what_was_received() {
         for conn in ends {
             observer.kernel.set_policy(conn, Policy::capture(64));
         }
-        // A context at offset 16 of a thread state, which says at its offset 40 that it was entered.
-        let entered: [u64; 6] = [0, 0, 0, 0, 0, 1];
-        let context = entered.as_ptr() as u64;
-        let state: [u64; 3] = [0, 0, context];
-        let thread = PyThread {
-            tstate: state.as_ptr() as u64,
-            contexts: PyContexts { current: 16, entered: 40, threads_enter: 0, reserved: 0 },
-            tgid: std::process::id(),
-            reserved: 0,
-        };
-        observer.kernel.set_py_thread(sys::gettid(), thread).unwrap();
+        let python = Pretended::new();
+        observer.kernel.set_py_thread(sys::gettid(), python.thread()).unwrap();
         observer.kernel.leave_out(port, ALL).unwrap();
         observer.records.clear();
         connection.exchange();
@@ -267,7 +257,7 @@ fn receives_on_a_python_thread_are_told_without_what_was_received() {
                     if record.header.tid == sys::gettid() && ends.contains(&body.conn) =>
                 {
                     let ports = (tuple.local_port, tuple.remote_port);
-                    assert_eq!((body.direction, body.py_context), (RECV, context), "{way:?}");
+                    assert_eq!((body.direction, body.py_context), (RECV, python.context()), "{way:?}");
                     Some((ports, record.header.flags, body.len, payload.len()))
                 }
                 _ => None,

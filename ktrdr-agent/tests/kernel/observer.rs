@@ -9,8 +9,40 @@ use ktrdr_agent::kernel::{Hook, Kernel, KernelOptions};
 use ktrdr_ebpf_common::{
     ConnTuple, ConnectErrorBody, Counter, DataBody, EventHeader, ExecBody, ExitBody, ForkBody, PyCopyBody,
     StateBody, WriteBody, flags, kind,
+    maps::{PyContexts, PyThread},
 };
 use zerocopy::FromBytes;
+
+/// What the programs take for a Python thread under a context.
+pub struct Pretended {
+    /// At offset 40 it says that it was entered, at 16 that no other was before.
+    context: Box<[u64; 6]>,
+    /// The context is at offset 16.
+    state: Box<[u64; 3]>,
+}
+
+impl Pretended {
+    pub fn new() -> Pretended {
+        let context = Box::new([0, 0, 0, 0, 0, 1]);
+        let state = Box::new([0, 0, context.as_ptr() as u64]);
+        Pretended { context, state }
+    }
+
+    /// The address of its context.
+    pub fn context(&self) -> u64 {
+        self.context.as_ptr() as u64
+    }
+
+    /// It, as one of this process.
+    pub fn thread(&self) -> PyThread {
+        PyThread {
+            tstate: self.state.as_ptr() as u64,
+            contexts: PyContexts { current: 16, entered: 40, threads_enter: 0, reserved: 0 },
+            tgid: std::process::id(),
+            reserved: 0,
+        }
+    }
+}
 
 /// A record's body.
 #[derive(Clone, Debug)]

@@ -50,6 +50,13 @@ struct Reading {
     kernel: Kernel,
 }
 
+impl Reading {
+    fn now(kernel: Kernel) -> Self {
+        let (cpu_ns, reader_ns) = (host::own_cpu_ns(), host::own_thread_cpu_ns());
+        Self { at: Instant::now(), cpu_ns, reader_ns, kernel }
+    }
+}
+
 /// What the kernel programs have counted so far.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Kernel {
@@ -112,9 +119,8 @@ impl Governor {
         let online = processors::online();
         let quota = processors::quota().map_or(f64::INFINITY, |q| q * OF_QUOTA);
         let limits = Limits { processors: (fraction * online).min(quota), fraction, online };
-        let (now, kernel) = (Instant::now(), Kernel::default());
-        let last =
-            Reading { at: now, cpu_ns: host::own_cpu_ns(), reader_ns: host::own_thread_cpu_ns(), kernel };
+        let last = Reading::now(Kernel::default());
+        let started = last.at;
         let counts = Counts { processors: Some(limits.processors), ..Counts::default() };
         Some(Self {
             limits,
@@ -122,7 +128,7 @@ impl Governor {
             last,
             table: BTreeMap::new(),
             words: Words::default(),
-            started: now,
+            started,
             above: Some(0),
             counts,
         })
@@ -130,12 +136,7 @@ impl Governor {
 
     /// Looks, about once a second.
     pub fn look(&mut self, load: Load, kernel: Kernel) -> Option<Change> {
-        let now = Reading {
-            at: Instant::now(),
-            cpu_ns: host::own_cpu_ns(),
-            reader_ns: host::own_thread_cpu_ns(),
-            kernel,
-        };
+        let now = Reading::now(kernel);
         let elapsed = (now.at - self.last.at).as_secs_f64();
         let part = |ns: u64, of: f64| Duration::from_nanos(ns).as_secs_f64() / (elapsed * of);
         let all = part(now.cpu_ns.saturating_sub(self.last.cpu_ns), self.limits.processors);

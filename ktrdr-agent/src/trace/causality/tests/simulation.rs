@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::super::*;
 use super::scenario::{World, at};
+use crate::dice::Dice;
 
 /// How a server starts the task of a request.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -22,16 +23,6 @@ enum Server {
     CopyOfFresh,
     /// The same under a loop that reads under no context.
     CopyOfFreshUvloop,
-}
-
-/// A small generator of our own: proptest shrinks its seed, the scenario follows.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: usize) -> usize {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        ((self.0 >> 33) as usize) % sides
-    }
 }
 
 struct Job {
