@@ -2,8 +2,9 @@
 
 #![allow(clippy::expect_used, clippy::panic)] // a test fails by panicking
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -11,8 +12,9 @@ use std::sync::Arc;
 use ktrdr_agent::event::shell::PythonStatus;
 use ktrdr_agent::python::image::Image;
 use ktrdr_agent::python::process::PythonError;
-use ktrdr_agent::python::{Probes, PythonProcess, Watcher};
+use ktrdr_agent::python::{ProbeId, Probes, PythonProcess, Watcher};
 use ktrdr_ebpf_common::maps::{PyProcess, PyThread};
+use ktrdr_ebpf_common::{EventHeader, kind};
 
 /// Four threads, each inside a context whose address it prints with its native thread id, and one in its own.
 const THREADS: &str = r#"
@@ -50,12 +52,13 @@ struct Python {
 
 impl Python {
     fn start(exe: &Path, script: &str) -> Self {
-        let mut child = Command::new(exe)
-            .args(["-c", script])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("interpreter starts");
+        let mut command = Command::new(exe);
+        command.args(["-c", script]);
+        Self::run(command)
+    }
+    fn run(mut command: Command) -> Self {
+        let mut child =
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("interpreter starts");
         let out = BufReader::new(child.stdout.take().expect("piped"));
         Self { child, out }
     }
@@ -95,7 +98,7 @@ fn interpreters() -> Vec<PathBuf> {
 }
 
 fn open(tgid: u32) -> Result<PythonProcess, PythonError> {
-    PythonProcess::open(tgid, |m, path| Image::open(&path, &m.path).map(Arc::new))
+    PythonProcess::open(tgid, |_, path, name| Image::open(path, name).map(Arc::new))
 }
 
 fn minor(exe: &Path) -> u8 {
@@ -183,6 +186,7 @@ struct Fake {
     no_probe: bool,
     no_room: bool,
     attached: usize,
+    detached: usize,
     told: Vec<u32>,
 }
 
@@ -193,12 +197,15 @@ impl Fake {
 }
 
 impl Probes for Fake {
-    fn attach(&mut self, _: &Path, _: u64) -> Result<(), String> {
+    fn attach(&mut self, _: &Path, _: u64) -> Result<ProbeId, String> {
         if self.no_probe {
             return Err("uprobes are forbidden here".into());
         }
         self.attached += 1;
-        Ok(())
+        Ok(ProbeId(self.attached as u64))
+    }
+    fn detach(&mut self, _: ProbeId) {
+        self.detached += 1;
     }
     fn process(&mut self, process: PyProcess) -> Result<(), String> {
         self.told.push(self.answer(process.tgid)?);
@@ -245,4 +252,74 @@ fn a_probe_that_cannot_be_attached_degrades_and_nothing_else_is_told() {
 fn a_full_table_degrades() {
     let status = watched(&mut Fake { no_room: true, ..Fake::default() });
     assert!(!status.exact && status.why.contains("the table is full"), "{status:?}");
+}
+
+/// As in a container: below an overlay of its own, whose lower layer is this machine's root.
+fn contained(exe: &Path, script: &str, dir: &Path) -> Python {
+    const MOUNT: &str = r#"mount -t tmpfs tmpfs "$1" && mkdir "$1/u" "$1/w" "$1/m" &&
+        mount -t overlay overlay -o "lowerdir=/,upperdir=$1/u,workdir=$1/w" "$1/m" &&
+        cd "$1/m" && mkdir -p .old && pivot_root . .old && exec "$2" -c "$3""#;
+    let mut command = Command::new("unshare");
+    command.args(["-m", "sh", "-c", MOUNT, "sh"]).arg(dir).arg(exe).arg(script);
+    Python::run(command)
+}
+
+fn record(kind: u16, tgid: u32, ts: u64) -> EventHeader {
+    EventHeader { ts, tgid, tid: tgid, len: 0, kind, flags: 0 }
+}
+
+#[test]
+fn containers_of_one_image_share_a_probe_for_as_long_as_one_is_there() {
+    if !rustix::process::geteuid().is_root() {
+        println!("only root can mount");
+        return;
+    }
+    const MINUTE: u64 = 60_000_000_000;
+    let exe = interpreters().into_iter().find(|exe| minor(exe) >= 8).expect("an interpreter of 3.8 or later");
+    let exe = exe.canonicalize().expect("it is there");
+    let mut pythons = Vec::new();
+    let mut kernel = Fake::default();
+    let mut watcher = Watcher::new();
+    let mut devices = BTreeSet::new();
+    for _ in 0..2 {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut python = contained(&exe, THREADS, dir.path());
+        python.threads(5);
+        let tgid = python.child.id();
+        let root = std::fs::metadata(format!("/proc/{tgid}/root")).expect("a root");
+        devices.insert(root.dev());
+        watcher.seen(tgid, 0);
+        let news = watcher.poll(1, &mut kernel);
+        assert!(news.len() == 1 && news[0].exact, "{news:?}");
+        pythons.push((python, dir));
+    }
+    assert_eq!(devices.len(), 2, "mounts of their own");
+    assert_eq!(kernel.attached, 1);
+    let tgids: Vec<u32> = pythons.iter().map(|(python, _)| python.child.id()).collect();
+    watcher.observe(&record(kind::EXIT, tgids[0], MINUTE));
+    watcher.poll(10 * MINUTE, &mut kernel);
+    assert_eq!(kernel.detached, 0, "one is there");
+    watcher.observe(&record(kind::EXIT, tgids[1], 10 * MINUTE));
+    watcher.poll(12 * MINUTE, &mut kernel);
+    assert_eq!(kernel.detached, 1);
+}
+
+#[test]
+fn an_interpreter_that_was_replaced_on_disk_is_not_taken_for_its_successor() {
+    let exe = interpreters().into_iter().find(|exe| minor(exe) >= 8).expect("an interpreter of 3.8 or later");
+    // Its own file, or what that loads: a copy is all of the interpreter, or a stub that does not start here.
+    let dir = tempfile::tempdir().expect("a directory");
+    let copy = dir.path().join("python3");
+    std::fs::copy(&exe, &copy).expect("copied");
+    let mut python = Python::start(&copy, THREADS);
+    python.threads(5);
+    std::fs::remove_file(&copy).expect("removed");
+    std::fs::copy(&exe, &copy).expect("copied again");
+    let tgid = python.child.id();
+    match open(tgid) {
+        Err(PythonError::Replaced(path)) => assert_eq!(Path::new(&path), copy),
+        // With a library of its own, which is where it was.
+        Ok(process) => assert!(process.path.to_string_lossy().contains("libpython"), "{:?}", process.path),
+        Err(e) => panic!("{e}"),
+    }
 }

@@ -145,6 +145,7 @@ pub struct Kernel {
     probes: Vec<ProbeReport>,
     /// The Python probe for an agent without CAP_SYS_ADMIN; `None` before 6.6.
     multi: Option<Multi>,
+    python: python::Links,
     warnings: Vec<String>,
     #[cfg(feature = "kernel-log")]
     log: aya_log::EbpfLogger<&'static dyn log::Log>,
@@ -202,6 +203,7 @@ impl Kernel {
             hook,
             probes,
             multi,
+            python: python::Links::default(),
             warnings,
             #[cfg(feature = "kernel-log")]
             log,
@@ -211,9 +213,7 @@ impl Kernel {
     /// Detaches all programs: nothing more is produced. What is in the ring and the counters can still be read.
     pub fn detach(&mut self) {
         probes::detach_all(&mut self.ebpf);
-        if let Some(multi) = &mut self.multi {
-            multi.detach();
-        }
+        self.python = python::Links::default();
     }
 
     /// The hook in use; never [`Hook::Auto`].

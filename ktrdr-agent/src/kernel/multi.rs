@@ -51,12 +51,11 @@ impl Kind {
     }
 }
 
-/// A loaded program and where it is attached. Dropping it detaches.
+/// A loaded program.
 pub(super) struct Multi {
     kind: Kind,
     name: &'static str,
     program: OwnedFd,
-    links: Vec<OwnedFd>,
 }
 
 impl Multi {
@@ -96,21 +95,21 @@ impl Multi {
             // SAFETY: as above.
             Err(error) => return Err(unsafe { explained(error, attr) }),
         };
-        let mut multi = Multi { kind, name, program, links: Vec::new() };
+        let multi = Multi { kind, name, program };
         // Older kernels load it all the same. Those that know such links have looked at the file when they say that a
         // directory is none to attach to; the others refuse before (EINVAL).
         match multi.attach(Path::new("/"), 0) {
             Err(error) if error.raw_os_error() == Some(libc::EBADF) => Ok(multi),
             Err(error) => Err(error),
-            Ok(()) => Err(io::Error::other("the kernel attaches to a directory")),
+            Ok(_) => Err(io::Error::other("the kernel attaches to a directory")),
         }
     }
 
-    /// Attaches to the function at `offset` in the file, in all processes that map it.
+    /// Attaches to the function at `offset` in the file, in all processes that map it, until what it returns is dropped.
     ///
     /// # Errors
     /// The file or the offset was refused, or the kernel is older than these links.
-    pub fn attach(&mut self, path: &Path, offset: u64) -> io::Result<()> {
+    pub fn attach(&self, path: &Path, offset: u64) -> io::Result<OwnedFd> {
         let path = CString::new(path.as_os_str().as_bytes())?;
         // SAFETY: as above.
         let mut attr: bpf_attr = unsafe { std::mem::zeroed() };
@@ -126,13 +125,7 @@ impl Multi {
             multi.flags = self.kind.flags();
         }
         // SAFETY: path and offset outlive the call.
-        self.links.push(unsafe { bpf(bpf_cmd::BPF_LINK_CREATE, &mut attr)? });
-        Ok(())
-    }
-
-    /// Ends all attachments. The program stays, so that its counters can be read.
-    pub fn detach(&mut self) {
-        self.links.clear();
+        unsafe { bpf(bpf_cmd::BPF_LINK_CREATE, &mut attr) }
     }
 
     /// The program's name, and the program.

@@ -8,7 +8,7 @@ use ktrdr_ebpf_common::maps::{PyProcess, PyThread};
 use crate::event::Ns;
 use crate::event::shell::{PythonStatus, ShellEvent};
 use crate::kernel::Kernel;
-use crate::python::{Probes, Watcher};
+use crate::python::{ProbeId, Probes, Watcher};
 
 /// Follows the Python processes, unless that is switched off.
 pub(super) struct Python(Option<Watcher>);
@@ -62,9 +62,14 @@ impl Python {
 }
 
 impl Probes for Kernel {
-    fn attach(&mut self, path: &Path, copy: u64) -> Result<(), String> {
+    fn attach(&mut self, path: &Path, copy: u64) -> Result<ProbeId, String> {
         self.attach_py_copy(path, copy)
+            .map(ProbeId)
             .map_err(|e| format!("context copies cannot be seen in {}: {e}", path.display()))
+    }
+
+    fn detach(&mut self, ProbeId(link): ProbeId) {
+        self.detach_py(link);
     }
 
     fn process(&mut self, process: PyProcess) -> Result<(), String> {

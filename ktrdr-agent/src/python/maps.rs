@@ -16,11 +16,16 @@ pub struct Mapping {
     pub offset: u64,
     /// Device as `maps` prints it, e.g. `fd:01`.
     pub dev: String,
-    /// Inode.
+    /// Inode. On an overlay file system neither has to be that of the file which the kernel probes.
     pub inode: u64,
     /// Path as the process sees it.
     pub path: String,
+    /// The file is there no more: if there is one at the path, it is another.
+    pub deleted: bool,
 }
+
+/// Behind a path in `/proc` whose file is there no more.
+const DELETED: &str = " (deleted)";
 
 /// The files of a process that may hold CPython, likeliest first: libpython, then the executable.
 ///
@@ -29,7 +34,7 @@ pub struct Mapping {
 pub fn candidates(tgid: u32) -> io::Result<Vec<Mapping>> {
     let file = std::fs::File::open(format!("/proc/{tgid}/maps"))?;
     let exe = std::fs::read_link(format!("/proc/{tgid}/exe"))?;
-    Ok(select(file, &exe.to_string_lossy()))
+    Ok(select(file, exe.to_string_lossy().trim_end_matches(DELETED)))
 }
 
 fn select(maps: impl Read, exe: &str) -> Vec<Mapping> {
@@ -63,8 +68,9 @@ fn parse(line: &str) -> Option<Mapping> {
     let dev = words.next()?.to_owned();
     let inode = words.next()?.parse().ok()?;
     // The path begins at the first slash: it may hold blanks.
-    let path = line.get(line.find('/')?..)?.trim_end_matches(" (deleted)").to_owned();
-    Some(Mapping { start, offset, dev, inode, path })
+    let path = line.get(line.find('/')?..)?;
+    let kept = path.trim_end_matches(DELETED);
+    Some(Mapping { start, offset, dev, inode, path: kept.to_owned(), deleted: kept.len() < path.len() })
 }
 
 #[cfg(test)]
@@ -83,10 +89,19 @@ mod tests {
 garbage
 ";
         let found = select(maps.as_bytes(), "/opt/my python/bin/python3.13");
+        assert!(found.iter().all(|m| !m.deleted));
         let paths: Vec<_> = found.iter().map(|m| (m.path.as_str(), m.start)).collect();
         assert_eq!(
             paths,
             [("/opt/lib/libpython3.13.so.1.0", 0x7f00), ("/opt/my python/bin/python3.13", 0x55e0)]
         );
+    }
+
+    #[test]
+    fn a_file_that_was_replaced_says_so() {
+        let maps = "55e0-55f0 r-xp 00000000 fd:01 12 /usr/bin/python3.11 (deleted)\n";
+        let found = select(maps.as_bytes(), "/usr/bin/python3.11");
+        assert_eq!(found.len(), 1);
+        assert!(found[0].deleted && found[0].path == "/usr/bin/python3.11");
     }
 }

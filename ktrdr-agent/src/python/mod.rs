@@ -9,6 +9,7 @@
 //! - `freelist`: where the interpreter keeps contexts for the next copies.
 //! - `tls`: where the C library keeps what belongs to a thread.
 //! - [`process`]: all of that for one process.
+//! - `probed`: which files are probed, and for whom.
 //! - [`watcher`]: when to look, and what to tell the kernel programs.
 
 mod freelist;
@@ -16,10 +17,12 @@ pub mod image;
 pub mod maps;
 pub mod memory;
 pub mod offsets;
+mod probed;
 pub mod process;
 mod tls;
 pub mod walk;
 pub mod watcher;
 
+pub use probed::{FileId, ProbeId};
 pub use process::{PythonProcess, Tls};
 pub use watcher::{Probes, Watcher};

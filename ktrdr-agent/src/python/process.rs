@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ktrdr_ebpf_common::maps::{PyContexts, PyForetelling, PyThread};
@@ -14,6 +14,7 @@ use super::image::{Image, ImageError};
 use super::maps::{self, Mapping};
 use super::memory::{Memory, ProcessMemory};
 use super::offsets::{self, Offsets, Version};
+use super::probed::FileId;
 use super::tls;
 use super::walk::{self, ThreadState};
 
@@ -29,6 +30,9 @@ pub enum PythonError {
     /// Its interpreter's file cannot be used.
     #[error("{0}")]
     Image(#[from] ImageError),
+    /// The file that it maps was replaced since, so what is at its path says nothing of it and cannot be probed for it.
+    #[error("its interpreter {0} was replaced since it started; restart it")]
+    Replaced(String),
     /// A version outside the table.
     #[error("CPython {0} is not known to this build")]
     Version(String),
@@ -69,8 +73,8 @@ pub struct PythonProcess {
     pub offsets: Offsets,
     /// The interpreter's file, as the agent reaches it.
     pub path: PathBuf,
-    /// Device and inode of it, as in `maps`.
-    pub file: (String, u64),
+    /// Which file that is.
+    pub file: FileId,
     /// What the file says.
     pub image: Arc<Image>,
     runtime: u64,
@@ -94,17 +98,25 @@ const PTHREAD_SIZE: usize = 0x900;
 pub(super) const STATIC_TLS: usize = 0x1000;
 
 impl PythonProcess {
-    /// Looks at a process. `image` gives the parsed file of a mapping (cached by the caller).
+    /// Looks at a process. `image` gives the parsed file at a path (cached by the caller), of this name to the process.
     ///
     /// # Errors
     /// It is no CPython process, or not one that can be followed.
     pub fn open(
         tgid: u32,
-        mut image: impl FnMut(&Mapping, PathBuf) -> Result<Arc<Image>, ImageError>,
+        mut image: impl FnMut(FileId, &Path, &str) -> Result<Arc<Image>, ImageError>,
     ) -> Result<Self, PythonError> {
         for mapping in maps::candidates(tgid)? {
             let path = reachable(tgid, &mapping);
-            let image = match image(&mapping, path.clone()) {
+            if mapping.deleted {
+                // Whatever else it may be: without Python's name it is not said to be one.
+                match mapping.path.contains("python") {
+                    true => return Err(PythonError::Replaced(mapping.path)),
+                    false => continue,
+                }
+            }
+            let file = FileId::of(&path).map_err(ImageError::from)?;
+            let image = match image(file, &path, &mapping.path) {
                 Ok(image) => image,
                 Err(ImageError::NotPython) => continue,
                 Err(e) => return Err(e.into()),
@@ -130,7 +142,7 @@ impl PythonProcess {
                 version,
                 offsets,
                 path,
-                file: (mapping.dev, mapping.inode),
+                file,
                 context_type: image.context_type.wrapping_add(bias),
                 image,
                 runtime,

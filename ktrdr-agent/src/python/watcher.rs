@@ -12,6 +12,7 @@ use ktrdr_ebpf_common::maps::{PyForetelling, PyProcess, PyThread};
 use ktrdr_ebpf_common::{EventHeader, kind};
 
 use super::image::{Image, ImageError};
+use super::probed::{FileId, ProbeId, Probed};
 use super::process::{PythonError, PythonProcess, Tls};
 use super::walk::ThreadState;
 use crate::event::shell::PythonStatus;
@@ -24,7 +25,9 @@ pub trait Probes {
     ///
     /// # Errors
     /// Why they cannot be seen.
-    fn attach(&mut self, path: &Path, copy: u64) -> Result<(), String>;
+    fn attach(&mut self, path: &Path, copy: u64) -> Result<ProbeId, String>;
+    /// Ends that.
+    fn detach(&mut self, probe: ProbeId);
     /// Tells where this process's threads find their contexts.
     ///
     /// # Errors
@@ -39,7 +42,7 @@ pub trait Probes {
 
 /// Processes remembered, Python or not; the oldest is looked at again when it shows up.
 const MAX_PROCESSES: usize = 16_384;
-/// Interpreter files remembered. Each is attached to once.
+/// Interpreter files remembered.
 const MAX_FILES: usize = 256;
 /// Threads resolved one by one that are remembered.
 const MAX_THREADS: usize = 65_536;
@@ -82,10 +85,10 @@ struct Search {
 pub struct Watcher {
     processes: BTreeMap<u32, State>,
     due: BTreeSet<(Ns, u32)>,
-    files: BTreeMap<(String, u64), Option<Arc<Image>>>,
-    attached: BTreeSet<(String, u64)>,
+    files: BTreeMap<FileId, Option<Arc<Image>>>,
+    probed: Probed,
     /// Of interpreters' files: where the free list of contexts is, as found in one process.
-    free_lists: BTreeMap<(String, u64), u32>,
+    free_lists: BTreeMap<FileId, u32>,
     threads: BTreeSet<u32>,
     statuses: BTreeMap<u32, PythonStatus>,
 }
@@ -100,7 +103,7 @@ impl Watcher {
     pub fn observe(&mut self, header: &EventHeader) {
         match header.kind {
             // The interpreter of the new program starts later; its first socket or context shows it.
-            kind::EXEC | kind::EXIT => self.forget(header.tgid),
+            kind::EXEC | kind::EXIT => self.forget(header.tgid, header.ts),
             // Its creator may serve anything; a Python thread shows itself soon after.
             kind::FORK => self.thread_seen(header.tgid, None),
             kind::DATA | kind::STATE | kind::PY_COPY | kind::CONNECT_ERROR | kind::READ => {
@@ -121,8 +124,9 @@ impl Watcher {
         }
         if self.processes.len() >= MAX_PROCESSES
             && let Some((old, _)) = self.processes.pop_first()
+            && self.statuses.remove(&old).is_some()
         {
-            self.statuses.remove(&old);
+            self.probed.left(old, now);
         }
         self.processes.insert(tgid, State::Due { at: now, tries: 0 });
         self.due.insert((now, tgid));
@@ -142,10 +146,13 @@ impl Watcher {
         }
     }
 
-    fn forget(&mut self, tgid: u32) {
+    fn forget(&mut self, tgid: u32, now: Ns) {
         self.processes.remove(&tgid);
-        self.statuses.remove(&tgid);
         self.threads.remove(&tgid);
+        // Most programs of a host are no interpreters.
+        if self.statuses.remove(&tgid).is_some() {
+            self.probed.left(tgid, now);
+        }
     }
 
     /// How Python causality stands, by process: for the start-up report and the self-metrics.
@@ -163,6 +170,9 @@ impl Watcher {
             }
             self.due.pop_first();
             self.look(tgid, now, probes, &mut news);
+        }
+        for probe in self.probed.unused(now) {
+            probes.detach(probe);
         }
         news
     }
@@ -215,18 +225,17 @@ impl Watcher {
         news: &mut Vec<PythonStatus>,
     ) -> State {
         let files = &mut self.files;
-        let opened = PythonProcess::open(tgid, |mapping, path| {
-            let key = (mapping.dev.clone(), mapping.inode);
-            if let Some(known) = files.get(&key) {
+        let opened = PythonProcess::open(tgid, |file, path, name| {
+            if let Some(known) = files.get(&file) {
                 return known.clone().ok_or(ImageError::NotPython);
             }
-            let image = Image::open(&path, &mapping.path).map(Arc::new);
+            let image = Image::open(path, name).map(Arc::new);
             if files.len() >= MAX_FILES {
                 files.pop_first();
             }
             match &image {
-                Ok(i) => files.insert(key, Some(i.clone())),
-                Err(ImageError::NotPython) => files.insert(key, None),
+                Ok(i) => files.insert(file, Some(i.clone())),
+                Err(ImageError::NotPython) => files.insert(file, None),
                 Err(_) => None,
             };
             image
@@ -281,10 +290,7 @@ impl Watcher {
         threads: &[(u32, ThreadState)],
         probes: &mut dyn Probes,
     ) -> Result<Told, String> {
-        if !self.attached.contains(&process.file) {
-            probes.attach(&process.path, process.image.copy)?;
-            self.attached.insert(process.file.clone());
-        }
+        self.probed.uses(process.file, process.tgid, || probes.attach(&process.path, process.image.copy))?;
         if let Some(tls) = process.tls(threads) {
             return probes.process(self.value(process, tls)).map(|()| Told::Process(tls));
         }
@@ -322,7 +328,7 @@ impl Watcher {
                 self.free_lists.pop_first();
             }
             tracing::debug!("free contexts of {}: at {head}, after {tries} looks", process.path.display());
-            self.free_lists.insert(process.file.clone(), head);
+            self.free_lists.insert(process.file, head);
         }
         // Refused: its copies are seen as before.
         let _ = probes.process(self.value(&process, tls));

@@ -39,7 +39,8 @@ fn python_context_copies_name_parent_and_child() {
     let python = Pretended::new();
     let (context, thread) = (python.context(), python.thread());
     let in_contexts = PyThread { contexts: PyContexts { threads_enter: 1, ..thread.contexts }, ..thread };
-    observer.kernel.attach_py_copy(Path::new("/proc/self/exe"), function("ktrdr_test_copy_current")).unwrap();
+    let at = function("ktrdr_test_copy_current");
+    let probe = observer.kernel.attach_py_copy(Path::new("/proc/self/exe"), at).unwrap();
 
     ktrdr_test_copy_current(1);
     observer.kernel.set_py_thread(sys::gettid(), thread).unwrap();
@@ -55,6 +56,8 @@ fn python_context_copies_name_parent_and_child() {
     let mut pair = Pair::new();
     pair.send(b"under a context");
     observer.kernel.remove_py_thread(sys::gettid()).unwrap();
+    observer.kernel.detach_py(probe);
+    ktrdr_test_copy_current(5);
     observer.settle();
 
     assert_eq!(copies(&observer), [(0, 1), (context, 2), (0, 3), (context | THREADS_OWN_CONTEXT, 4)]);
