@@ -26,6 +26,10 @@ pub mod kind {
     /// A process that speaks JSON on standard input and output read from there: [`super::WriteBody`] (of what was read),
     /// payload.
     pub const READ: u16 = 9;
+    /// A Python thread submitted a function to a pool of threads (`concurrent.futures`): [`super::PyWorkBody`].
+    pub const PY_SUBMIT: u16 = 10;
+    /// A thread of such a pool took it, to run it: [`super::PyWorkBody`].
+    pub const PY_TAKE: u16 = 11;
     /// First kind of the agent's own records.
     pub const SHELL_KINDS: u16 = 0x8000;
 }
@@ -225,6 +229,16 @@ pub struct PyCopyBody {
     pub child: u64,
 }
 
+/// What a pool of Python threads is to run was submitted, or taken by one of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct PyWorkBody {
+    /// As [`DataBody::py_context`].
+    pub py_context: u64,
+    /// Address of the `_WorkItem`, which is one function's call: it is put into the pool's queue once, and taken once.
+    pub item: u64,
+}
+
 /// `connect` failed at once, without a SYN.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
@@ -289,6 +303,7 @@ mod tests {
         assert_eq!(size_of::<ForkBody>(), 16);
         assert_eq!(size_of::<ExitBody>(), 24);
         assert_eq!(size_of::<PyCopyBody>(), 16);
+        assert_eq!(size_of::<PyWorkBody>(), 16);
         assert_eq!(size_of::<ConnectErrorBody>(), 40);
         assert_eq!(size_of::<WriteBody>(), 56);
         assert_eq!(offset_of!(WriteBody, fd), 32);

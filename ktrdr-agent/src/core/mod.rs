@@ -264,6 +264,10 @@ impl Core {
                 self.watching.ended(tgid);
             }
             Body::PyCopy(c) => self.causality.py_copy(tgid, tid, c, ts),
+            Body::PySubmit(w) => {
+                self.causality.py_submit(Task { tgid, tid, py_context: w.py_context }, w.item, ts);
+            }
+            Body::PyTake(w) => self.causality.py_take(tgid, tid, w.item, ts),
             Body::Read(r) => self.read(ts, Task { tgid, tid, py_context: r.py_context }, &r),
             Body::Write(w) => self.wrote(ts, Task { tgid, tid, py_context: w.py_context }, &w),
             Body::Tick => self.tick(),

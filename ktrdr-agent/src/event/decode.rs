@@ -3,14 +3,14 @@
 use std::net::SocketAddr;
 
 use ktrdr_ebpf_common::{
-    ConnTuple, ConnectErrorBody, DataBody, EventHeader, ExecBody, ExitBody, ForkBody, PyCopyBody, SEND,
-    StateBody, WriteBody, file, flags, kind,
+    ConnTuple, ConnectErrorBody, DataBody, EventHeader, ExecBody, ExitBody, ForkBody, PyCopyBody, PyWorkBody,
+    SEND, StateBody, WriteBody, file, flags, kind,
 };
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
 use super::{
-    Body, ConnId, ConnectError, Data, Direction, Event, Exec, Exit, FileKind, Fork, PyCopy, ShellEvent,
-    State, Tuple, Write, canonical, shell,
+    Body, ConnId, ConnectError, Data, Direction, Event, Exec, Exit, FileKind, Fork, PyCopy, PyWork,
+    ShellEvent, State, Tuple, Write, canonical, shell,
 };
 
 /// Why a record was not decoded. Each is counted by its name.
@@ -52,6 +52,8 @@ pub fn decode(record: &[u8]) -> Result<Event<'_>, DecodeError> {
             let (c, _) = take::<PyCopyBody>(rest)?;
             Body::PyCopy(PyCopy { parent: c.parent, child: c.child })
         }
+        kind::PY_SUBMIT => Body::PySubmit(work(rest)?),
+        kind::PY_TAKE => Body::PyTake(work(rest)?),
         kind::CONNECT_ERROR => connect_error(rest)?,
         kind::WRITE => Body::Write(write(rest)?),
         kind::READ => Body::Read(write(rest)?),
@@ -65,6 +67,11 @@ pub fn decode(record: &[u8]) -> Result<Event<'_>, DecodeError> {
 
 fn take<T: FromBytes + KnownLayout + Immutable>(bytes: &[u8]) -> Result<(T, &[u8]), DecodeError> {
     T::read_from_prefix(bytes).map_err(|_| DecodeError::Short)
+}
+
+fn work(rest: &[u8]) -> Result<PyWork, DecodeError> {
+    let (w, _) = take::<PyWorkBody>(rest)?;
+    Ok(PyWork { py_context: w.py_context, item: w.item })
 }
 
 fn tuple(t: &ConnTuple) -> Tuple {

@@ -82,6 +82,10 @@ pub enum Body<'a> {
     Exit(Exit),
     /// A Python context was copied on the header's thread.
     PyCopy(PyCopy),
+    /// The header's thread submitted a function to a pool of Python threads.
+    PySubmit(PyWork),
+    /// The header's thread, which is of such a pool, took it.
+    PyTake(PyWork),
     /// The header's process, which is watched, wrote to something that is no TCP socket.
     Write(Write<'a>),
     /// The header's process, which speaks JSON on standard input, read from there.
@@ -222,6 +226,15 @@ pub struct PyCopy {
     pub parent: u64,
     /// The copy.
     pub child: u64,
+}
+
+/// One call of a function that a pool of Python threads is to make.
+#[derive(Clone, Copy, Debug)]
+pub struct PyWork {
+    /// Python context current on the thread, 0 = none known.
+    pub py_context: u64,
+    /// Address of the pool's `_WorkItem`: another one may have it once this one was taken.
+    pub item: u64,
 }
 
 /// What a watched process wrote to.

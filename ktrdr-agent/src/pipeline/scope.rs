@@ -52,7 +52,12 @@ impl Scope {
             Body::State(s) => self.conn(s.conn, Some((s.tuple.local.port(), s.tuple.remote.port())), 0),
             Body::ConnectError(c) => self.config.wanted_ports(0, c.remote.port()),
             Body::Write(_) | Body::Read(_) => self.involved.contains(&tgid),
-            Body::Fork(_) | Body::PyCopy(_) | Body::Tick | Body::Shell(_) => true,
+            Body::Fork(_)
+            | Body::PyCopy(_)
+            | Body::PySubmit(_)
+            | Body::PyTake(_)
+            | Body::Tick
+            | Body::Shell(_) => true,
         };
         keep.then_some(Cow::Borrowed(record))
     }

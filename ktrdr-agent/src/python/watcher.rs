@@ -106,7 +106,13 @@ impl Watcher {
             kind::EXEC | kind::EXIT => self.forget(header.tgid, header.ts),
             // Its creator may serve anything; a Python thread shows itself soon after.
             kind::FORK => self.thread_seen(header.tgid, None),
-            kind::DATA | kind::STATE | kind::PY_COPY | kind::CONNECT_ERROR | kind::READ => {
+            kind::DATA
+            | kind::STATE
+            | kind::PY_COPY
+            | kind::PY_SUBMIT
+            | kind::PY_TAKE
+            | kind::CONNECT_ERROR
+            | kind::READ => {
                 self.seen(header.tgid, header.ts);
                 self.thread_seen(header.tgid, Some(header.tid));
                 if header.kind == kind::PY_COPY {

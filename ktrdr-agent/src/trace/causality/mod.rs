@@ -18,6 +18,7 @@
 mod alone;
 mod delivery;
 mod partial;
+mod pool;
 mod python;
 mod requests;
 mod settle;
@@ -280,6 +281,16 @@ impl Causality {
     /// A Python context was copied by this thread.
     pub fn py_copy(&mut self, tgid: u32, tid: u32, copy: PyCopy, ts: Ns) {
         self.copied(tgid, tid, copy, ts);
+    }
+
+    /// The task submitted this item of work to a pool of Python threads.
+    pub fn py_submit(&mut self, task: Task, item: u64, ts: Ns) {
+        self.submitted(task, item, ts);
+    }
+
+    /// The thread, which is of such a pool, took the item: until it takes the next one it works for whoever submitted it.
+    pub fn py_take(&mut self, tgid: u32, tid: u32, item: u64, ts: Ns) {
+        self.taken(tgid, tid, item, ts);
     }
 
     /// A task was created by this task.
