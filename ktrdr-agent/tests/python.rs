@@ -2,19 +2,23 @@
 
 #![allow(clippy::expect_used, clippy::panic)] // a test fails by panicking
 
+mod pythons;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::Arc;
 
 use ktrdr_agent::event::shell::PythonStatus;
 use ktrdr_agent::python::image::Image;
 use ktrdr_agent::python::process::PythonError;
+use ktrdr_agent::python::queue::{Queue, QueueError};
 use ktrdr_agent::python::{ProbeId, Probes, PythonProcess, Watcher};
 use ktrdr_ebpf_common::maps::{PyProcess, PyThread};
 use ktrdr_ebpf_common::{EventHeader, kind};
+use object::{Object as _, ObjectSymbol as _};
+use pythons::{Python, followed, interpreters, minor};
 
 /// Four threads, each inside a context whose address it prints with its native thread id, and one in its own.
 const THREADS: &str = r#"
@@ -45,66 +49,16 @@ def main(ctx):
 ctx.run(main, ctx)
 "#;
 
-struct Python {
-    child: Child,
-    out: BufReader<std::process::ChildStdout>,
-}
-
-impl Python {
-    fn start(exe: &Path, script: &str) -> Self {
-        let mut command = Command::new(exe);
-        command.args(["-c", script]);
-        Self::run(command)
-    }
-    fn run(mut command: Command) -> Self {
-        let mut child =
-            command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("interpreter starts");
-        let out = BufReader::new(child.stdout.take().expect("piped"));
-        Self { child, out }
-    }
-    fn line(&mut self) -> String {
-        let mut line = String::new();
-        self.out.read_line(&mut line).expect("readable");
-        line
-    }
-    fn threads(&mut self, n: usize) -> BTreeMap<u32, u64> {
-        let pair = |line: String| {
-            let (tid, ctx) = line.trim().split_once(' ').expect("two words");
-            (tid.parse().expect("tid"), ctx.parse().expect("address"))
-        };
-        (0..n).map(|_| pair(self.line())).collect()
-    }
-}
-
-impl Drop for Python {
-    fn drop(&mut self) {
-        let _ = self.child.stdin.take().map(|mut s| s.write_all(b"\n"));
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// Those where one looks for them, and those that `KTRDR_TEST_PYTHONS` names (separated by `:`).
-fn interpreters() -> Vec<PathBuf> {
-    let mut found: Vec<PathBuf> =
-        ["/usr/bin/python3", "/usr/local/bin/python3"].iter().map(PathBuf::from).collect();
-    let pyenv = std::env::var_os("HOME").map(|h| PathBuf::from(h).join(".pyenv/versions"));
-    for dir in pyenv.iter().filter_map(|p| p.read_dir().ok()).flatten().flatten() {
-        found.push(dir.path().join("bin/python3"));
-    }
-    found.extend(std::env::var_os("KTRDR_TEST_PYTHONS").iter().flat_map(std::env::split_paths));
-    found.retain(|p| p.exists());
-    found
+fn threads(python: &mut Python, n: usize) -> BTreeMap<u32, u64> {
+    let pair = |line: String| {
+        let (tid, ctx) = line.trim().split_once(' ').expect("two words");
+        (tid.parse().expect("tid"), ctx.parse().expect("address"))
+    };
+    (0..n).map(|_| pair(python.line())).collect()
 }
 
 fn open(tgid: u32) -> Result<PythonProcess, PythonError> {
     PythonProcess::open(tgid, |_, path, name| Image::open(path, name).map(Arc::new))
-}
-
-fn minor(exe: &Path) -> u8 {
-    let out =
-        Command::new(exe).args(["-c", "import sys; print(sys.version_info[1])"]).output().expect("runs");
-    String::from_utf8_lossy(&out.stdout).trim().parse().expect("a number")
 }
 
 #[test]
@@ -116,7 +70,7 @@ fn every_interpreter_here_is_followed_thread_by_thread() {
             continue;
         }
         let mut python = Python::start(&exe, THREADS);
-        let truth = python.threads(5);
+        let truth = threads(&mut python, 5);
         let process = open(python.child.id()).unwrap_or_else(|e| panic!("{}: {e}", exe.display()));
         assert_eq!(process.version.minor, minor, "{}", exe.display());
         let threads = process.threads().unwrap_or_else(|e| panic!("{}: {e}", exe.display()));
@@ -184,9 +138,12 @@ fn the_free_list_of_every_interpreter_here_names_its_next_copy() {
 #[derive(Default)]
 struct Fake {
     no_probe: bool,
+    no_pool: bool,
     no_room: bool,
+    pools: Vec<PathBuf>,
     attached: usize,
     detached: usize,
+    detached_pools: usize,
     told: Vec<u32>,
 }
 
@@ -204,8 +161,15 @@ impl Probes for Fake {
         self.attached += 1;
         Ok(ProbeId(self.attached as u64))
     }
-    fn detach(&mut self, _: ProbeId) {
-        self.detached += 1;
+    fn detach(&mut self, probe: ProbeId) {
+        *if probe.0 > 1_000 { &mut self.detached_pools } else { &mut self.detached } += 1;
+    }
+    fn attach_pool(&mut self, path: &Path, _: &Queue) -> Result<ProbeId, String> {
+        if self.no_pool {
+            return Err("not at this file".into());
+        }
+        self.pools.push(path.to_owned());
+        Ok(ProbeId(1_000 + self.pools.len() as u64))
     }
     fn process(&mut self, process: PyProcess) -> Result<(), String> {
         self.told.push(self.answer(process.tgid)?);
@@ -217,10 +181,39 @@ impl Probes for Fake {
     }
 }
 
+/// Prints where the interpreter itself finds the module.
+const MODULE: &str = "import _queue; print(getattr(_queue, '__file__', ''))";
+
+/// Compared with the table of symbols, where the file has one.
+#[test]
+fn the_queue_of_every_interpreter_here_is_found_without_symbols() {
+    let mut compared = 0;
+    for (exe, _) in followed() {
+        let path = PathBuf::from(Python::start(&exe, MODULE).line().trim());
+        // Built into the interpreter, or its library.
+        if path.as_os_str().is_empty() {
+            continue;
+        }
+        let queue = Queue::open(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        println!("{}: {queue:x?}", path.display());
+        let bytes = std::fs::read(&path).expect("readable");
+        let file = object::File::parse(&*bytes).expect("an ELF file");
+        let symbol = |name: &str| file.symbols().find(|s| s.name() == Ok(name)).map(|s| s.address());
+        let Some(put) = symbol("_queue_SimpleQueue_put") else { continue };
+        // Where code is, these builds have addresses and offsets alike.
+        assert_eq!(queue.put, put, "{}", path.display());
+        let gets = ["_queue_SimpleQueue_get", "_queue_SimpleQueue_get_nowait"].map(symbol);
+        assert_eq!(queue.gets.map(Some), gets, "{}", path.display());
+        compared += 1;
+    }
+    println!("{compared} compared with their symbols");
+    assert!(matches!(Queue::open(Path::new("/bin/sh")), Err(QueueError::NotFound)));
+}
+
 fn watched(kernel: &mut Fake) -> PythonStatus {
     let exe = interpreters().into_iter().find(|exe| minor(exe) >= 8).expect("an interpreter of 3.8 or later");
     let mut python = Python::start(&exe, THREADS);
-    python.threads(5);
+    threads(&mut python, 5);
     let tgid = python.child.id();
     let mut watcher = Watcher::new();
     watcher.seen(tgid, 0);
@@ -235,8 +228,10 @@ fn watched(kernel: &mut Fake) -> PythonStatus {
 fn a_process_is_exact_once_the_kernel_side_knows_all_of_it() {
     let mut kernel = Fake::default();
     let status = watched(&mut kernel);
-    assert!(status.exact, "{status:?}");
+    assert!(status.exact && status.why.is_empty(), "{status:?}");
     assert_eq!(kernel.attached, 1);
+    // The script has not loaded the module; but it will be loaded from there.
+    assert_eq!(kernel.pools.len(), 1, "{:?}", kernel.pools);
     assert!(!kernel.told.is_empty() && kernel.told.iter().all(|tgid| *tgid == status.tgid));
 }
 
@@ -246,6 +241,14 @@ fn a_probe_that_cannot_be_attached_degrades_and_nothing_else_is_told() {
     let status = watched(&mut kernel);
     assert!(!status.exact && status.why.contains("uprobes are forbidden here"), "{status:?}");
     assert!(kernel.told.is_empty(), "contexts without their copies would be worse than none");
+}
+
+#[test]
+fn a_process_whose_pools_are_not_seen_is_exact_otherwise_and_says_so() {
+    let mut kernel = Fake { no_pool: true, ..Fake::default() };
+    let status = watched(&mut kernel);
+    assert!(status.exact && status.why.contains("not at this file"), "{status:?}");
+    assert!(!kernel.told.is_empty());
 }
 
 #[test]
@@ -284,7 +287,7 @@ fn containers_of_one_image_share_a_probe_for_as_long_as_one_is_there() {
     for _ in 0..2 {
         let dir = tempfile::tempdir().expect("a directory");
         let mut python = contained(&exe, THREADS, dir.path());
-        python.threads(5);
+        threads(&mut python, 5);
         let tgid = python.child.id();
         let root = std::fs::metadata(format!("/proc/{tgid}/root")).expect("a root");
         devices.insert(root.dev());
@@ -294,14 +297,14 @@ fn containers_of_one_image_share_a_probe_for_as_long_as_one_is_there() {
         pythons.push((python, dir));
     }
     assert_eq!(devices.len(), 2, "mounts of their own");
-    assert_eq!(kernel.attached, 1);
+    assert_eq!((kernel.attached, kernel.pools.len()), (1, 1));
     let tgids: Vec<u32> = pythons.iter().map(|(python, _)| python.child.id()).collect();
     watcher.observe(&record(kind::EXIT, tgids[0], MINUTE));
     watcher.poll(10 * MINUTE, &mut kernel);
-    assert_eq!(kernel.detached, 0, "one is there");
+    assert_eq!((kernel.detached, kernel.detached_pools), (0, 0), "one is there");
     watcher.observe(&record(kind::EXIT, tgids[1], 10 * MINUTE));
     watcher.poll(12 * MINUTE, &mut kernel);
-    assert_eq!(kernel.detached, 1);
+    assert_eq!((kernel.detached, kernel.detached_pools), (1, 1));
 }
 
 #[test]
@@ -312,7 +315,7 @@ fn an_interpreter_that_was_replaced_on_disk_is_not_taken_for_its_successor() {
     let copy = dir.path().join("python3");
     std::fs::copy(&exe, &copy).expect("copied");
     let mut python = Python::start(&copy, THREADS);
-    python.threads(5);
+    threads(&mut python, 5);
     std::fs::remove_file(&copy).expect("removed");
     std::fs::copy(&exe, &copy).expect("copied again");
     let tgid = python.child.id();

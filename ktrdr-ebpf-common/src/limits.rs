@@ -75,6 +75,10 @@ pub const MAX_PY_PROCESSES: u32 = MAX_WATCHED;
 /// Python threads whose thread state is known to the kernel programs.
 pub const MAX_PY_THREADS: u32 = 65_536;
 
+/// Threads of pools that have something to do, or had when it was last told. LRU; a pool has 32 threads if nobody says more,
+/// and who empties a pool's queue is done within microseconds.
+pub const MAX_PY_TAKERS: u32 = 4_096;
+
 /// Default size of the event ring in bytes, mapped twice: 8 MiB holds about 20,000 requests with 300-byte heads, i.e. more
 /// than a second of the highest rate measured while the agent is descheduled. A power of two and page multiple.
 pub const RING_BYTES: u32 = 8 * 1024 * 1024;

@@ -236,6 +236,9 @@ pub struct PyWorkBody {
     /// As [`DataBody::py_context`].
     pub py_context: u64,
     /// Address of the `_WorkItem`, which is one function's call: it is put into the pool's queue once, and taken once.
+    ///
+    /// 0 in a [`kind::PY_TAKE`]: the thread found a queue empty and has none. Who gives up a pool's calls
+    /// (`shutdown(cancel_futures=True)`) takes them all, makes none, and stops there.
     pub item: u64,
 }
 

@@ -73,6 +73,52 @@ pub fn is_thread(tgid: u32, tid: u32) -> bool {
     thread_state(tgid, tid).is_some_and(|(tstate, _)| !matches!(tstate, Ok(0)))
 }
 
+/// Whether this process's contexts are followed; or may be, where threads are told of one by one and a new one is not yet.
+#[inline(always)]
+pub fn may_be_followed(tgid: u32) -> bool {
+    entry(tgid).is_some() || in_use(used::PY_THREADS)
+}
+
+/// Whether this is an object of a class `_WorkItem`, or cannot be read. Then it is told of all the same: of what nobody
+/// submitted the agent makes nothing, but a thread of which nothing is told still has the item before.
+#[inline(always)]
+pub fn may_be_work_item(object: u64) -> bool {
+    is_work_item(object).unwrap_or_else(|Unreadable| {
+        count(Counter::PyContextFaults);
+        true
+    })
+}
+
+#[inline(always)]
+fn is_work_item(object: u64) -> Result<bool, Unreadable> {
+    /// Offset of `ob_type` in an object, where all threads share a lock (3.8 to 3.15).
+    const TYPE: u64 = 8;
+    /// Offset of `tp_name` in a type: behind the head of an object that says its size.
+    const NAME: u64 = 24;
+    /// The name, with the zero at its end.
+    const BEGIN: u64 = u64::from_ne_bytes(*b"_WorkIte");
+    const END: u16 = u16::from_ne_bytes(*b"m\0");
+    const LENGTH: i64 = 10;
+    let kind: u64 = user(object.wrapping_add(TYPE))?;
+    let name: u64 = user(kind.wrapping_add(NAME))?;
+    // More than its length: a longer one that begins like it would be cut to it.
+    let mut words = MaybeUninit::<[u64; 2]>::uninit();
+    // SAFETY: the helper checks the address, writes no more than the size it is given, and reports a fault.
+    let length = unsafe {
+        generated::bpf_probe_read_user_str(
+            words.as_mut_ptr().cast(),
+            size_of::<[u64; 2]>() as u32,
+            name as *const c_void,
+        )
+    };
+    if length < 0 {
+        return Err(Unreadable);
+    }
+    // SAFETY: so much of it was written, and the verifier takes all of it for written.
+    let [first, second] = unsafe { words.assume_init() };
+    Ok(length == LENGTH && first == BEGIN && second as u16 == END)
+}
+
 /// A process's entry.
 #[inline(always)]
 fn entry(tgid: u32) -> Option<*mut PyProcess> {

@@ -233,7 +233,8 @@ pub struct PyCopy {
 pub struct PyWork {
     /// Python context current on the thread, 0 = none known.
     pub py_context: u64,
-    /// Address of the pool's `_WorkItem`: another one may have it once this one was taken.
+    /// Address of the pool's `_WorkItem`: another one may have it once this one was taken. 0 = none was there to take: the
+    /// thread, which may be one that gave up the pool's calls and made none, works for nobody now.
     pub item: u64,
 }
 

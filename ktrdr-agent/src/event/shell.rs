@@ -164,7 +164,7 @@ pub struct PythonStatus {
     pub version: String,
     /// Contexts are followed; otherwise `why` says what is missing.
     pub exact: bool,
-    /// Why not.
+    /// Why not. Of one that is exact: why it is not known who submits what its pools of threads run; empty = it is.
     pub why: String,
 }
 

@@ -30,7 +30,7 @@ pub use stats::{ProgramStats, StatsEnabled, enable as enable_stats};
 use crate::telemetry::step;
 use btf::KernelTypes;
 use controls::Controls;
-use multi::Multi;
+use python::Multis;
 use ring::Ring;
 
 /// Runs of programs that the kernel refused because one was under way on that processor: where it lets threads interrupt
@@ -143,8 +143,8 @@ pub struct Kernel {
     controls: Controls,
     hook: Hook,
     probes: Vec<ProbeReport>,
-    /// The Python probe for an agent without CAP_SYS_ADMIN; `None` before 6.6.
-    multi: Option<Multi>,
+    /// The Python probes for an agent without CAP_SYS_ADMIN.
+    multis: Multis,
     python: python::Links,
     warnings: Vec<String>,
     #[cfg(feature = "kernel-log")]
@@ -183,7 +183,7 @@ impl Kernel {
             .in_scope(|| loader.load(object::OBJECT))
             .map_err(|error: EbpfError| KernelError::Load(Box::new(error)))?;
 
-        let multi = python::probe(&ebpf);
+        let multis = Multis::load(&ebpf);
         #[cfg(feature = "kernel-log")]
         let log = aya_log::EbpfLogger::init(&mut ebpf).map_err(|error| KernelError::Load(Box::new(error)))?;
         let ring = Ring::new(controls::take(&mut ebpf, maps::EVENTS)?)?;
@@ -202,7 +202,7 @@ impl Kernel {
             controls,
             hook,
             probes,
-            multi,
+            multis,
             python: python::Links::default(),
             warnings,
             #[cfg(feature = "kernel-log")]
@@ -273,7 +273,7 @@ impl Kernel {
 
     /// What the kernel counts per program; times only while [`enable_stats`] holds.
     pub fn program_stats(&self) -> Vec<ProgramStats> {
-        stats::of(&self.ebpf, self.multi.as_ref().map(Multi::program))
+        stats::of(&self.ebpf, self.multis.programs())
     }
 
     /// Says how much of a connection's transfers to send. Where two others have its place, the older one is unknown again.

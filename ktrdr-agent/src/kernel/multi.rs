@@ -1,4 +1,4 @@
-//! The Python probe as a "multi" link of BPF (Linux 6.6 and later), for an agent that is not root.
+//! The Python probes as "multi" links of BPF (Linux 6.6 and later), for an agent that is not root.
 //!
 //! The older way, a probe event of perf, takes CAP_SYS_ADMIN again since mid-2025, also on stable kernels ("perf/core:
 //! Revert to requiring CAP_SYS_ADMIN for uprobes"). This one takes CAP_BPF and CAP_PERFMON. aya 0.14 cannot load a
@@ -29,6 +29,8 @@ use aya_obj::{
 pub(super) enum Kind {
     /// At the function's entry, and at its return if it asks for that (Linux 6.13 and later).
     Session,
+    /// At the function's entry.
+    Entry,
     /// At the function's return.
     Return,
 }
@@ -39,15 +41,36 @@ impl Kind {
         const BPF_TRACE_UPROBE_SESSION: u32 = 57;
         match self {
             Kind::Session => BPF_TRACE_UPROBE_SESSION,
-            Kind::Return => BPF_TRACE_UPROBE_MULTI as u32,
+            Kind::Entry | Kind::Return => BPF_TRACE_UPROBE_MULTI as u32,
         }
     }
 
     fn flags(self) -> u32 {
         match self {
-            Kind::Session => 0,
+            Kind::Session | Kind::Entry => 0,
             Kind::Return => BPF_F_UPROBE_MULTI_RETURN,
         }
+    }
+}
+
+/// The agent's object, made ready for the maps that are loaded.
+pub(super) struct Relocated(Object);
+
+impl Relocated {
+    /// `ebpf` still holds the maps.
+    ///
+    /// # Errors
+    /// The object is not as expected.
+    pub fn new(object: &[u8], ebpf: &Ebpf) -> io::Result<Relocated> {
+        let mut object = Object::parse(object).map_err(io::Error::other)?;
+        let maps = std::mem::take(&mut object.maps);
+        let loaded = ebpf.maps().filter_map(|(name, map)| Some((name, descriptor(map)?.as_raw_fd())));
+        let loaded: Vec<_> =
+            loaded.filter_map(|(name, fd)| maps.get(name).map(|map| (name, fd, map))).collect();
+        let sections: HashSet<usize> = object.functions.keys().map(|(section, _)| *section).collect();
+        object.relocate_maps(loaded.into_iter(), &sections).map_err(io::Error::other)?;
+        object.relocate_calls(&sections).map_err(io::Error::other)?;
+        Ok(Relocated(object))
     }
 }
 
@@ -59,19 +82,11 @@ pub(super) struct Multi {
 }
 
 impl Multi {
-    /// Loads the probe `name` of `object`, whose maps `ebpf` still holds.
+    /// Loads the probe `name` of the object.
     ///
     /// # Errors
     /// The kernel knows no such links, or the object is not as expected.
-    pub fn load(object: &[u8], name: &'static str, kind: Kind, ebpf: &Ebpf) -> io::Result<Multi> {
-        let mut object = Object::parse(object).map_err(io::Error::other)?;
-        let maps = std::mem::take(&mut object.maps);
-        let loaded = ebpf.maps().filter_map(|(name, map)| Some((name, descriptor(map)?.as_raw_fd())));
-        let loaded: Vec<_> =
-            loaded.filter_map(|(name, fd)| maps.get(name).map(|map| (name, fd, map))).collect();
-        let sections: HashSet<usize> = object.functions.keys().map(|(section, _)| *section).collect();
-        object.relocate_maps(loaded.into_iter(), &sections).map_err(io::Error::other)?;
-        object.relocate_calls(&sections).map_err(io::Error::other)?;
+    pub fn load(Relocated(object): &Relocated, name: &'static str, kind: Kind) -> io::Result<Multi> {
         let missing = || io::Error::other("the program is not in the object");
         let program = object.programs.get(name).ok_or_else(missing)?;
         let function = object.functions.get(&program.function_key()).ok_or_else(missing)?;
@@ -98,19 +113,20 @@ impl Multi {
         let multi = Multi { kind, name, program };
         // Older kernels load it all the same. Those that know such links have looked at the file when they say that a
         // directory is none to attach to; the others refuse before (EINVAL).
-        match multi.attach(Path::new("/"), 0) {
+        match multi.attach(Path::new("/"), &[0]) {
             Err(error) if error.raw_os_error() == Some(libc::EBADF) => Ok(multi),
             Err(error) => Err(error),
             Ok(_) => Err(io::Error::other("the kernel attaches to a directory")),
         }
     }
 
-    /// Attaches to the function at `offset` in the file, in all processes that map it, until what it returns is dropped.
+    /// Attaches to the functions at these offsets in the file, in all processes that map it, until what it returns is dropped.
     ///
     /// # Errors
-    /// The file or the offset was refused, or the kernel is older than these links.
-    pub fn attach(&self, path: &Path, offset: u64) -> io::Result<OwnedFd> {
+    /// The file or an offset was refused, or the kernel is older than these links.
+    pub fn attach(&self, path: &Path, offsets: &[u64]) -> io::Result<OwnedFd> {
         let path = CString::new(path.as_os_str().as_bytes())?;
+        let count = u32::try_from(offsets.len()).map_err(io::Error::other)?;
         // SAFETY: as above.
         let mut attr: bpf_attr = unsafe { std::mem::zeroed() };
         // SAFETY: the parts of the unions that this command reads with this attach type.
@@ -120,11 +136,11 @@ impl Multi {
             create.attach_type = self.kind.attach_type();
             let multi = &mut create.__bindgen_anon_3.uprobe_multi;
             multi.path = path.as_ptr() as u64;
-            multi.offsets = &raw const offset as u64;
-            multi.cnt = 1;
+            multi.offsets = offsets.as_ptr() as u64;
+            multi.cnt = count;
             multi.flags = self.kind.flags();
         }
-        // SAFETY: path and offset outlive the call.
+        // SAFETY: path and offsets outlive the call.
         unsafe { bpf(bpf_cmd::BPF_LINK_CREATE, &mut attr) }
     }
 

@@ -146,6 +146,20 @@ const PROBES: &[Probe] = &[
         hook: None,
         required: false,
     },
+    Probe {
+        name: "py_pool_submit",
+        purpose: "Python causality: what pools of threads are given",
+        place: Place::Uprobe,
+        hook: None,
+        required: false,
+    },
+    Probe {
+        name: "py_pool_take",
+        purpose: "Python causality: what their threads take",
+        place: Place::Uprobe,
+        hook: None,
+        required: false,
+    },
 ];
 
 /// Loads and attaches everything the hook needs. The first required probe that fails is the error.

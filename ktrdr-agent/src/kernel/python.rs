@@ -1,6 +1,11 @@
-//! The Python probe: which of its forms the kernel has, where it is attached, and what the programs are told of threads.
+//! The Python probes: which of their forms the kernel has, where they are attached, and what the programs are told of threads.
 
-use std::{collections::BTreeMap, io, os::fd::OwnedFd, path::Path};
+use std::{
+    collections::BTreeMap,
+    io,
+    os::fd::{BorrowedFd, OwnedFd},
+    path::Path,
+};
 
 use aya::{
     Ebpf,
@@ -13,7 +18,7 @@ use ktrdr_ebpf_common::maps::{self, PyProcess, PyThread};
 
 use super::{
     Kernel, KernelError, ProbeStatus, features, map_error,
-    multi::{self, Multi},
+    multi::{Kind, Multi, Relocated},
     object, probes,
 };
 use crate::privileges::{self, Capability};
@@ -22,25 +27,29 @@ use crate::privileges::{self, Capability};
 const PY_COPY: &str = "py_context_copy_ret";
 /// The program that sees them at its entry, where it can.
 const PY_COPY_SESSION: &str = "py_context_copy";
+/// The program that sees what pools of threads are given.
+const PY_SUBMIT: &str = "py_pool_submit";
+/// The program that sees what their threads take.
+const PY_TAKE: &str = "py_pool_take";
 
-/// Where the Python probe is attached, by numbers that are not used again.
+/// Where the Python probes are attached, by numbers that are not used again.
 #[derive(Default)]
 pub(super) struct Links {
-    attached: BTreeMap<u64, Link>,
+    attached: BTreeMap<u64, Vec<Link>>,
     next: u64,
 }
 
 enum Link {
     /// Ends when it is closed.
     Multi(#[expect(dead_code, reason = "held")] OwnedFd),
-    /// Ends with its program, or when that is told.
-    Event(UProbeLinkId),
+    /// Of the program of this name. Ends with it, or when that is told.
+    Event(&'static str, UProbeLinkId),
 }
 
 impl Links {
-    fn add(&mut self, link: Link) -> u64 {
+    fn add(&mut self, links: Vec<Link>) -> u64 {
         self.next += 1;
-        self.attached.insert(self.next, link);
+        self.attached.insert(self.next, links);
         self.next
     }
 }
@@ -48,7 +57,7 @@ impl Links {
 impl Kernel {
     /// Whether Python processes that start later get their probe only if this one keeps CAP_SYS_ADMIN.
     pub fn later_probes_need_admin(&self) -> bool {
-        self.multi.is_none()
+        !self.multis.0.contains_key(PY_COPY)
     }
 
     /// Tells where a Python thread keeps its current context.
@@ -83,51 +92,111 @@ impl Kernel {
     /// # Errors
     /// The file or the offset was refused.
     pub fn attach_py_copy(&mut self, path: &Path, offset: u64) -> Result<u64, KernelError> {
-        let failed = |error| KernelError::Probe { name: PY_COPY, reason: probes::reason(error) };
-        let program = self.ebpf.program_mut(PY_COPY).ok_or(KernelError::MissingMap(PY_COPY))?;
+        let links = self.attach(PY_COPY, path, &[offset])?;
+        Ok(self.python.add(links))
+    }
+
+    /// Attaches the probes of `SimpleQueue`, whose `put`, `get` and `get_nowait` are at these offsets of a library or
+    /// executable; ends in the same way.
+    ///
+    /// # Errors
+    /// The file or an offset was refused.
+    pub fn attach_py_pool(&mut self, path: &Path, put: u64, gets: [u64; 2]) -> Result<u64, KernelError> {
+        // What is taken first: an item whose submission is told is told again when a thread has it.
+        let mut links = self.attach(PY_TAKE, path, &gets)?;
+        match self.attach(PY_SUBMIT, path, &[put]) {
+            Ok(more) => links.extend(more),
+            Err(error) => {
+                self.end(links);
+                return Err(error);
+            }
+        }
+        Ok(self.python.add(links))
+    }
+
+    /// Ends what was attached under this number.
+    pub fn detach_py(&mut self, number: u64) {
+        let links = self.python.attached.remove(&number);
+        self.end(links.unwrap_or_default());
+    }
+
+    /// Attaches one of the Python probes to functions of a file.
+    fn attach(&mut self, name: &'static str, path: &Path, offsets: &[u64]) -> Result<Vec<Link>, KernelError> {
+        let failed = |error| KernelError::Probe { name, reason: probes::reason(error) };
+        let program = self.ebpf.program_mut(name).ok_or(KernelError::MissingMap(name))?;
         let program: &mut UProbe = program.try_into().map_err(failed)?;
         if program.fd().is_err() {
             program.load().map_err(failed)?;
         }
         // From 6.6 on the other way: it needs no root, and the kernel makes no event of perf on the way to the program.
-        let link = match self.multi.as_ref().map(|multi| multi.attach(path, offset)) {
-            Some(Ok(link)) => Link::Multi(link),
-            multi => {
-                let scope = UProbeScope::AllProcesses;
-                let event = program.attach(UProbeAttachLocation::AbsoluteOffset(offset), path, scope);
-                let multi = multi.and_then(Result::err);
-                Link::Event(
-                    event
-                        .map_err(|error| KernelError::Probe { name: PY_COPY, reason: both(multi, error) })?,
-                )
-            }
+        let (mut links, refused) = match self.multis.0.get(name).map(|multi| multi.attach(path, offsets)) {
+            Some(Ok(link)) => (vec![Link::Multi(link)], None),
+            Some(Err(error)) => (Vec::new(), Some(error)),
+            None => (Vec::new(), None),
         };
-        if let Some(report) = self.probes.iter_mut().find(|report| report.name == PY_COPY) {
+        if links.is_empty() {
+            for offset in offsets {
+                let place = UProbeAttachLocation::AbsoluteOffset(*offset);
+                match program.attach(place, path, UProbeScope::AllProcesses) {
+                    Ok(link) => links.push(Link::Event(name, link)),
+                    Err(error) => {
+                        self.end(links);
+                        return Err(KernelError::Probe { name, reason: both(refused, error) });
+                    }
+                }
+            }
+        }
+        if let Some(report) = self.probes.iter_mut().find(|report| report.name == name) {
             report.status = ProbeStatus::Attached;
         }
-        Ok(self.python.add(link))
+        Ok(links)
     }
 
-    /// Ends what was attached under this number.
-    pub fn detach_py(&mut self, number: u64) {
-        let Some(Link::Event(event)) = self.python.attached.remove(&number) else { return };
-        let program: Option<&mut UProbe> = self.ebpf.program_mut(PY_COPY).and_then(|p| p.try_into().ok());
-        if let Some(program) = program
-            && let Err(error) = program.detach(event)
-        {
-            tracing::debug!("a Python probe was not detached: {error}");
+    fn end(&mut self, links: Vec<Link>) {
+        for link in links {
+            let Link::Event(name, event) = link else { continue };
+            let program: Option<&mut UProbe> = self.ebpf.program_mut(name).and_then(|p| p.try_into().ok());
+            if let Some(program) = program
+                && let Err(error) = program.detach(event)
+            {
+                tracing::debug!("a Python probe was not detached: {error}");
+            }
         }
     }
 }
 
-/// The cheaper forms of the Python probe, the cheapest first.
-pub(super) fn probe(ebpf: &Ebpf) -> Option<Multi> {
-    let forms = [(PY_COPY_SESSION, multi::Kind::Session), (PY_COPY, multi::Kind::Return)];
-    forms.into_iter().find_map(|(name, kind)| {
-        Multi::load(object::OBJECT, name, kind, ebpf)
-            .inspect_err(|error| tracing::debug!("no multi link ({kind:?}): {error}"))
-            .ok()
-    })
+/// The cheaper forms of the Python probes, by the names of those that they stand for. None before 6.6.
+pub(super) struct Multis(BTreeMap<&'static str, Multi>);
+
+impl Multis {
+    /// Loads them.
+    pub fn load(ebpf: &Ebpf) -> Multis {
+        /// The cheapest first.
+        const FORMS: [(&str, &[(&str, Kind)]); 3] = [
+            (PY_COPY, &[(PY_COPY_SESSION, Kind::Session), (PY_COPY, Kind::Return)]),
+            (PY_SUBMIT, &[(PY_SUBMIT, Kind::Entry)]),
+            (PY_TAKE, &[(PY_TAKE, Kind::Return)]),
+        ];
+        let object = match Relocated::new(object::OBJECT, ebpf) {
+            Ok(object) => object,
+            Err(error) => {
+                tracing::debug!("no multi links: {error}");
+                return Multis(BTreeMap::new());
+            }
+        };
+        let load = |&(name, kind): &(&'static str, Kind)| {
+            Multi::load(&object, name, kind)
+                .inspect_err(|error| tracing::debug!("no multi link ({name}, {kind:?}): {error}"))
+                .ok()
+        };
+        let forms = FORMS.into_iter();
+        Multis(forms.filter_map(|(name, forms)| Some((name, forms.iter().find_map(load)?))).collect())
+    }
+
+    /// The programs, with their names.
+    pub fn programs(&self) -> impl Iterator<Item = (&'static str, BorrowedFd<'_>)> {
+        self.0.values().map(Multi::program)
+    }
 }
 
 /// Why neither way worked, or the only one that was tried; and what helps, where that is known.

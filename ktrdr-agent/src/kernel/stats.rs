@@ -36,7 +36,10 @@ pub fn enable() -> Result<StatsEnabled, std::io::Error> {
 }
 
 /// Statistics of all loaded programs, by name.
-pub(super) fn of(ebpf: &Ebpf, more: Option<(&str, BorrowedFd<'_>)>) -> Vec<ProgramStats> {
+pub(super) fn of<'a>(
+    ebpf: &'a Ebpf,
+    more: impl Iterator<Item = (&'static str, BorrowedFd<'a>)>,
+) -> Vec<ProgramStats> {
     // A program that was not needed is not loaded and has no descriptor.
     let loaded = ebpf.programs().filter_map(|(name, program)| {
         let fd = program.fd().map_err(|_: ProgramError| ()).ok()?;

@@ -8,6 +8,7 @@ use ktrdr_ebpf_common::maps::{PyProcess, PyThread};
 use crate::event::Ns;
 use crate::event::shell::{PythonStatus, ShellEvent};
 use crate::kernel::Kernel;
+use crate::python::queue::Queue;
 use crate::python::{ProbeId, Probes, Watcher};
 
 /// Follows the Python processes, unless that is switched off.
@@ -68,6 +69,12 @@ impl Probes for Kernel {
             .map_err(|e| format!("context copies cannot be seen in {}: {e}", path.display()))
     }
 
+    fn attach_pool(&mut self, path: &Path, queue: &Queue) -> Result<ProbeId, String> {
+        self.attach_py_pool(path, queue.put, queue.gets)
+            .map(ProbeId)
+            .map_err(|e| format!("{} cannot be probed: {e}", path.display()))
+    }
+
     fn detach(&mut self, ProbeId(link): ProbeId) {
         self.detach_py(link);
     }
@@ -84,7 +91,12 @@ impl Probes for Kernel {
 fn report(status: &PythonStatus) {
     let PythonStatus { tgid, version, exact, why } = status;
     match exact {
-        true => tracing::info!("python causality: exact (pid {tgid}, CPython {version})"),
+        true if why.is_empty() => {
+            tracing::info!("python causality: exact (pid {tgid}, CPython {version})");
+        }
+        true => tracing::info!(
+            "python causality: exact, but not for pools of threads (pid {tgid}, CPython {version}): {why}"
+        ),
         false => tracing::warn!("python causality: degraded (pid {tgid}): {why}"),
     }
 }

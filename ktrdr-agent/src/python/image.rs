@@ -99,7 +99,7 @@ impl Image {
 /// Interpreters built for indirect branch tracking (Ubuntu, Fedora) begin their functions with an instruction that the kernel
 /// does not emulate below a probe, but runs in a step of its own: 11.7 µs instead of 1.0 in a virtual machine (Linux 6.18).
 /// It does nothing and leaves the stack as it is, and most others that functions begin with are emulated.
-fn probed(function: u64, first: Option<&[u8]>) -> u64 {
+pub(super) fn probed(function: u64, first: Option<&[u8]>) -> u64 {
     let marked = first == Some(&ENDBR64);
     if marked { function + ENDBR64.len() as u64 } else { function }
 }

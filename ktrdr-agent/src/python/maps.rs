@@ -1,6 +1,7 @@
 //! `/proc/PID/maps`: which file may hold the interpreter, and where it is loaded.
 
 use std::io::{self, BufRead, BufReader, Read};
+use std::path::Path;
 
 /// Lines read of a process's map: a process with many thousands of mappings has its libraries among the first.
 const MAX_LINES: usize = 20_000;
@@ -37,11 +38,38 @@ pub fn candidates(tgid: u32) -> io::Result<Vec<Mapping>> {
     Ok(select(file, exe.to_string_lossy().trim_end_matches(DELETED)))
 }
 
+/// Directory of the modules that belong to CPython.
+pub const MODULES: &str = "lib-dynload";
+
+/// One of CPython's own modules that a process has loaded from a file: the one whose file begins with this name, or else the
+/// first.
+///
+/// # Errors
+/// No such process, or no permission.
+pub fn module(tgid: u32, name: &str) -> io::Result<Option<Mapping>> {
+    Ok(select_module(std::fs::File::open(format!("/proc/{tgid}/maps"))?, name))
+}
+
+fn select_module(maps: impl Read, name: &str) -> Option<Mapping> {
+    let own = |m: &Mapping| Path::new(&m.path).parent().is_some_and(|directory| directory.ends_with(MODULES));
+    let mut first = None;
+    for mapping in lines(maps).filter(own) {
+        if mapping.path.rsplit('/').next().is_some_and(|file| file.starts_with(name)) {
+            return Some(mapping);
+        }
+        first = first.or(Some(mapping));
+    }
+    first
+}
+
+fn lines(maps: impl Read) -> impl Iterator<Item = Mapping> {
+    let lines = BufReader::new(maps.take(MAX_BYTES)).split(b'\n').take(MAX_LINES);
+    lines.map_while(Result::ok).filter_map(|line| parse(&String::from_utf8_lossy(&line)))
+}
+
 fn select(maps: impl Read, exe: &str) -> Vec<Mapping> {
     let (mut libs, mut exes): (Vec<Mapping>, Vec<Mapping>) = (Vec::new(), Vec::new());
-    for line in BufReader::new(maps.take(MAX_BYTES)).split(b'\n').take(MAX_LINES) {
-        let Ok(line) = line else { break };
-        let Some(m) = parse(&String::from_utf8_lossy(&line)) else { continue };
+    for m in lines(maps) {
         let name = m.path.rsplit('/').next().unwrap_or_default();
         let into = if name.starts_with("libpython") && name.contains(".so") {
             &mut libs
@@ -76,6 +104,20 @@ fn parse(line: &str) -> Option<Mapping> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_module_of_its_own_tells_where_the_others_are() {
+        let maps = "\
+55e0-55f0 r--p 00000000 fd:01 12 /usr/bin/python3.13
+7f00-7f10 r--p 00000000 fd:01 77 /app/lib-dynload.d/x.so
+7f10-7f20 r--p 00000000 fd:01 78 /usr/lib/python3.13/lib-dynload/_asyncio.cpython-313-x86_64-linux-gnu.so
+7f20-7f30 r--p 00000000 fd:01 79 /usr/lib/python3.13/lib-dynload/_json.cpython-313-x86_64-linux-gnu.so
+";
+        let found = |maps: &str, name: &str| select_module(maps.as_bytes(), name).map(|m| m.inode);
+        assert_eq!(found(maps, "_queue."), Some(78));
+        assert_eq!(found(maps, "_json."), Some(79));
+        assert_eq!(found(&maps[..100], "_json."), None);
+    }
 
     #[test]
     fn libpython_comes_before_the_executable_and_each_once() {

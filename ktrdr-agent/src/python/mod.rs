@@ -7,6 +7,8 @@
 //! - [`offsets`]: where the fields are, by version.
 //! - [`memory`], [`walk`]: bounded reading of a process's threads.
 //! - `freelist`: where the interpreter keeps contexts for the next copies.
+//! - [`queue`]: where the functions are through which pools of threads are given work.
+//! - `pool`: which file has them.
 //! - `tls`: where the C library keeps what belongs to a thread.
 //! - [`process`]: all of that for one process.
 //! - `probed`: which files are probed, and for whom.
@@ -17,8 +19,10 @@ pub mod image;
 pub mod maps;
 pub mod memory;
 pub mod offsets;
+mod pool;
 mod probed;
 pub mod process;
+pub mod queue;
 mod tls;
 pub mod walk;
 pub mod watcher;

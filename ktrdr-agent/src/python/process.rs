@@ -264,6 +264,11 @@ impl PythonProcess {
         self.version.minor >= 10 && self.object_type == OB_TYPE
     }
 
+    /// Built without a lock for all threads: objects and thread states are laid out differently.
+    pub fn is_free_threaded(&self) -> bool {
+        self.object_type == OB_TYPE_FREE_THREADED
+    }
+
     /// Whether the context current on this thread is a task's, i.e. not the thread's own. As the kernel programs see it.
     ///
     /// # Errors
@@ -290,7 +295,7 @@ fn common(known: &mut Option<Vec<i32>>, raw: &[u8], begin: i32, sought: u64) {
 
 /// Where the agent reaches the mapped file. `maps` names it as the process's mount namespace does, from the namespace's
 /// root; below the process's own root, if it changed that within the agent's namespace (chroot), the name is another.
-fn reachable(tgid: u32, mapping: &Mapping) -> PathBuf {
+pub(super) fn reachable(tgid: u32, mapping: &Mapping) -> PathBuf {
     let inside = PathBuf::from(format!("/proc/{tgid}/root{}", mapping.path));
     let here = PathBuf::from(&mapping.path);
     let same = || here.metadata().is_ok_and(|m| m.ino() == mapping.inode);

@@ -12,8 +12,10 @@ use ktrdr_ebpf_common::maps::{PyForetelling, PyProcess, PyThread};
 use ktrdr_ebpf_common::{EventHeader, kind};
 
 use super::image::{Image, ImageError};
+use super::pool::Pools;
 use super::probed::{FileId, ProbeId, Probed};
 use super::process::{PythonError, PythonProcess, Tls};
+use super::queue::Queue;
 use super::walk::ThreadState;
 use crate::event::shell::PythonStatus;
 use crate::event::{MS, Ns};
@@ -26,7 +28,12 @@ pub trait Probes {
     /// # Errors
     /// Why they cannot be seen.
     fn attach(&mut self, path: &Path, copy: u64) -> Result<ProbeId, String>;
-    /// Ends that.
+    /// Sees what pools of threads are given through the queues of this file, and what their threads take.
+    ///
+    /// # Errors
+    /// Why that cannot be seen.
+    fn attach_pool(&mut self, path: &Path, queue: &Queue) -> Result<ProbeId, String>;
+    /// Ends either.
     fn detach(&mut self, probe: ProbeId);
     /// Tells where this process's threads find their contexts.
     ///
@@ -87,6 +94,7 @@ pub struct Watcher {
     due: BTreeSet<(Ns, u32)>,
     files: BTreeMap<FileId, Option<Arc<Image>>>,
     probed: Probed,
+    pools: Pools,
     /// Of interpreters' files: where the free list of contexts is, as found in one process.
     free_lists: BTreeMap<FileId, u32>,
     threads: BTreeSet<u32>,
@@ -132,7 +140,7 @@ impl Watcher {
             && let Some((old, _)) = self.processes.pop_first()
             && self.statuses.remove(&old).is_some()
         {
-            self.probed.left(old, now);
+            self.left(old, now);
         }
         self.processes.insert(tgid, State::Due { at: now, tries: 0 });
         self.due.insert((now, tgid));
@@ -157,8 +165,13 @@ impl Watcher {
         self.threads.remove(&tgid);
         // Most programs of a host are no interpreters.
         if self.statuses.remove(&tgid).is_some() {
-            self.probed.left(tgid, now);
+            self.left(tgid, now);
         }
+    }
+
+    fn left(&mut self, tgid: u32, now: Ns) {
+        self.probed.left(tgid, now);
+        self.pools.left(tgid, now);
     }
 
     /// How Python causality stands, by process: for the start-up report and the self-metrics.
@@ -177,7 +190,7 @@ impl Watcher {
             self.due.pop_first();
             self.look(tgid, now, probes, &mut news);
         }
-        for probe in self.probed.unused(now) {
+        for probe in self.probed.unused(now).into_iter().chain(self.pools.unused(now)) {
             probes.detach(probe);
         }
         news
@@ -275,7 +288,10 @@ impl Watcher {
         let told = self.tell(&process, threads, probes);
         // The status comes last: from then on all copies are seen.
         let status = match &told {
-            Ok(_) => PythonStatus { tgid, version, exact: true, why: String::new() },
+            Ok(_) => {
+                let why = self.pools.attach(&process, probes).err().unwrap_or_default();
+                PythonStatus { tgid, version, exact: true, why }
+            }
             Err(why) => degraded(tgid, version, why.clone()),
         };
         self.status(status, news);

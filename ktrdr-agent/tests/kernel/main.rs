@@ -1,6 +1,11 @@
 //! The kernel programs on the running kernel: real traffic in, records out, compared field by field.
 //! Needs root; says so and passes where it is missing, and fails for any other reason.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, also in its helpers")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking, also in its helpers"
+)]
 
 mod contexts;
 mod cost;
@@ -8,6 +13,9 @@ mod handled;
 mod leaving_out;
 mod lifecycle;
 mod observer;
+mod pool;
+#[path = "../pythons/mod.rs"]
+mod pythons;
 mod steering;
 mod sys;
 mod transfers;

@@ -8,7 +8,7 @@ use std::{
 use ktrdr_agent::kernel::{Hook, Kernel, KernelOptions};
 use ktrdr_ebpf_common::{
     ConnTuple, ConnectErrorBody, Counter, DataBody, EventHeader, ExecBody, ExitBody, ForkBody, PyCopyBody,
-    StateBody, WriteBody, flags, kind,
+    PyWorkBody, StateBody, WriteBody, flags, kind,
     maps::{PyContexts, PyThread},
 };
 use zerocopy::FromBytes;
@@ -53,6 +53,8 @@ pub enum Body {
     Fork(ForkBody),
     Exit(ExitBody),
     PyCopy(PyCopyBody),
+    PySubmit(PyWorkBody),
+    PyTake(PyWorkBody),
     ConnectError(ConnectErrorBody),
     Write { body: WriteBody, payload: Vec<u8> },
 }
@@ -91,6 +93,8 @@ impl Record {
             kind::FORK => Body::Fork(ForkBody::read_from_bytes(rest).unwrap()),
             kind::EXIT => Body::Exit(ExitBody::read_from_bytes(rest).unwrap()),
             kind::PY_COPY => Body::PyCopy(PyCopyBody::read_from_bytes(rest).unwrap()),
+            kind::PY_SUBMIT => Body::PySubmit(PyWorkBody::read_from_bytes(rest).unwrap()),
+            kind::PY_TAKE => Body::PyTake(PyWorkBody::read_from_bytes(rest).unwrap()),
             kind::CONNECT_ERROR => Body::ConnectError(ConnectErrorBody::read_from_bytes(rest).unwrap()),
             kind::WRITE => {
                 let (body, payload) = WriteBody::read_from_prefix(rest).unwrap();
