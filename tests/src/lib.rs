@@ -6,6 +6,7 @@
 
 pub mod agent;
 pub mod compare;
+pub mod namespace;
 pub mod net;
 pub mod otlp;
 pub mod process;

@@ -43,7 +43,7 @@ impl Core {
             return;
         }
         let peer = self.assembler.other_process(call);
-        let peer = peer.or_else(|| self.listeners.last_owner(on.tuple.netns, on.tuple.remote.port()));
+        let peer = peer.or_else(|| self.listeners.last_owner_at(on.tuple.netns, on.tuple.remote));
         let peer = peer.and_then(|tgid| self.processes.get(tgid)).filter(|p| !p.meta.excluded);
         let Some((p, end)) = peer.and_then(|p| Some((p, within(p)?))) else { return };
         let before = span.end.saturating_sub(end.ts);

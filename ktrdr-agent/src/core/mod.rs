@@ -293,6 +293,7 @@ impl Core {
                 self.processes.learn(p);
             }
             ShellEvent::File(f) => self.logs.file(f.id(), &f.path, f.log),
+            ShellEvent::Addresses(a) => self.listeners.addresses(a),
             ShellEvent::Listener(l) => {
                 self.serves(l.tgid);
                 self.listeners.up(l.netns, SocketAddr::new(canonical(l.addr), l.port), l.tgid, None);

@@ -2,6 +2,8 @@
 //! lost. They travel as JSON records (low rate), so that a recorded trace replays without `/proc`.
 
 use ktrdr_ebpf_common::{EventHeader, kind::SHELL_KINDS};
+use std::net::IpAddr;
+
 use serde::{Deserialize, Serialize};
 use zerocopy::IntoBytes;
 
@@ -25,6 +27,8 @@ pub enum ShellEvent {
     Process(ProcessMeta),
     /// A listener that existed before the agent.
     Listener(ListenerMeta),
+    /// Which addresses are this host's.
+    Addresses(Addresses),
     /// Records or transfers that were lost since the last such event, by counter name.
     Lost(Lost),
     /// How well Python causality works in one process.
@@ -134,6 +138,32 @@ pub struct ListenerMeta {
     pub port: u16,
     /// A process that holds the socket, 0 = unknown.
     pub tgid: u32,
+}
+
+/// The addresses of this host, all of them: what was told before does not hold any more.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Addresses {
+    /// By network namespace.
+    pub namespaces: Vec<NamespaceMeta>,
+    /// There are others that could not be told.
+    #[serde(default)]
+    pub partial: bool,
+}
+
+/// A network namespace.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NamespaceMeta {
+    /// Inode number.
+    pub netns: u32,
+    /// It is the host's own.
+    #[serde(default)]
+    pub host: bool,
+    /// Id of the container that its first process is in.
+    #[serde(default)]
+    pub container: Option<String>,
+    /// Local networks, by address and length of the prefix (32 or 128 for most), without those that others may have alike:
+    /// of loopback and links.
+    pub addresses: Vec<(IpAddr, u8)>,
 }
 
 /// Runs of kernel programs that the kernel refused, but for those below: records may be missing.

@@ -1,5 +1,7 @@
 //! What to do next: commands to try, most useful first.
 
+use std::net::IpAddr;
+
 use super::cause::{Analysis, Finding};
 use super::tree::Tree;
 use super::{Case, Kind, view};
@@ -97,6 +99,7 @@ fn for_cause(finding: &Finding<'_>, tree: &Tree<'_>, hints: &mut Vec<String>) {
 
 fn refused(span: &Span, port: Option<i64>, here: bool, hints: &mut Vec<String>) {
     let state = view::text(span, "ktrdr.listener.state");
+    let place = view::text(span, "ktrdr.listener.place");
     if let (Some(command), true) =
         (view::text(span, "ktrdr.listener.command"), state == Some("listener_gone"))
     {
@@ -114,10 +117,19 @@ fn refused(span: &Span, port: Option<i64>, here: bool, hints: &mut Vec<String>) 
     if state == Some("other_address_only")
         && let Some(address) = view::text(span, "ktrdr.listener.address")
     {
-        hints.push(format!("call it at {address}, or have it listen on all addresses"));
+        hints.push(match place {
+            Some(place) if address.parse().is_ok_and(|ip: IpAddr| ip.is_loopback()) => {
+                format!("have it listen on all addresses: {address} {place} is for those there alone")
+            }
+            _ => format!("call it at {address}, or have it listen on all addresses"),
+        });
     }
     if let Some(port) = port {
-        let whose = if here { "" } else { " (on that host)" };
+        let whose = match place {
+            Some(place) => format!(" ({place})"),
+            None if here => String::new(),
+            None => " (on that host)".to_owned(),
+        };
         hints.push(format!("ss -ltnp 'sport = :{port}'   # who listens on port {port} now{whose}"));
     }
 }

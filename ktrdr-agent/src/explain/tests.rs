@@ -314,6 +314,25 @@ fn a_worker_that_took_the_job_and_then_refuses_is_lost() {
 }
 
 #[test]
+fn what_listens_on_its_hosts_loopback_alone_cannot_be_called_from_a_container() {
+    let mut b = Build::default();
+    let api = b.call(0, CLI, API, "POST /api/v1/data/load", (0, 60), 502);
+    let refused = b.refused(api, API.0, IB, 10, 1);
+    b.set(refused, "ktrdr.listener.state", "other_address_only").set(
+        refused,
+        "ktrdr.listener.address",
+        "127.0.0.1",
+    );
+    let hints = explained(&b).hints;
+    assert!(hints.contains(&"call it at 127.0.0.1, or have it listen on all addresses".into()), "{hints:?}");
+    b.set(refused, "ktrdr.listener.place", "on the host");
+    let hints = explained(&b).hints;
+    let there = "have it listen on all addresses: 127.0.0.1 on the host is for those there alone";
+    assert!(hints.contains(&there.into()), "{hints:?}");
+    assert!(hints.iter().any(|h| h.ends_with("who listens on port 5001 now (on the host)")), "{hints:?}");
+}
+
+#[test]
 fn stuck_and_failed_operations() {
     let id = "op_training_20251113_101500_0a1b2c3d";
     let mut b = Build::default();

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{process::namespace_inode, procfs::ProcFs};
+use super::{namespaces, procfs::ProcFs};
 use crate::event::shell::ListenerMeta;
 
 /// Bytes of one `net/tcp` that are read (150 per socket): 16 MiB hold 110,000 sockets.
@@ -25,14 +25,8 @@ struct Listener {
 /// one entry with process 0 where no holder was found. `skipped` = not all file descriptors could be looked at.
 pub fn snapshot(proc: &ProcFs) -> Snapshot {
     let pids = proc.pids().unwrap_or_default();
-    let mut namespaces = BTreeMap::new();
-    for pid in &pids {
-        if let Some(netns) = proc.link(*pid, "ns/net").and_then(|l| namespace_inode(&l)) {
-            namespaces.entry(netns).or_insert(*pid);
-        }
-    }
     let mut listeners = BTreeSet::new();
-    for (netns, pid) in namespaces {
+    for (netns, pid) in namespaces::all(proc, &pids) {
         for table in ["net/tcp", "net/tcp6"] {
             // IPv6 may be off; a process that ends here hides its namespace, which then had nobody to observe.
             let text = proc.read(pid, table, MAX_TABLE).unwrap_or_default();

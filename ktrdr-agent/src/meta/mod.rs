@@ -4,6 +4,7 @@
 //! [`Metadata::observe`] sees every kernel record before the core does and returns the fact that has to go before
 //! it. A known process costs one hash look-up.
 
+mod addresses;
 pub mod container;
 mod describe;
 #[cfg(test)]
@@ -18,6 +19,7 @@ mod ktrdr;
 pub mod kubernetes;
 mod lifecycle;
 pub mod listeners;
+mod namespaces;
 mod pattern;
 pub mod process;
 pub mod processors;
@@ -96,6 +98,7 @@ pub struct Metadata {
     #[cfg(feature = "kubernetes")]
     kubernetes: Option<kubernetes::Kubernetes>,
     files: Files,
+    addresses: addresses::Told,
     /// Names of programs that are commands.
     commands: Vec<String>,
     exec_budget: Budget,
@@ -119,13 +122,14 @@ impl Metadata {
             #[cfg(feature = "kubernetes")]
             kubernetes: None,
             files: Files::new(&settings.logs.files),
+            addresses: addresses::Told::default(),
             commands: if settings.commands.enabled { settings.commands.programs.clone() } else { Vec::new() },
             exec_budget: Budget::default(),
             epoch: 0,
         }
     }
 
-    /// The facts that begin a stream: the host, then everybody who listens, then the listeners.
+    /// The facts that begin a stream: the host and its addresses, then everybody who listens, then the listeners.
     pub fn start(&mut self) -> Vec<ShellEvent> {
         let host = host::Host::read(&self.proc, &self.root);
         let mut events = vec![ShellEvent::Start(Start {
@@ -135,6 +139,7 @@ impl Metadata {
             wall_offset_ns: host::wall_offset_ns(),
             host: host.attributes,
         })];
+        events.push(self.addresses.begin(&self.proc));
         let found = listeners::snapshot(&self.proc);
         if found.skipped {
             tracing::warn!("too many open files on this host: some listeners have no known process");
@@ -196,6 +201,13 @@ impl Metadata {
     /// Records were lost: every process is compared with `/proc` (its start) when it is next seen.
     pub fn doubt(&mut self) {
         self.epoch = self.epoch.wrapping_add(1);
+    }
+
+    /// What has to be told before this record: which addresses are this host's, if a failed connect is judged by that and they
+    /// have changed.
+    pub fn addresses(&mut self, header: &EventHeader, record: &[u8]) -> Option<ShellEvent> {
+        let body = record.get(size_of::<EventHeader>()..).unwrap_or_default();
+        self.addresses.before(header, body, &self.proc)
     }
 
     /// What has to be told before this record: who its process is, if that is not known yet or has changed.

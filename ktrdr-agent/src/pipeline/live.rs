@@ -172,7 +172,8 @@ impl Live {
             if let Ok((header, _)) = EventHeader::read_from_prefix(record) {
                 newest = newest.max(header.ts);
                 python.observe(&header);
-                if let Some(fact) = meta.observe(&header, record) {
+                let facts = [meta.addresses(&header, record), meta.observe(&header, record)];
+                for fact in facts.into_iter().flatten() {
                     match &fact {
                         ShellEvent::Process(p) => {
                             exclusions.push((p.tgid, p.excluded));

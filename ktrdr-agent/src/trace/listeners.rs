@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
-use super::processes::{End, Processes};
-use crate::event::{MS, Ns};
+use super::addresses::{Addresses, Place};
+use crate::event::{Ns, shell};
 
 /// Ports remembered per agent, over all network namespaces; hosts with more listening ports than this are rare and
 /// lose only the evidence of the lowest-numbered ones.
@@ -40,15 +40,34 @@ pub enum Evidence {
     Nothing,
     /// The target is not on this host: no evidence can be had here.
     Remote,
+    /// Several network namespaces of this host have that address: which of them was asked is not known.
+    Several,
+    /// Whose the address is was not told.
+    Unknown,
+}
+
+/// The evidence, and where it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// What.
+    pub evidence: Evidence,
+    /// The network namespace, if it is not the caller's.
+    pub there: Option<u32>,
 }
 
 /// All listeners by (network namespace, port).
 #[derive(Debug, Default)]
 pub struct Listeners {
     ports: BTreeMap<(u32, u16), Vec<Listener>>,
+    addresses: Addresses,
 }
 
 impl Listeners {
+    /// Which addresses are this host's, all of them.
+    pub fn addresses(&mut self, told: shell::Addresses) {
+        self.addresses.told(told);
+    }
+
     /// A socket listens: since then, if its beginning was seen.
     pub fn up(&mut self, netns: u32, addr: SocketAddr, tgid: u32, since: Option<Ns>) {
         if self.ports.len() >= MAX_PORTS && !self.ports.contains_key(&(netns, addr.port())) {
@@ -95,6 +114,16 @@ impl Listeners {
         })
     }
 
+    /// The process that listens at `target`, or did last, for who calls from this namespace. Of an address that may be
+    /// anybody's, whoever uses that port here.
+    pub fn last_owner_at(&self, netns: u32, target: SocketAddr) -> Option<u32> {
+        match self.addresses.place(netns, target.ip()) {
+            Place::Here | Place::Unknown => self.last_owner(netns, target.port()),
+            Place::There(there) => self.last_owner(there, target.port()),
+            Place::Several | Place::Elsewhere => None,
+        }
+    }
+
     /// Whether anything listens on this port of this namespace on any address.
     pub fn any(&self, netns: u32, port: u16) -> bool {
         self.ports.get(&(netns, port)).is_some_and(|l| l.iter().any(|l| l.until.is_none()))
@@ -107,8 +136,23 @@ impl Listeners {
         tgid != 0 && list.iter().any(|l| l.tgid == tgid && l.until.is_none() && covers(l.addr, target.ip()))
     }
 
-    /// What is known about a target that refused when it was tried at `asked`.
-    pub fn evidence(&self, netns: u32, target: SocketAddr, asked: Ns) -> Evidence {
+    /// What is known about a target that refused who called from `netns`, when it was tried at `asked`.
+    pub fn evidence(&self, netns: u32, target: SocketAddr, asked: Ns) -> Found {
+        let here = |evidence| Found { evidence, there: None };
+        match self.addresses.place(netns, target.ip()) {
+            Place::Here => here(self.of(netns, target, asked).unwrap_or(Evidence::Nothing)),
+            Place::There(there) => {
+                let evidence = self.of(there, target, asked).unwrap_or(Evidence::Nothing);
+                Found { evidence, there: Some(there) }
+            }
+            Place::Several => here(Evidence::Several),
+            Place::Elsewhere => here(Evidence::Remote),
+            Place::Unknown => here(self.of(netns, target, asked).unwrap_or(Evidence::Unknown)),
+        }
+    }
+
+    /// What is known of a port of this namespace.
+    fn of(&self, netns: u32, target: SocketAddr, asked: Ns) -> Option<Evidence> {
         let list = self.ports.get(&(netns, target.port())).map_or(&[][..], Vec::as_slice);
         let open: Vec<_> = list.iter().filter(|l| l.until.is_none()).cloned().collect();
         let (before, after): (Vec<_>, Vec<_>) = open
@@ -116,18 +160,20 @@ impl Listeners {
             .filter(|l| covers(l.addr, target.ip()))
             .partition(|l| l.since.is_none_or(|since| since <= asked));
         if let Some(l) = before.first() {
-            return Evidence::Listening((*l).clone());
+            return Some(Evidence::Listening((*l).clone()));
         }
         if let Some(l) = after.first() {
-            return Evidence::NotYet((*l).clone());
+            return Some(Evidence::NotYet((*l).clone()));
         }
         if !open.is_empty() {
-            return Evidence::OtherAddress(open);
+            return Some(Evidence::OtherAddress(open));
         }
-        if let Some(l) = list.iter().max_by_key(|l| l.until) {
-            return Evidence::Gone(l.clone());
-        }
-        if target.ip().is_loopback() { Evidence::Nothing } else { Evidence::Remote }
+        list.iter().max_by_key(|l| l.until).map(|l| Evidence::Gone(l.clone()))
+    }
+
+    /// Words for where it is, if it is not where the caller is: " on the host".
+    pub fn place(&self, found: &Found) -> Option<String> {
+        found.there.map(|netns| self.addresses.name(netns))
     }
 }
 
@@ -139,54 +185,6 @@ fn covers(bound: IpAddr, target: IpAddr) -> bool {
             IpAddr::V4(a) => a.is_unspecified() && target.is_ipv4(),
             IpAddr::V6(a) => a == Ipv6Addr::UNSPECIFIED,
         }
-}
-
-/// The second half of the sentence about a connect that was tried at `asked` and refused by `now`.
-pub fn explain(evidence: &Evidence, target: SocketAddr, asked: Ns, now: Ns, processes: &Processes) -> String {
-    let who = |tgid: u32| match processes.get(tgid) {
-        Some(p) => format!("pid {tgid} `{}`", p.command()),
-        None => format!("pid {tgid}"),
-    };
-    let port = target.port();
-    match evidence {
-        Evidence::Nothing => format!("nothing is listening on port {port}"),
-        Evidence::Remote => format!(
-            "nothing accepts connections at {target} (another host; its listeners are not visible from here)"
-        ),
-        Evidence::Listening(l) => format!(
-            "although {} listens on {} (full backlog, or a firewall rejects)",
-            who(l.tgid),
-            SocketAddr::new(l.addr, port)
-        ),
-        Evidence::NotYet(l) => {
-            let later = l.since.unwrap_or(asked).saturating_sub(asked);
-            let later = if later < MS { "right after".to_owned() } else { format!("{} after", ago(later)) };
-            format!(
-                "nothing was listening on port {port} yet ({} began to listen {later} the attempt)",
-                who(l.tgid)
-            )
-        }
-        Evidence::OtherAddress(list) => {
-            let all: Vec<String> =
-                list.iter().map(|l| format!("{} ({})", SocketAddr::new(l.addr, port), who(l.tgid))).collect();
-            format!(
-                "nothing is listening on {target}; the port is open on other addresses only: {}",
-                all.join(", ")
-            )
-        }
-        Evidence::Gone(l) => {
-            let ago = l.until.map(|t| ago(now.saturating_sub(t))).unwrap_or_default();
-            if l.tgid == 0 {
-                return format!("nothing is listening on port {port} (a process listened until {ago} ago)");
-            }
-            let end = processes.get(l.tgid).and_then(|p| p.end);
-            let end = match end {
-                Some(end @ End { .. }) => format!(" and {end}"),
-                None => " and still runs".to_owned(),
-            };
-            format!("nothing is listening on port {port} ({} listened until {ago} ago{end})", who(l.tgid))
-        }
-    }
 }
 
 /// A time span for a sentence.
@@ -203,66 +201,16 @@ pub fn ago(ns: Ns) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::Exit;
-    use crate::event::shell::ProcessMeta;
-
-    const S: Ns = 1_000_000_000;
 
     fn at(s: &str) -> SocketAddr {
         s.parse().unwrap()
     }
 
     #[test]
-    fn a_refusal_explains_itself() {
-        let mut listeners = Listeners::default();
-        let mut processes = Processes::new();
-        let target = at("127.0.0.1:5001");
-        let say =
-            |l: &Listeners, p: &Processes, now| explain(&l.evidence(1, target, now), target, now, now, p);
-        assert_eq!(say(&listeners, &processes, 0), "nothing is listening on port 5001");
-
-        processes.learn(ProcessMeta {
-            tgid: 4711,
-            command: vec!["python".into(), "main.py".into()],
-            ..ProcessMeta::default()
-        });
-        listeners.up(1, target, 4711, None);
-        assert!(say(&listeners, &processes, 0).starts_with("although pid 4711 `python main.py` listens"));
-
-        listeners.down(1, target, 4711, 5 * S);
-        processes.exit(4711, 5 * S, &Exit { code: 1 << 8, ppid: 1, out_of_memory: false });
-        assert_eq!(
-            say(&listeners, &processes, 17 * S),
-            "nothing is listening on port 5001 (pid 4711 `python main.py` listened until 12 s ago and exited with status 1)"
-        );
-
-        listeners.up(1, at("[::1]:5001"), 4711, None);
-        assert!(say(&listeners, &processes, 17 * S).contains("other addresses only: [::1]:5001"));
-        // Another namespace's listener is no evidence here.
-        assert_eq!(listeners.evidence(2, target, 0), Evidence::Nothing);
-    }
-
-    #[test]
-    fn who_came_too_late_is_no_reason_to_look_for_a_firewall() {
-        let mut listeners = Listeners::default();
-        let mut processes = Processes::new();
-        processes.learn(ProcessMeta { tgid: 4711, command: vec!["serve".into()], ..ProcessMeta::default() });
-        let target = at("127.0.0.1:5001");
-        listeners.up(1, target, 4711, Some(5 * S));
-        // Looked at again later, which does not say since when.
-        listeners.up(1, target, 4711, None);
-        let say = |asked| explain(&listeners.evidence(1, target, asked), target, asked, 9 * S, &processes);
-        let yet = "nothing was listening on port 5001 yet (pid 4711 `serve` began to listen ";
-        assert_eq!(say(2 * S), format!("{yet}3 s after the attempt)"));
-        assert_eq!(say(5 * S - 1), format!("{yet}right after the attempt)"));
-        assert!(say(5 * S).starts_with("although "));
-    }
-
-    #[test]
     fn a_wildcard_listener_covers_the_target() {
         let mut listeners = Listeners::default();
         listeners.up(1, at("[::]:80"), 1, None);
-        assert!(matches!(listeners.evidence(1, at("127.0.0.1:80"), 0), Evidence::Listening(_)));
+        assert!(matches!(listeners.evidence(1, at("127.0.0.1:80"), 0).evidence, Evidence::Listening(_)));
         assert_eq!(listeners.owner(1, 80), Some(1));
         assert!(listeners.accepts(1, at("127.0.0.1:80"), 1) && !listeners.accepts(1, at("127.0.0.1:80"), 2));
         listeners.up(1, at("127.0.0.1:81"), 1, None);

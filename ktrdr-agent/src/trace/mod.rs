@@ -1,5 +1,6 @@
 //! From calls to traces: identity, causality, assembly.
 
+mod addresses;
 pub mod assembly;
 pub mod attributes;
 pub mod body;
@@ -14,6 +15,7 @@ pub mod logs;
 pub mod model;
 pub mod operations;
 pub mod processes;
+mod refusal;
 pub mod relays;
 pub mod spans;
 pub mod stdio;

@@ -7,6 +7,7 @@ use super::ids::ExchangeId;
 use super::listeners::{self, Evidence, Listeners};
 use super::model::{Attributes, BoxedSpan, Span, SpanEvent, SpanId, SpanKind, Status, TraceId};
 use super::processes::Processes;
+use super::refusal::Refusal;
 use crate::engine::conn::{Conn, Connected};
 use crate::engine::pairing::Exchange;
 use crate::event::{Ns, Task, Tuple};
@@ -27,7 +28,7 @@ pub struct Facts<'a> {
 impl Facts<'_> {
     /// The service at an address: who listens there, did last, or is known to use the port.
     pub fn peer(&self, netns: u32, addr: SocketAddr) -> Option<String> {
-        let owner = self.listeners.last_owner(netns, addr.port());
+        let owner = self.listeners.last_owner_at(netns, addr);
         owner
             .and_then(|t| self.processes.service(t))
             .map(str::to_owned)
@@ -247,7 +248,7 @@ fn half_a_response(s: &mut Span, why: &'static str, on: &OnConn, facts: &Facts<'
 pub fn failed_connect(f: &Failed, facts: &mut Facts<'_>) -> BoxedSpan {
     let c = &f.connect;
     let (kind, words) = connects::describe(f.failure);
-    let evidence = facts.listeners.evidence(c.netns, c.remote, c.start);
+    let found = facts.listeners.evidence(c.netns, c.remote, c.start);
     let peer = facts.peer(c.netns, c.remote);
     let shown = peer.clone().unwrap_or_else(|| c.remote.to_string());
     let mut s = facts.draft(c.task.tgid, SpanKind::Client, format!("connect {shown}"), c.start, f.end);
@@ -259,7 +260,9 @@ pub fn failed_connect(f: &Failed, facts: &mut Facts<'_>) -> BoxedSpan {
     let mut text = format!("{me} could not connect to {target}: {words}");
     if f.failure == Failure::Errno(111) {
         text.push_str(", ");
-        text.push_str(&listeners::explain(&evidence, c.remote, c.start, f.end, facts.processes));
+        let (listeners, processes) = (facts.listeners, &*facts.processes);
+        let refusal = Refusal { listeners, processes, asked: c.start, now: f.end };
+        text.push_str(&refusal.explain(&found, c.remote));
     } else if kind == "connection_timeout" {
         text.push_str(&format!(" after {}", listeners::ago(f.end.saturating_sub(c.start))));
     }
@@ -282,7 +285,10 @@ pub fn failed_connect(f: &Failed, facts: &mut Facts<'_>) -> BoxedSpan {
         a.set("ktrdr.connect.errno", e);
     }
     a.set("ktrdr.connect.attempt", f.attempt);
-    evidence_attributes(a, &evidence, facts.processes);
+    evidence_attributes(a, &found.evidence, facts.processes);
+    if let Some(place) = facts.listeners.place(&found) {
+        a.set("ktrdr.listener.place", place);
+    }
     for (ts, remote, failure) in &f.earlier {
         let mut e = Attributes::new();
         e.set("network.peer.address", remote.ip().to_string());
@@ -300,6 +306,8 @@ fn evidence_attributes(a: &mut Attributes, evidence: &Evidence, processes: &Proc
     let (word, last) = match evidence {
         Evidence::Nothing => ("nothing_listening", None),
         Evidence::Remote => ("remote_host", None),
+        Evidence::Several => ("several_namespaces", None),
+        Evidence::Unknown => ("unknown", None),
         Evidence::Listening(l) => ("listening", Some(l)),
         Evidence::NotYet(l) => ("not_yet_listening", Some(l)),
         Evidence::OtherAddress(list) => ("other_address_only", list.first()),

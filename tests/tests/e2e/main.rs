@@ -19,6 +19,7 @@ mod mcp;
 mod messages;
 mod metrics;
 mod nat;
+mod places;
 mod privileges;
 mod proxies;
 mod recordings;

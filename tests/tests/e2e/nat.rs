@@ -2,43 +2,18 @@
 //! numbers. In a network namespace of its own, by nftables.
 
 use std::io::Write as _;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use ktrdr_tests::agent::{Options, can_observe};
+use ktrdr_tests::namespace::Namespace;
 use ktrdr_tests::net::{free_port, listens_beside};
-use ktrdr_tests::process::{Process, output, program, python, python_program, run};
+use ktrdr_tests::process::{Process, program, python, python_program, run};
 use ktrdr_tests::span::brief;
 
-/// A network namespace, gone with this value.
-struct Namespace(String);
-
-impl Namespace {
-    fn new() -> Self {
-        let name = format!("ktrdr-nat-{}", std::process::id());
-        run(Command::new("ip").args(["netns", "add", &name]));
-        let ns = Self(name);
-        run(ns.command("ip").args(["link", "set", "lo", "up"]));
-        ns
-    }
-
-    /// A command inside.
-    fn command(&self, program: &str) -> Command {
-        let mut c = Command::new("ip");
-        c.args(["netns", "exec", &self.0, program]);
-        c
-    }
-
-    fn rules(&self, text: &str) {
-        let mut nft = self.command("nft").args(["-f", "-"]).stdin(Stdio::piped()).spawn().unwrap();
-        nft.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
-        assert!(nft.wait().unwrap().success(), "nft refused {text}");
-    }
-}
-
-impl Drop for Namespace {
-    fn drop(&mut self) {
-        let _ = output(Command::new("ip").args(["netns", "del", &self.0]));
-    }
+fn rules(ns: &Namespace, text: &str) {
+    let mut nft = ns.command("nft").args(["-f", "-"]).stdin(Stdio::piped()).spawn().unwrap();
+    nft.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    assert!(nft.wait().unwrap().success(), "nft refused {text}");
 }
 
 #[test]
@@ -46,18 +21,21 @@ fn calls_are_joined_across_address_translation() {
     if !can_observe() {
         return;
     }
-    let ns = Namespace::new();
+    let ns = Namespace::new("nat");
     for addr in ["10.77.0.1/32", "10.77.0.2/32", "10.77.0.5/32", "10.77.0.9/32"] {
         run(ns.command("ip").args(["addr", "add", addr, "dev", "lo"]));
     }
     let (public, port) = (free_port(), free_port());
     // Both addresses and both ports change, as for a published port of a container and a masqueraded client.
-    ns.rules(&format!(
-        "table ip ktrdr {{\n\
+    rules(
+        &ns,
+        &format!(
+            "table ip ktrdr {{\n\
          chain out {{ type nat hook output priority -100; ip daddr 10.77.0.9 tcp dport {public} dnat to 10.77.0.1:{port}; }}\n\
          chain post {{ type nat hook postrouting priority 100; ip daddr 10.77.0.1 meta l4proto tcp snat to 10.77.0.5:40000-50000; }}\n\
          }}\n"
-    ));
+        ),
+    );
     let dir = tempfile::tempdir().unwrap();
     let mut server = ns.command(&python().to_string_lossy());
     server.arg(program("threaded_server.py")).arg(port.to_string()).arg("10.77.0.1");

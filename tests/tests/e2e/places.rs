@@ -1,0 +1,94 @@
+//! Refused by another network namespace of this host, as containers are by each other and by their host; and by another host.
+
+use std::path::Path;
+use std::process::Command;
+
+use ktrdr_tests::agent::{Options, can_observe};
+use ktrdr_tests::namespace::Namespace;
+use ktrdr_tests::net::{free_port, listens_beside};
+use ktrdr_tests::process::{Process, program, python, python_program, run};
+use ktrdr_tests::span::{Span, brief};
+
+fn inside(ns: Option<&Namespace>, command: Command) -> Command {
+    match ns {
+        Some(ns) => ns.enter(&command),
+        None => command,
+    }
+}
+
+/// A client of this namespace, or of the test's own, which is refused.
+fn refused(ns: Option<&Namespace>, host: &str, port: u16) {
+    let mut client = python_program("connect.py");
+    client.args(["blocking", host, &port.to_string()]);
+    run(&mut inside(ns, client));
+}
+
+fn server(ns: Option<&Namespace>, address: &str, port: u16, dir: &Path) -> Process {
+    let mut command = Command::new(python());
+    command.arg(program("threaded_server.py")).args([&port.to_string(), address]);
+    let mut server = Process::start(inside(ns, command), dir);
+    let pid = server.id();
+    server.wait_until("it listens", || listens_beside(pid, port));
+    server
+}
+
+#[test]
+fn a_refusal_is_explained_across_network_namespaces() {
+    if !can_observe() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let (container, other_host) = (Namespace::linked("container", 1), Namespace::linked("host", 2));
+    let [nobody, loopback, ended, everywhere] = [(); 4].map(|()| free_port());
+    let agent = Options::ports(&[nobody, loopback, ended, everywhere]).start();
+
+    refused(Some(&container), container.outside(), nobody);
+    let on_loopback = server(None, "127.0.0.1", loopback, dir.path());
+    refused(Some(&container), container.outside(), loopback);
+    let was = server(Some(&container), "0.0.0.0", ended, dir.path());
+    let was_pid = was.id();
+    drop(was);
+    // Somebody else is there still, or nobody would know of the namespace.
+    let _other = server(Some(&container), "127.0.0.1", free_port(), dir.path());
+    refused(None, container.inside(), ended);
+    // In this namespace no process runs, so it might be on another host.
+    let here = server(None, "0.0.0.0", everywhere, dir.path());
+    refused(None, other_host.inside(), everywhere);
+
+    agent.wait_for_spans(4);
+    let spans = agent.stop().spans;
+    let of = |port: u16| -> &Span {
+        let found: Vec<&Span> = spans.iter().filter(|s| s.int("server.port") == Some(port.into())).collect();
+        assert_eq!(found.len(), 1, "{}", brief(&spans));
+        assert_eq!(found[0].text("error.type"), Some("connection_refused"));
+        found[0]
+    };
+    let told = |port: u16, state: &str, place: Option<&str>, text: &str| {
+        let s = of(port);
+        assert_eq!(s.text("ktrdr.listener.state"), Some(state), "{}", s.brief());
+        assert_eq!(s.text("ktrdr.listener.place"), place, "{}", s.brief());
+        assert!(s.status_message.contains(text), "{}", s.status_message);
+    };
+    told(nobody, "nothing_listening", Some("on the host"), &format!("port {nobody} on the host"));
+    told(
+        loopback,
+        "other_address_only",
+        Some("on the host"),
+        &format!(
+            "nothing is listening on {}:{loopback}; the port is open on the host on other addresses only: \
+             127.0.0.1:{loopback} (pid {} `",
+            container.outside(),
+            on_loopback.id()
+        ),
+    );
+    let there = "in another network namespace of this host";
+    told(
+        ended,
+        "listener_gone",
+        Some(there),
+        &format!("nothing is listening on port {ended} {there} (pid {was_pid} `"),
+    );
+    told(everywhere, "remote_host", None, "another host; its listeners are not visible from here");
+    let remote = of(everywhere);
+    assert_eq!(remote.text("peer.service"), None, "{} is this host's: {}", here.id(), remote.brief());
+}
