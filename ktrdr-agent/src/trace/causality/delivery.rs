@@ -266,7 +266,7 @@ impl Causality {
             Found::Bound(s) | Found::After(s) | Found::Claim(s) => {
                 self.requests.peek(&s).filter(|r| r.responded.is_some()).and_then(|r| r.session)
             }
-            Found::Conflict | Found::Handed(_) | Found::Unseen => None,
+            Found::Conflict | Found::Handed(_) | Found::Unseen | Found::Work(_) => None,
         }
     }
 }

@@ -6,11 +6,12 @@
 //! 1. **Context tree** ([`tree`], [`python`]): a context copied while a request is pending on the thread belongs to
 //!    that request, every other copy inherits. The response is written under the context of the task that
 //!    served the request; it confirms (or refutes) what the tree said, and settles calls the tree knows nothing of.
-//! 2. **Thread** ([`thread`]): request read, call made and response written on one thread that served nothing
+//! 2. **Pools** ([`pool`]): a thread of a Python pool works for whoever submitted what it took last.
+//! 3. **Thread** ([`thread`]): request read, call made and response written on one thread that served nothing
 //!    else meanwhile, in a runtime whose threads are known to serve requests one by one.
-//! 3. **Clone**: the thread or process was created while its creator served exactly that request, and its creator
+//! 4. **Clone**: the thread or process was created while its creator served exactly that request, and its creator
 //!    has read no other request since (a pool's thread may work for the next one).
-//! 4. **Single in flight** ([`alone`]): inferred, and only where nothing better can exist and the process was seen to
+//! 5. **Single in flight** ([`alone`]): inferred, and only where nothing better can exist and the process was seen to
 //!    make no such calls by itself.
 //!
 //! What of that counts while requests are in flight that nobody sees is in [`partial`].
@@ -57,6 +58,8 @@ pub enum Method {
     PythonContext,
     /// The thread served one request at a time.
     Thread,
+    /// A pool's thread runs what was submitted for the request.
+    PythonExecutor,
     /// The thread was created while serving the request.
     Clone,
     /// The same operation id in the call and in the answer to the request of its process that created it.
@@ -84,6 +87,7 @@ impl Method {
             Method::Relay => "relay",
             Method::PythonContext => "python-context",
             Method::Thread => "thread",
+            Method::PythonExecutor => "python-executor",
             Method::Clone => "clone",
             Method::OperationId => "operation-id",
             Method::RequestId => "request-id",

@@ -120,9 +120,12 @@ impl Causality {
             // Since before: while some are left out, nothing is handed to anybody.
             Found::Handed(span) => self.judge_handed(span),
             Found::Bound(span) if !mixed => self.judge_bound(c, span, mixed, phase),
-            Found::Bound(_) | Found::Claim(_) | Found::After(_) | Found::Unseen | Found::Nothing => {
-                Verdict::Missing(Gap::LeftOut)
-            }
+            Found::Bound(_)
+            | Found::Claim(_)
+            | Found::After(_)
+            | Found::Unseen
+            | Found::Work(_)
+            | Found::Nothing => Verdict::Missing(Gap::LeftOut),
         }
     }
 

@@ -2,9 +2,10 @@
 
 use super::SpanRef;
 use super::delivery::Handed;
-use super::state::{Causality, Pending, Via};
+use super::state::{Call, Causality, Pending, Via};
 use super::tree::{Answered, Claim, Evidence, Found, NodeId, Place, Style};
 use crate::event::{Ns, PyCopy, Task};
+use ktrdr_ebpf_common::THREADS_OWN_CONTEXT;
 
 /// What a copy on a thread with a pending request is.
 enum Binding {
@@ -17,15 +18,18 @@ enum Binding {
 impl Causality {
     /// The tree's node for the context current on the task.
     pub(super) fn node_of(&mut self, task: Task, ts: Ns) -> Option<NodeId> {
-        if task.py_context == 0 {
-            return None;
+        let Task { tgid, tid, py_context } = task;
+        let own = py_context == 0 || py_context & THREADS_OWN_CONTEXT != 0;
+        let working = self.working(tgid, tid).filter(|_| own);
+        if working.is_some() || py_context == 0 {
+            return working;
         }
-        let p = self.process(task.tgid);
+        let p = self.process(tgid);
         if ts < p.since {
             return None;
         }
         let epoch = p.contexts;
-        Some(self.tree.node(Place::new(epoch, task.py_context, task.tid)))
+        Some(self.tree.node(Place::new(epoch, py_context, tid)))
     }
 
     pub(super) fn copied(&mut self, tgid: u32, tid: u32, copy: PyCopy, ts: Ns) {
@@ -43,7 +47,7 @@ impl Causality {
             self.tree.unknown_copy(Place::new(epoch, copy.child, tid));
             return;
         }
-        let parent = self.tree.node(Place::new(epoch, copy.parent, tid));
+        let Some(parent) = self.node_of(Task { tgid, tid, py_context: copy.parent }, ts) else { return };
         let child = self.tree.copy(Place::new(epoch, copy.child, tid), parent, ts);
         let binding = self.bind_pending(tgid, tid, parent, ts);
         match binding {
@@ -105,10 +109,15 @@ impl Causality {
             return false;
         }
         // A task of another open request went on: the copy is its own.
+        let over = |s| self.requests.peek(&s).is_none_or(|r| r.done && !r.left);
         match self.tree.find(parent, ts, &self.requests).found {
-            Found::Bound(s) | Found::Claim(s) | Found::After(s) | Found::Handed(s) => {
-                self.requests.peek(&s).is_none_or(|r| r.done && !r.left)
-            }
+            Found::Bound(s) | Found::Claim(s) | Found::After(s) | Found::Handed(s) => over(s),
+            Found::Work(submission) => match self.calls.peek(&submission) {
+                Some(Call::Open(_)) => false,
+                Some(Call::Settled(Some(o), _)) => over(o.span),
+                // A server that was started in a pool.
+                Some(Call::Settled(None, _)) | None => true,
+            },
             Found::Conflict | Found::Unseen => false,
             Found::Nothing => true,
         }

@@ -215,7 +215,7 @@ impl Causality {
     }
 
     fn judge(&mut self, c: &OpenCall, phase: Phase) -> Verdict {
-        let mut may_claim = false;
+        let (mut may_claim, mut submitted) = (false, false);
         if let Some(node) = c.node {
             let Evidence { found, doubt, refuted } = self.tree.find(node, c.ts, &self.requests);
             if self.processes.peek(&c.task.tgid).is_some_and(|p| p.contexts != c.contexts) {
@@ -223,6 +223,12 @@ impl Causality {
             }
             let mixed =
                 doubt || self.processes.peek(&c.task.tgid).is_none_or(|p| p.mixed || p.epoch != c.epoch);
+            // The thread's own context has no address that another one may have taken.
+            let stale = mixed && !self.tree.own(node);
+            submitted = matches!(found, Found::Work(_));
+            if let Some(verdict) = self.judge_work(found, stale, phase) {
+                return verdict;
+            }
             if self.may_be_unseen(c, c.ts) {
                 return self.judge_partly(c, found, mixed, phase);
             }
@@ -239,21 +245,21 @@ impl Causality {
                 Found::Bound(span) => return self.judge_bound(c, span, mixed, phase),
                 Found::After(span) => return self.judge_after(c, span, mixed, phase),
                 // Its request's response may yet turn out to have been written by the loop.
-                Found::Nothing
+                Found::Nothing | Found::Work(_)
                     if phase < Phase::Deadline && refuted.is_some_and(|s| self.may_be_taken_back(s)) =>
                 {
                     return Wait;
                 }
                 // Copied from what serves no request: nothing but a response under it (or an ancestor) could tell
                 // more, and the thread least of all.
-                Found::Nothing if !self.thread_may_tell(c, node) => {
+                Found::Nothing | Found::Work(_) if !self.thread_may_tell(c, node) => {
                     return match refuted {
                         _ if phase < Phase::Horizon => Wait,
                         Some(_) => Missing(Gap::Contradiction),
                         None => Final(None),
                     };
                 }
-                Found::Nothing => may_claim = !self.tree.own(node),
+                Found::Nothing | Found::Work(_) => may_claim = !self.tree.own(node),
             }
         }
         if self.threads_may_be_unseen(c) {
@@ -280,7 +286,8 @@ impl Causality {
             return Wait;
         }
         let calls = self.processes.peek(&c.task.tgid).is_none_or(|p| p.idle.calls());
-        match c.single.filter(|_| !calls && self.nothing_else_tells(c)) {
+        // Whoever submitted what a pool's thread runs is known, and was not found to serve a request.
+        match c.single.filter(|_| !calls && !submitted && self.nothing_else_tells(c)) {
             Some(span) => origin(span, Method::SingleInFlight),
             None if self.unseen(c) => Missing(Gap::ContextUnseen),
             None => Final(None),

@@ -8,6 +8,7 @@ use hashlink::LruCache;
 use super::alone::Idle;
 use super::delivery::Deliveries;
 use super::partial::Sight;
+use super::pool::{Items, Work};
 use super::tree::{NodeId, Style, Tree};
 use super::{CallRef, CausalityStats, Gap, Origin, SpanRef};
 use crate::event::{ConnId, Ns, Task};
@@ -54,6 +55,7 @@ pub struct Causality {
     pub(super) requests: Lru<SpanRef, Request>,
     pub(super) calls: Lru<CallRef, Call>,
     pub(super) tree: Tree,
+    pub(super) items: Items,
     pub(super) sight: Sight,
     /// Why contexts were given up last.
     pub(super) forgot: Gap,
@@ -76,6 +78,7 @@ impl Default for Causality {
             requests: lru(MAX_REQUESTS),
             calls: lru(MAX_CALLS),
             tree: Tree::default(),
+            items: Items::default(),
             sight: Sight::default(),
             forgot: Gap::RecordsLost,
             deadlines: VecDeque::new(),
@@ -155,6 +158,8 @@ pub(super) struct Thread {
     pub many_contexts: bool,
     /// Created while its creator served a request.
     pub clone: Option<Clone>,
+    /// It is of a pool, and took this last.
+    pub work: Option<Work>,
 }
 
 /// Evidence of creation.
@@ -346,7 +351,7 @@ impl Causality {
             p.idle.unseen();
         }
         for (_, t) in self.threads.iter_mut() {
-            t.pending = None;
+            (t.pending, t.work) = (None, None);
         }
     }
 

@@ -1,6 +1,7 @@
 //! Scenarios: small worlds of processes, threads and contexts, whose true origins are known.
 
 mod partial;
+mod pool;
 mod scenario;
 mod servers;
 mod simulation;

@@ -23,8 +23,8 @@ impl Causality {
         let t = self.thread(task.tgid, task.tid);
         // Each connection has its own: an event loop.
         t.many_contexts |= t.read_context.replace(context).is_some_and(|before| before != context);
-        // It serves by itself: what it was created for is over.
-        t.clone = None;
+        // It serves by itself: what it was created for is over, and what it took was a connection.
+        (t.clone, t.work) = (None, None);
         t
     }
 

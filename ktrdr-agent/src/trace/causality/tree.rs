@@ -49,7 +49,7 @@ impl Place {
     }
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Node {
     /// The context it was copied from, while it says something about the origin.
     pub parent: Option<NodeId>,
@@ -67,6 +67,8 @@ pub(super) struct Node {
     doubt: bool,
     /// A thread's own context: not a task's.
     own: bool,
+    /// While the thread runs what was submitted to its pool then.
+    submission: Option<CallRef>,
     /// Requests of several connections are read under it.
     shared: bool,
     /// When a request was last read under it.
@@ -92,6 +94,8 @@ pub(super) enum Found {
     Bound(SpanRef),
     /// It was created for the message that this request brought, as far as order tells.
     Handed(SpanRef),
+    /// It runs what was submitted to a pool, or descends from that: whose the submission is tells.
+    Work(CallRef),
     /// It works for a request that nobody sees, or may.
     Unseen,
     /// The last claim lies before that time: the work may go on after the response.
@@ -182,25 +186,18 @@ impl Tree {
     fn insert(&mut self, place: Place, parent: Option<NodeId>, made: Option<Ns>) -> NodeId {
         self.next += 1;
         let id = NodeId(self.next);
-        let node = Node {
-            parent,
-            made,
-            bound: None,
-            handed: false,
-            unseen: false,
-            claims: SmallVec::new(),
-            reader: None,
-            doubt: false,
-            own: place.thread.is_some(),
-            shared: false,
-            read: None,
-            answered: None,
-            answers: 0,
-            writer: false,
-            waiting: Vec::new(),
-        };
+        let node = Node { parent, made, own: place.thread.is_some(), ..Node::default() };
         self.nodes.insert(id, node);
         self.current.insert(place, id);
+        id
+    }
+
+    /// A thread's own context while it runs what was submitted to its pool.
+    pub fn work(&mut self, submission: CallRef, ts: Ns) -> NodeId {
+        self.next += 1;
+        let id = NodeId(self.next);
+        let node = Node { made: Some(ts), own: true, submission: Some(submission), ..Node::default() };
+        self.nodes.insert(id, node);
         id
     }
 
@@ -398,6 +395,9 @@ impl Node {
         }
         if let Some(span) = self.bound.filter(|_| self.handed) {
             return Found::Handed(span);
+        }
+        if let Some(submission) = self.submission {
+            return Found::Work(submission);
         }
         if let Some(span) = self.bound.filter(|s| !requests.peek(s).is_some_and(|r| r.refuted)) {
             return Found::Bound(span);

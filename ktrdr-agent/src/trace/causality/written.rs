@@ -58,6 +58,10 @@ impl Causality {
                 None => return [None; 2],
             };
             let found = c.node.map(|node| self.tree.find(node, ts, &self.requests).found);
+            if let Some(Found::Work(submission)) = found {
+                at = submission;
+                continue;
+            }
             let by_context = match found {
                 Some(Found::Claim(s) | Found::Bound(s) | Found::After(s) | Found::Handed(s)) => Some(s),
                 _ => None,

@@ -74,6 +74,14 @@ impl World {
         let ts = self.tick();
         self.c.py_copy(1, t.tid, PyCopy { parent: t.py_context, child: addr(child) }, ts);
     }
+    pub fn submit(&mut self, t: Task, item: u64) {
+        let ts = self.tick();
+        self.c.py_submit(t, addr(item), ts);
+    }
+    pub fn take(&mut self, tid: u32, item: u64) {
+        let ts = self.tick();
+        self.c.py_take(1, tid, addr(item), ts);
+    }
     pub fn call(&mut self, t: Task) -> CallRef {
         let ts = self.tick();
         self.c.call(t, ts)

@@ -2,8 +2,10 @@
 
 use proptest::prelude::*;
 
+use std::collections::VecDeque;
+
 use super::super::*;
-use super::scenario::{World, at};
+use super::scenario::{self, World, at};
 use crate::dice::Dice;
 
 /// How a server starts the task of a request.
@@ -58,7 +60,28 @@ struct Sim {
     thinned: Option<Thinned>,
     partial: bool,
     hidden: u64,
+    pool: Pool,
 }
+
+/// A pool of threads.
+#[derive(Default)]
+struct Pool {
+    /// Submitted: the item's address, and for whom.
+    queue: VecDeque<(u64, Option<SpanRef>)>,
+    threads: [PoolThread; 3],
+}
+
+/// One of its threads.
+#[derive(Clone, Copy, Default)]
+struct PoolThread {
+    /// What it runs, and for whom.
+    item: u64,
+    works_for: Option<SpanRef>,
+    /// A copy of its own context that it works under, as below a loop of its own.
+    copy: u64,
+}
+
+const POOL_THREAD: u32 = 20;
 
 const READER: u64 = 10_000;
 const CONNECTION_TASK: u64 = 20_000;
@@ -89,6 +112,7 @@ impl Sim {
             thinned: None,
             partial: false,
             hidden: HIDDEN,
+            pool: Pool::default(),
         }
     }
 
@@ -190,7 +214,12 @@ impl Sim {
         }
         let (ctx, request, answers) = (self.jobs[n].ctx, self.jobs[n].request, self.jobs[n].answers);
         let thread = if self.dice.roll(10) == 0 && answers.is_none() { 5 } else { 1 };
-        match self.dice.roll(8) {
+        match self.dice.roll(9) {
+            8 if self.pool.queue.len() < 50 => {
+                let item = self.alloc();
+                self.w.submit(at(thread, ctx), item);
+                self.pool.queue.push_back((item, request));
+            }
             0..=2 => {
                 let call = self.w.call(at(thread, ctx));
                 self.truth.push((call, request));
@@ -220,14 +249,51 @@ impl Sim {
         }
     }
 
+    /// One of the pool's threads does something.
+    fn pool(&mut self) {
+        let n = self.dice.roll(self.pool.threads.len());
+        let PoolThread { item, works_for, copy } = self.pool.threads[n];
+        let tid = POOL_THREAD + n as u32;
+        // Its own context is made when it first needs one.
+        let own = self.dice.roll(2) as u64 * (30_000 + n as u64);
+        let task = if own == 0 { at(tid, 0) } else { scenario::own(tid, own) };
+        match self.dice.roll(4) {
+            0 => {
+                self.free.extend([item, copy].into_iter().filter(|a| *a != 0));
+                let Some((item, works_for)) = self.pool.queue.pop_front() else {
+                    self.pool.threads[n] = PoolThread::default();
+                    return;
+                };
+                self.w.take(tid, item);
+                self.pool.threads[n] = PoolThread { item, works_for, copy: 0 };
+            }
+            _ if item == 0 => {}
+            1 if copy == 0 && own != 0 => {
+                let copy = self.alloc();
+                self.w.copy_under(task, copy);
+                self.pool.threads[n].copy = copy;
+            }
+            2 if self.pool.queue.len() < 50 => {
+                let item = self.alloc();
+                self.w.submit(task, item);
+                self.pool.queue.push_back((item, works_for));
+            }
+            _ => {
+                let task = if copy != 0 && self.dice.roll(2) == 0 { at(tid, copy) } else { task };
+                let call = self.w.call(task);
+                self.truth.push((call, works_for));
+            }
+        }
+    }
+
     /// (right, wrong, missing)
     fn run(mut self, steps: usize) -> (usize, usize, usize) {
         for step in 0..steps {
             self.thin(step);
-            if self.dice.roll(4) == 0 {
-                self.arrive();
-            } else {
-                self.step();
+            match self.dice.roll(8) {
+                0..=1 => self.arrive(),
+                2 => self.pool(),
+                _ => self.step(),
             }
         }
         // What was read is answered in the end.
