@@ -4,7 +4,9 @@ usage: app.py KIND LOOP PORT BACKEND_PORT [alone]    KIND: fastapi | aiohttp | t
 """
 
 import asyncio
+import concurrent.futures
 import contextlib
+import functools
 import logging
 import sys
 
@@ -39,6 +41,10 @@ def fastapi_app():
         while True:
             with contextlib.suppress(httpx.HTTPError):
                 await shared["httpx"].get(f"{BASE}/poll/none/{n}")
+            if n % 4 == 0:
+                # In the threads that requests use.
+                with contextlib.suppress(requests.RequestException):
+                    await asyncio.get_running_loop().run_in_executor(None, get_sync, "poll", "none", n)
             n += 1
             await asyncio.sleep(0.02)
 
@@ -104,8 +110,29 @@ def fastapi_app():
 
     @app.get("/executor/{i}")
     async def executor(i: str):
-        # Copies no context: the one case without evidence, unless the request is alone.
+        # Copies no context.
         await asyncio.get_running_loop().run_in_executor(None, get_sync, "executor", i, 1)
+        return i
+
+    @app.get("/own-loop/{i}")
+    async def own_loop(i: str):
+        async def work():
+            async with httpx.AsyncClient(timeout=60, verify=False) as client:
+                await asyncio.gather(*(client.get(f"{BASE}/own-loop/{i}/{n}") for n in (1, 2)))
+
+        # A loop in a pool's thread, as long as the work takes.
+        await asyncio.get_running_loop().run_in_executor(None, lambda: asyncio.run(work()))
+        return i
+
+    pool = concurrent.futures.ThreadPoolExecutor(8)
+
+    @app.get("/submit/{i}")
+    def submit(i: str):
+        def work():
+            get_sync("submit", i, 1)
+            return pool.submit(get_sync, "submit", i, 2)
+
+        pool.submit(work).result().result()
         return i
 
     @app.get("/background/{i}")
@@ -181,12 +208,18 @@ def run_threads():
 
     import requests
 
+    pool = concurrent.futures.ThreadPoolExecutor(8)
+
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def do_GET(self):
-            i = self.path.rsplit("/", 1)[-1]
-            requests.get(f"{BASE}/threads/{i}/1", timeout=60)
+            _, case, i = self.path.split("/")
+            call = functools.partial(requests.get, f"{BASE}/{case}/{i}/1", timeout=60)
+            if case == "pool":
+                pool.submit(call).result()
+            else:
+                call()
             self.send_response(200)
             self.send_header("Content-Length", str(len(i)))
             self.end_headers()

@@ -23,13 +23,13 @@ import tempfile
 import time
 
 HERE = pathlib.Path(__file__).parent
-FASTAPI = ["async", "gather", "own-client", "aiohttp", "sync", "to-thread", "executor", "background", "detached", "stream"]
+FASTAPI = ["async", "gather", "own-client", "aiohttp", "sync", "to-thread", "executor", "own-loop", "submit", "background", "detached", "stream"]
 SERVERS = [
     ("fastapi", "asyncio", FASTAPI),
     ("fastapi", "uvloop", FASTAPI),
     ("aiohttp", "asyncio", ["async", "gather"]),
     ("aiohttp", "uvloop", ["async", "gather"]),
-    ("threads", "none", ["threads"]),
+    ("threads", "none", ["threads", "pool"]),
     ("node", "none", ["async", "gather"]),
 ]
 
@@ -38,8 +38,6 @@ def without_evidence(server, case, uvloop):
     """Why nothing that can be seen says which request such a call belongs to; it must not be linked wrongly all the same."""
     if server == "node/none":
         return "a runtime without contexts that can be seen: linked only while a single request is in flight"
-    if case == "executor":
-        return "run_in_executor copies no context"
     if uvloop < (0, 23) and server.endswith("/uvloop") and (case == "aiohttp" or server.startswith("aiohttp")):
         return "uvloop before 0.23 writes what aiohttp sends later, under a context of the loop's own"
     return None

@@ -6,10 +6,11 @@ use std::collections::BTreeMap;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::causality::{self, backend, load};
 use super::recordings::replay;
 use ktrdr_tests::agent::{Agent, Options, can_observe};
 use ktrdr_tests::net::free_port;
-use ktrdr_tests::process::{Process, output, python, root, run};
+use ktrdr_tests::process::{output, run};
 use ktrdr_tests::raw::Peer;
 use ktrdr_tests::servers::{Server, listening};
 use ktrdr_tests::span::{Span, brief};
@@ -21,19 +22,6 @@ const ENDS: &str = "all connections are observed";
 /// Clients, each of which uses so many connections in turn.
 const CLIENTS: usize = 4;
 const CONNECTIONS: usize = 16;
-
-fn causality(program: &str) -> Command {
-    let mut command = Command::new(python());
-    command.arg(root().join("tests/causality").join(program));
-    command
-}
-
-/// The service of the causality tests: it answers after 1 to 9 ms.
-fn backend(port: u16, dir: &std::path::Path) -> Process {
-    let mut command = causality("backend.py");
-    command.arg(port.to_string());
-    listening(command, port, dir)
-}
 
 /// Waits until all is observed again, however often it was not.
 fn wait_until_whole(agent: &Agent) {
@@ -197,27 +185,24 @@ fn what_is_left_out_makes_no_wrong_parents() {
     let dir = tempfile::tempdir().unwrap();
     let (port, upstream) = (free_port(), free_port());
     let _backend = backend(upstream, dir.path());
-    let mut app = causality("app.py");
+    let mut app = causality::program("app.py");
     // Alone: its poller would be thinned for ever.
     app.args(["fastapi", "asyncio", &port.to_string(), &upstream.to_string(), "alone"]);
     let agent = Options::ports(&[port, upstream]).budget(BUDGET).start();
     let _app = listening(app, port, dir.path());
-    let load = |case: &str, in_flight: &str, total: &str| {
-        run(causality("load.py").args([&port.to_string(), case, in_flight, total]));
-    };
     wait::until(BEGINS, || {
-        load("async", "30", "300");
+        load(port, "async", 30, 300);
         agent.log().contains(BEGINS).then_some(())
     });
     // On other connections each time, of which others are observed.
-    for case in ["async", "gather", "sync", "to-thread", "background"] {
-        for in_flight in ["31", "32"] {
-            load(case, in_flight, "320");
+    for case in ["async", "gather", "sync", "to-thread", "executor", "background"] {
+        for in_flight in [31, 32] {
+            load(port, case, in_flight, 320);
         }
     }
     wait_until_whole(&agent);
     // And afterwards every call is seen and has its parent again, one at a time.
-    load("async", "1", "20");
+    load(port, "async", 1, 20);
     let asked = |s: &Span| s.is_server() && s.path().is_some_and(|p| p.starts_with("/async/1-"));
     let called = |s: &Span| s.is_client() && s.path().is_some_and(|p| p.starts_with("/x/async/1-"));
     agent.wait_for("all calls afterwards", |spans| {
@@ -226,22 +211,9 @@ fn what_is_left_out_makes_no_wrong_parents() {
     let finished = agent.stop();
     let spans = &finished.spans;
     assert!(finished.stats.unwrap().kernel["transfers_left_out"] > 0);
-    let servers: BTreeMap<&str, &Span> =
-        spans.iter().filter(|s| s.is_server()).map(|s| (s.span_id.as_str(), s)).collect();
-    let (mut right, mut none) = (0, 0);
-    for call in on_port(spans, upstream).filter(|s| s.is_client()) {
-        let Some(parent) = &call.parent_span_id else {
-            none += 1;
-            continue;
-        };
-        // `/x/CASE/ID/N` was made for `/CASE/ID`.
-        let of = call.path().and_then(|p| p.strip_prefix("/x")?.rsplit_once('/').map(|(of, _)| of));
-        let server = servers.get(parent.as_str()).and_then(|s| s.path());
-        assert_eq!(server, of, "{}", call.brief());
-        right += 1;
-    }
-    println!("{right} calls have their parent, {none} have none");
-    assert!(right > 0);
+    let (right, none) = causality::calls(spans, upstream);
+    println!("{} calls have their parent, {} have none", right.len(), none.len());
+    assert!(!right.is_empty());
     let last: Vec<&Span> = spans.iter().filter(|s| called(s)).collect();
     assert!(last.iter().all(|s| s.parent_span_id.is_some()), "{}", brief(spans));
 }

@@ -4,6 +4,7 @@
 
 mod books;
 mod budget;
+mod causality;
 mod command_line;
 mod commands;
 mod connects;
