@@ -2,7 +2,10 @@
 
 use std::{fs, path::Path, time::Instant};
 
-use super::{Hook, Kernel, KernelOptions, ProbeStatus, btf, btf::KernelTypes, constants::Constants};
+use super::{
+    Hook, Kernel, KernelOptions, ProbeStatus, ReturnProbes, btf, btf::KernelTypes, constants::Constants,
+    return_probe,
+};
 use crate::privileges::{self, Capability};
 
 /// How a row came out.
@@ -230,6 +233,7 @@ fn programs(options: &KernelOptions) -> Vec<Row> {
             PROBES_TAKE_ADMIN,
         ));
     }
+    rows.push(returns(kernel.return_probes()));
     for warning in kernel.warnings() {
         rows.push(Row::bad(
             Status::Warning,
@@ -250,6 +254,15 @@ fn programs(options: &KernelOptions) -> Vec<Row> {
         }
     }));
     rows
+}
+
+fn returns(found: &ReturnProbes) -> Row {
+    match found {
+        ReturnProbes::Harmless(how) => Row::ok("return probes", *how),
+        ReturnProbes::Refused(why) => {
+            Row::bad(Status::Warning, "return probes", why.as_str(), return_probe::REMEDY)
+        }
+    }
 }
 
 #[cfg(test)]

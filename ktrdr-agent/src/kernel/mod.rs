@@ -11,6 +11,7 @@ mod object;
 mod policies;
 mod probes;
 mod python;
+mod return_probe;
 mod ring;
 mod stats;
 
@@ -25,6 +26,7 @@ use ktrdr_ebpf_common::{
 
 pub use controls::CounterValues;
 pub use probes::{Hook, ProbeReport, ProbeStatus};
+pub use return_probe::{ReturnProbes, Trial};
 pub use stats::{ProgramStats, StatsEnabled, enable as enable_stats};
 
 use crate::telemetry::step;
@@ -64,6 +66,8 @@ pub struct KernelOptions {
     pub logs: bool,
     /// Capture what processes read that speak JSON on standard input.
     pub stdio: bool,
+    /// How it is found out whether functions' returns may be observed.
+    pub return_trial: Trial,
 }
 
 impl Default for KernelOptions {
@@ -77,6 +81,7 @@ impl Default for KernelOptions {
             connect_errors: true,
             logs: true,
             stdio: true,
+            return_trial: Trial::default(),
         }
     }
 }
@@ -120,6 +125,9 @@ pub enum KernelError {
         /// In the kernel's words.
         reason: String,
     },
+    /// A function's return would have to be observed, and on this kernel that may end programs.
+    #[error("{0}")]
+    Return(String),
     /// The object and the agent do not fit together.
     #[error("the embedded object has no map {0}")]
     MissingMap(&'static str),
@@ -146,6 +154,8 @@ pub struct Kernel {
     /// The Python probes for an agent without CAP_SYS_ADMIN.
     multis: Multis,
     python: python::Links,
+    /// Whether any of the Python probes may be attached: all that they tell needs the returns of functions.
+    returns: ReturnProbes,
     warnings: Vec<String>,
     #[cfg(feature = "kernel-log")]
     log: aya_log::EbpfLogger<&'static dyn log::Log>,
@@ -194,9 +204,10 @@ impl Kernel {
         let probes = step!("start.attach")
             .in_scope(|| probes::attach_all(&mut ebpf, &kernel_btf, &types, hook, options))
             .map_err(|(name, reason)| KernelError::Probe { name, reason })?;
+        let trial_needed = return_probe::needed(&types);
         drop((types, kernel_btf));
         release_memory();
-        Ok(Kernel {
+        let mut kernel = Kernel {
             ebpf,
             ring,
             controls,
@@ -204,10 +215,13 @@ impl Kernel {
             probes,
             multis,
             python: python::Links::default(),
+            returns: ReturnProbes::Harmless("to be tried"),
             warnings,
             #[cfg(feature = "kernel-log")]
             log,
-        })
+        };
+        step!("start.return_probes").in_scope(|| kernel.find_out_returns(options.return_trial, trial_needed));
+        Ok(kernel)
     }
 
     /// Detaches all programs: nothing more is produced. What is in the ring and the counters can still be read.
@@ -224,6 +238,11 @@ impl Kernel {
     /// Every probe and what became of it.
     pub fn probes(&self) -> &[ProbeReport] {
         &self.probes
+    }
+
+    /// Whether the returns of functions may be observed on this kernel, as all Python probes do.
+    pub fn return_probes(&self) -> &ReturnProbes {
+        &self.returns
     }
 
     /// What went wrong without stopping anything.

@@ -227,6 +227,15 @@ fn uprobe(program: &mut Program) -> Result<(), String> {
     program.load().map_err(reason)
 }
 
+/// Says of the probes that wait for a Python library that they will not be attached.
+pub(super) fn withhold(reports: &mut [ProbeReport]) {
+    for (probe, report) in PROBES.iter().zip(reports) {
+        if matches!(probe.place, Place::Uprobe) {
+            report.status = ProbeStatus::Skipped("return probes are not used on this kernel".into());
+        }
+    }
+}
+
 /// Detaches and unloads every program. One that is not loaded has nothing to detach.
 ///
 /// Copies of Python contexts are seen to the last: a transfer under a context whose copy was not seen would be taken

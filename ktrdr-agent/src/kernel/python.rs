@@ -17,7 +17,7 @@ use aya::{
 use ktrdr_ebpf_common::maps::{self, PyProcess, PyThread};
 
 use super::{
-    Kernel, KernelError, ProbeStatus, features, map_error,
+    Kernel, KernelError, ProbeStatus, ReturnProbes, features, map_error,
     multi::{Kind, Multi, Relocated},
     object, probes,
 };
@@ -120,8 +120,12 @@ impl Kernel {
         self.end(links.unwrap_or_default());
     }
 
-    /// Attaches one of the Python probes to functions of a file.
+    /// Attaches one of the Python probes to functions of a file. The only place that does, and it asks first whether that
+    /// harms anybody.
     fn attach(&mut self, name: &'static str, path: &Path, offsets: &[u64]) -> Result<Vec<Link>, KernelError> {
+        if let ReturnProbes::Refused(why) = &self.returns {
+            return Err(KernelError::Return(why.clone()));
+        }
         let failed = |error| KernelError::Probe { name, reason: probes::reason(error) };
         let program = self.ebpf.program_mut(name).ok_or(KernelError::MissingMap(name))?;
         let program: &mut UProbe = program.try_into().map_err(failed)?;

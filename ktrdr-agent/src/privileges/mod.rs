@@ -19,6 +19,7 @@ pub use caps::Capability;
 
 pub use self::landlock::Reach;
 pub use self::needs::{NEEDS, Need, has, require};
+pub(crate) use self::seccomp::refusing;
 
 /// Whether this process confines itself. Credentials belong to the process, and so does this.
 static CONFINE: AtomicBool = AtomicBool::new(false);

@@ -64,6 +64,11 @@ fn program() -> Result<BpfProgram, seccompiler::Error> {
         let (bit, own) = X32;
         calls.chain(REFUSED.iter().copied().chain(own).map(move |call| call | bit))
     };
+    refusing(calls)
+}
+
+/// A filter that refuses these calls with EPERM and lets all others pass.
+pub(crate) fn refusing(calls: impl Iterator<Item = c_long>) -> Result<BpfProgram, seccompiler::Error> {
     let rules: BTreeMap<c_long, Vec<_>> = calls.map(|call| (call, Vec::new())).collect();
     let architecture = TargetArch::try_from(std::env::consts::ARCH)?;
     let refuse = SeccompAction::Errno(libc::EPERM as u32);

@@ -16,6 +16,7 @@ mod observer;
 mod pool;
 #[path = "../pythons/mod.rs"]
 mod pythons;
+mod return_probes;
 mod steering;
 mod sys;
 mod transfers;

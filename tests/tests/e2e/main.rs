@@ -7,6 +7,7 @@ mod budget;
 mod causality;
 mod command_line;
 mod commands;
+mod confined;
 mod connects;
 mod dashboards;
 mod deaths;

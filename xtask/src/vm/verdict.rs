@@ -20,6 +20,9 @@ pub fn of(said: &str) -> Result<Vec<String>> {
         bail!("`check` says:\n{}", bad_rows(check));
     }
     ensure!(said.contains("\n== done\n"), "the guest did not come to its end");
+    let user_check = sections(said, "user-check");
+    let returns = [Some(check), user_check.first()].into_iter().flatten().map(|rows| return_probes(rows));
+    let returns = returns.collect::<Result<Vec<_>>>()?;
     let (hooks, logs) = (sections(said, "hook"), sections(said, "log"));
     let (spans, stats) = (sections(said, "spans"), sections(said, "stats"));
     ensure!(hooks.len() == RUNS && spans.len() == RUNS && stats.len() == RUNS, "not every hook was tried");
@@ -50,7 +53,18 @@ pub fn of(said: &str) -> Result<Vec<String>> {
             }
         }
     }
+    if returns.iter().all(|tried| *tried) {
+        seen.push("return probes, tried".to_owned());
+    }
     Ok(seen)
+}
+
+/// What `check` says of return probes: whether they had to be tried. All of these kernels have the correction.
+fn return_probes(check: &[&str]) -> Result<bool> {
+    let row = check.iter().find(|line| line.starts_with("return probes "));
+    let row = row.context("`check` says nothing of return probes")?;
+    ensure!(row.contains("  ok  "), "{row}");
+    Ok(row.contains("tried"))
 }
 
 /// Whether calls of a Python server have the parents that they name, as `cargo xtask bench causality` asks.
@@ -148,17 +162,24 @@ mod tests {
             .join("\n")
         };
         let runs = [hook("socket"), hook("syscall"), hook("socket")];
-        format!("\n== check\n== status 0\n{}\n== done\n", runs.join("\n"))
+        let check = |how: &str| format!("== {how}\nreturn probes  ok        tried: it lives\n");
+        let (check, user_check) = (check("check"), check("user-check"));
+        format!("\n{check}== status 0\n{}\n{user_check}== done\n", runs.join("\n"))
     }
 
     #[test]
     fn a_good_guest_passes_and_others_fail_with_the_reason() {
-        assert_eq!(of(&said("1", 7)).unwrap(), ["socket hook", "syscall hook", "socket hook without root"]);
+        let hooks = ["socket hook", "syscall hook", "socket hook without root"];
+        assert_eq!(of(&said("1", 7)).unwrap(), [&hooks[..], &["return probes, tried"]].concat());
+        let untried = said("1", 7).replace("tried: it lives", "not asked");
+        assert_eq!(of(&untried).unwrap(), hooks);
         let why = |said: &str| format!("{:#}", of(said).unwrap_err());
         assert!(why(&said("9", 7)).contains("not joined"));
         let missed = |s: String| s.replace(r#""records_read""#, r#""program_runs_missed":3,"records_read""#);
         assert!(why(&missed(said("9", 7))).contains("not joined"), "the first hook has no excuse");
         assert!(why(&said("1", 8)).contains("not those read"));
+        let harmful = said("1", 7).replace("return probes  ok  ", "return probes  warning  ");
+        assert!(why(&harmful).contains("return probes"));
         assert!(why("").contains("nothing"));
         assert!(why(&said("1", 7).replace("== done\n", "")).contains("end"));
         let refused = "\n== check\nkernel  ok  5.4\nprograms  failed  no\n== status 1\n== done\n";
