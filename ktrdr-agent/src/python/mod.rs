@@ -23,6 +23,8 @@ mod pool;
 mod probed;
 pub mod process;
 pub mod queue;
+#[cfg(test)]
+mod queue_tests;
 mod tls;
 pub mod walk;
 pub mod watcher;

@@ -51,9 +51,9 @@ const SOUGHT: &[u8] = b"put_nowait\0";
 /// What the table has in every version; some have `__sizeof__` and `__class_getitem__`, too.
 const NAMES: [&[u8]; 6] = [b"put", b"get", b"get_nowait", b"put_nowait", b"empty", b"qsize"];
 /// `METH_FASTCALL | METH_KEYWORDS`: the arguments lie in memory, their number beside (3.7 to 3.15).
-const FAST: u32 = 0x82;
+pub(super) const FAST: u32 = 0x82;
 /// Bytes of an entry of the table.
-const ENTRY: u64 = 32;
+pub(super) const ENTRY: u64 = 32;
 /// Entries before and behind that of `put_nowait`: the table has 8.
 const AROUND: u64 = 16;
 /// Bytes read of a name: more than any of them has.

@@ -1,6 +1,9 @@
 //! What pools of Python threads are given and take, with every interpreter of this machine.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::{Duration, Instant},
+};
 
 use ktrdr_agent::{kernel::Hook, python::Watcher};
 
@@ -171,4 +174,112 @@ fn in_order(all: &[Told], minor: u8) {
         }
     }
     assert!(queue.is_empty(), "not taken: {queue:x?}");
+}
+
+/// A pool whose threads wait for work when the probes come and when they end, and forked children at either time.
+const WAITING: &str = r#"
+import concurrent.futures, os, sys, threading
+pool = concurrent.futures.ThreadPoolExecutor(4)
+meeting = threading.Barrier(5)
+def all_work():
+    calls = [pool.submit(meeting.wait) for _ in range(4)]
+    meeting.wait()
+    return [call.result() for call in calls]
+def child():
+    """Ends as it says, after its own pool and its parent's queue were of use."""
+    pid = os.fork()
+    if pid == 0:
+        with concurrent.futures.ThreadPoolExecutor(2) as own:
+            done = sum(own.map(int, range(5)))
+        os._exit(done)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) if sys.version_info >= (3, 9) else os.waitpid(pid, 0)[1] >> 8
+all_work()
+print("ready", flush=True)
+sys.stdin.readline()
+all_work()
+print(child(), pool.submit(child).result(), flush=True)
+sys.stdin.readline()
+all_work()
+print(child(), pool.submit(child).result(), flush=True)
+sys.stdin.readline()
+"#;
+
+/// Waits until no thread of the process runs, nor is about to.
+fn all_wait(tgid: u32) {
+    let runs = |stat: String| stat.rsplit_once(") ").is_none_or(|(_, rest)| !rest.starts_with('S'));
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        let tasks = std::fs::read_dir(format!("/proc/{tgid}/task")).unwrap();
+        let stats = tasks.map(|task| std::fs::read_to_string(task.unwrap().path().join("stat")));
+        if !stats.filter_map(Result::ok).any(runs) {
+            return;
+        }
+        assert!(Instant::now() < deadline, "it does not come to rest");
+        std::thread::yield_now();
+    }
+}
+
+/// The end of `get` is awaited for as long as a pool has nothing to do; the agent need not be there any more when it comes.
+#[test]
+fn threads_that_wait_for_work_outlive_the_probes() {
+    for (exe, _) in followed() {
+        let Some(mut observer) = Observer::start(&options(Hook::Auto)) else { return };
+        let mut python = Python::start(&exe, WAITING);
+        assert_eq!(python.line(), "ready\n");
+        let tgid = python.child.id();
+        follow(&mut observer, &python);
+        python.go_on();
+        assert_eq!(python.line(), "10 10\n", "{}", exe.display());
+        all_wait(tgid);
+        observer.settle();
+        let takers: BTreeMap<u32, Vec<u64>> =
+            by_thread(told(&observer, tgid).iter().filter_map(|told| match told {
+                Told::Take(tid, item) => Some((*tid, *item)),
+                Told::Submit(..) => None,
+            }));
+        assert!(!takers.is_empty(), "{}: the probes were there", exe.display());
+        drop(observer);
+        python.go_on();
+        assert_eq!(python.line(), "10 10\n", "{}", exe.display());
+        python.go_on();
+        let ended = python.child.wait().unwrap();
+        assert!(ended.success(), "{}: {ended}", exe.display());
+    }
+}
+
+/// Threads that are in `get` when the interpreter ends, which ends them there (up to 3.13).
+const ENDING: &str = r#"
+import queue, sys, threading, time
+unused = queue.SimpleQueue()
+started = threading.Barrier(5)
+def forever():
+    started.wait()
+    while True:
+        try:
+            unused.get(timeout=0.0001)
+        except queue.Empty:
+            pass
+class Last:
+    def __del__(self, sleep=time.sleep):
+        for _ in range(100):
+            sleep(0.001)
+for _ in range(4):
+    threading.Thread(target=forever, daemon=True).start()
+print("ready", flush=True)
+sys.stdin.readline()
+started.wait()
+sys.last = Last()
+"#;
+
+#[test]
+fn an_interpreter_ends_threads_whose_way_back_is_probed() {
+    for (exe, _) in followed() {
+        let Some(mut observer) = Observer::start(&options(Hook::Auto)) else { return };
+        let mut python = Python::start(&exe, ENDING);
+        assert_eq!(python.line(), "ready\n");
+        follow(&mut observer, &python);
+        python.go_on();
+        let ended = python.child.wait().unwrap();
+        assert!(ended.success(), "{}: {ended}", exe.display());
+    }
 }
