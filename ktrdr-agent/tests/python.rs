@@ -201,9 +201,12 @@ fn the_queue_of_every_interpreter_here_is_found_without_symbols() {
         let symbol = |name: &str| file.symbols().find(|s| s.name() == Ok(name)).map(|s| s.address());
         let Some(put) = symbol("_queue_SimpleQueue_put") else { continue };
         // Where code is, these builds have addresses and offsets alike.
-        assert_eq!(queue.put, put, "{}", path.display());
         let gets = ["_queue_SimpleQueue_get", "_queue_SimpleQueue_get_nowait"].map(symbol);
-        assert_eq!(queue.gets.map(Some), gets, "{}", path.display());
+        let [Some(get), Some(get_nowait)] = gets else { panic!("{}: {gets:?}", path.display()) };
+        for (found, begin) in [(queue.put, put), (queue.gets[0], get), (queue.gets[1], get_nowait)] {
+            // Behind what need not be run below a probe, at most.
+            assert!((begin..begin + 8).contains(&found), "{}: {found:#x}, {begin:#x}", path.display());
+        }
         compared += 1;
     }
     println!("{compared} compared with their symbols");

@@ -8,7 +8,7 @@ use object::{Object, ObjectSegment, ObjectSymbol};
 
 use super::offsets::Version;
 
-/// `endbr64` of x86-64 (Intel's Software Developer's Manual, volume 2). On aarch64 these bytes are no instruction.
+/// `endbr64` of x86-64 (Intel's Software Developer's Manual, volume 2).
 const ENDBR64: [u8; 4] = [0xf3, 0x0f, 0x1e, 0xfa];
 
 /// Why a file is no usable interpreter.
@@ -37,7 +37,7 @@ pub struct Image {
     pub context_type: u64,
     /// The version, if a symbol or the name tells; 3.13 and later also publish it in memory.
     pub version: Option<Version>,
-    /// File offset of `PyContext_CopyCurrent`, where it is probed: its first instruction, or the one behind `endbr64`.
+    /// File offset of `PyContext_CopyCurrent`, where it is probed: mostly its first instruction.
     pub copy: u64,
     /// (virtual address, file offset, size in the file) of the loaded segments.
     segments: Vec<(u64, u64, u64)>,
@@ -80,7 +80,7 @@ impl Image {
             .and_then(Version::from_hex)
             .or_else(|| Version::from_name(name.rsplit('/').next().unwrap_or_default()))
             .or_else(|| Version::from_name(name));
-        let copy = probed(copy, bytes(copy, ENDBR64.len() as u64).as_deref());
+        let copy = probed(copy, bytes(copy, BEGINNING as u64).as_deref());
         let copy = file_offset(&segments, copy).ok_or(ImageError::Missing("PyContext_CopyCurrent"))?;
         Ok(Self { runtime, context_type, version, copy, segments })
     }
@@ -94,14 +94,30 @@ impl Image {
     }
 }
 
+/// Bytes of a function that [`probed`] looks at.
+pub(super) const BEGINNING: usize = 12;
+
 /// Where a function is probed that begins at this address, with these bytes.
 ///
-/// Interpreters built for indirect branch tracking (Ubuntu, Fedora) begin their functions with an instruction that the kernel
-/// does not emulate below a probe, but runs in a step of its own: 11.7 µs instead of 1.0 in a virtual machine (Linux 6.18).
-/// It does nothing and leaves the stack as it is, and most others that functions begin with are emulated.
+/// The kernel does not run each instruction below a probe itself, but some in a step of their own: 11.7 µs instead of 1.0 in a
+/// virtual machine (Linux 6.18). Two with which functions begin are passed over. `endbr64` does nothing; it stands first in
+/// interpreters built for indirect branch tracking (Ubuntu, Fedora). A test of a register before a jump (`get_nowait`
+/// of 3.10 to 3.12) changes flags only. Both leave the stack as it is, and behind them it is, as at every place of a
+/// function, always as high, so that a return can be awaited from there, too. Most others that come first the kernel
+/// runs itself.
 pub(super) fn probed(function: u64, first: Option<&[u8]>) -> u64 {
-    let marked = first == Some(&ENDBR64);
-    if marked { function + ENDBR64.len() as u64 } else { function }
+    if cfg!(not(target_arch = "x86_64")) {
+        return function;
+    }
+    let first = first.unwrap_or_default();
+    let marked = first.strip_prefix(&ENDBR64);
+    let tested = match marked.unwrap_or(first) {
+        // `test` of two 64-bit registers, and `jcc`.
+        [0x48..=0x4f, 0x85, 0xc0..=0xff, 0x70..=0x7f, ..]
+        | [0x48..=0x4f, 0x85, 0xc0..=0xff, 0x0f, 0x80..=0x8f, ..] => 3,
+        _ => 0,
+    };
+    function + marked.map_or(0, |_| ENDBR64.len() as u64) + tested
 }
 
 fn file_offset(segments: &[(u64, u64, u64)], addr: u64) -> Option<u64> {
@@ -114,11 +130,19 @@ fn file_offset(segments: &[(u64, u64, u64)], addr: u64) -> Option<u64> {
 mod tests {
     use super::*;
 
+    #[cfg(target_arch = "x86_64")]
     #[test]
-    fn a_mark_for_indirect_branches_is_not_probed() {
-        assert_eq!(probed(0x1000, Some(&[0xf3, 0x0f, 0x1e, 0xfa])), 0x1004);
+    fn what_the_kernel_would_step_over_by_itself_is_not_probed() {
+        let at = |first: &[u8]| probed(0x1000, Some(first));
+        assert_eq!(at(&[0xf3, 0x0f, 0x1e, 0xfa]), 0x1004);
         // `push %r12; push %rbp`, as interpreters begin that were built without.
-        assert_eq!(probed(0x1000, Some(&[0x41, 0x54, 0x55, 0x53])), 0x1000);
+        assert_eq!(at(&[0x41, 0x54, 0x55, 0x53]), 0x1000);
+        // `test %rcx,%rcx; jne`, and the same with a mark and a longer jump.
+        assert_eq!(at(&[0x48, 0x85, 0xc9, 0x75, 0x13]), 0x1003);
+        assert_eq!(at(&[0xf3, 0x0f, 0x1e, 0xfa, 0x48, 0x85, 0xc9, 0x0f, 0x85, 0, 1, 0]), 0x1007);
+        // Of memory, and without a jump behind it.
+        assert_eq!(at(&[0x48, 0x85, 0x09, 0x75, 0x13]), 0x1000);
+        assert_eq!(at(&[0x48, 0x85, 0xc9, 0x53]), 0x1000);
         assert_eq!(probed(0x1000, None), 0x1000);
     }
 }

@@ -36,7 +36,7 @@ pub enum QueueError {
     NotFound,
 }
 
-/// Where the functions are in the file: offsets of their first instruction, or of the one behind `endbr64`.
+/// Where the functions are probed in the file: mostly at the offset of their first instruction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Queue {
     /// `put`.
@@ -309,7 +309,7 @@ impl Parts {
 
     /// Where it is probed.
     fn probed(&self, function: u64) -> Option<u64> {
-        let mut first = [0; 4];
+        let mut first = [0; image::BEGINNING];
         let read = read_at(&self.file, &mut first, self.code(function)?).ok()?;
         self.code(image::probed(function, first.get(..read)))
     }

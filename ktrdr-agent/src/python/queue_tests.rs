@@ -99,7 +99,8 @@ fn the_table_is_found_with_its_addresses_in_place_and_elsewhere() {
     }
     let mut marked = file(&[&METHODS], true);
     marked[(CODE + 0x40) as usize..][..4].copy_from_slice(&[0xf3, 0x0f, 0x1e, 0xfa]);
-    assert_eq!(open(&marked).unwrap(), Queue { put: FOUND.put + 4, ..FOUND });
+    let skipped = if cfg!(target_arch = "x86_64") { 4 } else { 0 };
+    assert_eq!(open(&marked).unwrap(), Queue { put: FOUND.put + skipped, ..FOUND });
 }
 
 #[test]
