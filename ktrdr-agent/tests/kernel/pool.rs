@@ -155,6 +155,27 @@ fn what_a_pool_is_given_is_told_once_and_once_more_when_a_thread_takes_it() {
     }
 }
 
+/// The probes are at a file, which other processes map that nobody follows.
+#[test]
+fn nothing_is_told_of_a_process_that_is_not_followed() {
+    let Some((exe, _)) = followed().into_iter().next() else { return };
+    let Some(mut observer) = Observer::start(&options(Hook::Auto)) else { return };
+    let start = || {
+        let mut python = Python::start(&exe, POOL);
+        assert_eq!(python.line(), "ready\n");
+        python
+    };
+    let (mut one, mut other) = (start(), start());
+    follow(&mut observer, &one);
+    for python in [&mut other, &mut one] {
+        python.go_on();
+        (0..3).for_each(|_| drop(python.line()));
+    }
+    observer.settle();
+    assert!(!told(&observer, one.child.id()).is_empty());
+    assert!(told(&observer, other.child.id()).is_empty());
+}
+
 /// Nothing is taken before it was submitted, or left. Up to 3.12 the order is the queue's; later a thread that waits is handed
 /// its item, and another may come away with the next one first.
 fn in_order(all: &[Told], minor: u8) {
