@@ -109,6 +109,8 @@ fn refused(span: &Span, port: Option<i64>, here: bool, hints: &mut Vec<String>) 
         hints.push(format!("start {} again{command}", view::text(span, "peer.service").unwrap_or("it")));
     } else if state == Some("not_yet_listening") {
         hints.push("it listens by now: try again, or have the caller wait until it does".to_owned());
+    } else if let ("other_namespace_only", Some(place)) = (state.unwrap_or_default(), place) {
+        hints.push(format!("call it where it listens, {place}: localhost is another one in each container"));
     } else if let (Some(service), None) = (view::text(span, "peer.service"), state) {
         hints.push(format!("start {service} again if it has ended; its log says why it did"));
     } else if let Some(service) = view::text(span, "peer.service").filter(|_| state != Some("listening")) {

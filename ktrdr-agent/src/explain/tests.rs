@@ -330,6 +330,9 @@ fn what_listens_on_its_hosts_loopback_alone_cannot_be_called_from_a_container() 
     let there = "have it listen on all addresses: 127.0.0.1 on the host is for those there alone";
     assert!(hints.contains(&there.into()), "{hints:?}");
     assert!(hints.iter().any(|h| h.ends_with("who listens on port 5001 now (on the host)")), "{hints:?}");
+    b.set(refused, "ktrdr.listener.state", "other_namespace_only");
+    let hints = explained(&b).hints;
+    assert!(hints[0].starts_with("call it where it listens, on the host"), "{hints:?}");
 }
 
 #[test]

@@ -55,6 +55,11 @@ impl Addresses {
         }
     }
 
+    /// All namespaces but this one, and whether each is the host's.
+    pub fn others(&self, netns: u32) -> impl Iterator<Item = (u32, bool)> {
+        self.namespaces.values().filter(move |n| n.netns != netns).map(|n| (n.netns, n.host))
+    }
+
     /// Words for a namespace, to follow "listening on a port".
     pub fn name(&self, netns: u32) -> String {
         /// As much of a container's id as its runtime shows.

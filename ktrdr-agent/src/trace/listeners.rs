@@ -36,6 +36,8 @@ pub enum Evidence {
     OtherAddress(Vec<Listener>),
     /// Nobody listens; this one did last.
     Gone(Listener),
+    /// Nobody listens, and nobody was seen to; in another network namespace of this host this one does.
+    Beside(u32, Listener),
     /// Nobody listens, and nobody was seen to.
     Nothing,
     /// The target is not on this host: no evidence can be had here.
@@ -140,14 +142,34 @@ impl Listeners {
     pub fn evidence(&self, netns: u32, target: SocketAddr, asked: Ns) -> Found {
         let here = |evidence| Found { evidence, there: None };
         match self.addresses.place(netns, target.ip()) {
-            Place::Here => here(self.of(netns, target, asked).unwrap_or(Evidence::Nothing)),
-            Place::There(there) => {
-                let evidence = self.of(there, target, asked).unwrap_or(Evidence::Nothing);
-                Found { evidence, there: Some(there) }
-            }
+            Place::Here => here(self.at(netns, target, asked)),
+            Place::There(there) => Found { evidence: self.at(there, target, asked), there: Some(there) },
             Place::Several => here(Evidence::Several),
             Place::Elsewhere => here(Evidence::Remote),
             Place::Unknown => here(self.of(netns, target, asked).unwrap_or(Evidence::Unknown)),
+        }
+    }
+
+    /// What is known of a target in this namespace.
+    fn at(&self, netns: u32, target: SocketAddr, asked: Ns) -> Evidence {
+        let beside = || {
+            let (there, listener) = self.beside(netns, target.port())?;
+            Some(Evidence::Beside(there, listener))
+        };
+        self.of(netns, target, asked).or_else(beside).unwrap_or(Evidence::Nothing)
+    }
+
+    /// Who listens on the port in another namespace: on the host, or else in the only one where somebody does.
+    fn beside(&self, netns: u32, port: u16) -> Option<(u32, Listener)> {
+        let open = |there: u32| {
+            let list = self.ports.get(&(there, port))?;
+            list.iter().find(|l| l.until.is_none() && l.tgid != 0).map(|l| (there, l.clone()))
+        };
+        let mut others = self.addresses.others(netns).filter_map(|(there, host)| Some((host, open(there)?)));
+        let first = others.next()?;
+        match others.next() {
+            None => Some(first.1),
+            Some(second) => [first, second].into_iter().chain(others).find(|(host, _)| *host).map(|(_, l)| l),
         }
     }
 
@@ -171,9 +193,14 @@ impl Listeners {
         list.iter().max_by_key(|l| l.until).map(|l| Evidence::Gone(l.clone()))
     }
 
-    /// Words for where it is, if it is not where the caller is: " on the host".
+    /// Words for where it is, if it is not where the caller is: "on the host".
     pub fn place(&self, found: &Found) -> Option<String> {
         found.there.map(|netns| self.addresses.name(netns))
+    }
+
+    /// Words for a namespace.
+    pub fn name(&self, netns: u32) -> String {
+        self.addresses.name(netns)
     }
 }
 

@@ -25,6 +25,10 @@ impl Refusal<'_> {
         let place = self.listeners.place(found).map(|place| format!(" {place}")).unwrap_or_default();
         match &found.evidence {
             Evidence::Nothing => format!("nothing is listening on port {port}{place}"),
+            Evidence::Beside(there, l) => {
+                let (who, there) = (self.who(l.tgid), self.listeners.name(*there));
+                format!("nothing is listening on port {port}{place}; {who} listens on it {there}")
+            }
             Evidence::Remote => format!(
                 "nothing accepts connections at {target} (another host; its listeners are not visible from here)"
             ),
@@ -166,7 +170,45 @@ mod tests {
             "nothing is listening on 172.17.0.1:5001; the port is open on the host on other addresses only: \
              127.0.0.1:5001 (pid 4711 `python main.py`)"
         );
-        assert_eq!(say(&l, &p, 2, at("127.0.0.1:5001"), 0, 0), "nothing is listening on port 5001");
+    }
+
+    #[test]
+    fn who_asks_for_localhost_in_the_wrong_place_is_told_where_it_listens() {
+        let (mut l, mut p) = host();
+        p.learn(process(4711, "python main.py"));
+        p.learn(process(20, "uvicorn app:app"));
+        l.up(1, at("127.0.0.1:5001"), 4711, None);
+        l.up(2, at("0.0.0.0:8000"), 20, None);
+        assert_eq!(
+            say(&l, &p, 2, at("127.0.0.1:5001"), 0, 0),
+            "nothing is listening on port 5001; pid 4711 `python main.py` listens on it on the host"
+        );
+        assert_eq!(
+            say(&l, &p, 1, at("127.0.0.1:8000"), 0, 0),
+            "nothing is listening on port 8000; pid 20 `uvicorn app:app` listens on it in container 3f2a9b7c1d2e"
+        );
+        assert_eq!(
+            say(&l, &p, 2, at("172.17.0.1:8000"), 0, 0),
+            "nothing is listening on port 8000 on the host; pid 20 `uvicorn app:app` listens on it in container \
+             3f2a9b7c1d2e"
+        );
+    }
+
+    #[test]
+    fn of_several_that_listen_elsewhere_only_the_hosts_is_named() {
+        let (mut l, p) = host();
+        let namespace = |netns, host| NamespaceMeta { netns, host, ..NamespaceMeta::default() };
+        let namespaces = [1, 2, 3, 4].map(|netns| namespace(netns, netns == 1)).to_vec();
+        l.addresses(Addresses { namespaces, partial: false });
+        l.up(2, at("0.0.0.0:80"), 20, None);
+        l.up(3, at("0.0.0.0:80"), 30, None);
+        let target = at("127.0.0.1:80");
+        assert_eq!(say(&l, &p, 4, target, 0, 0), "nothing is listening on port 80");
+        l.up(1, at("0.0.0.0:80"), 10, None);
+        assert_eq!(
+            say(&l, &p, 4, target, 0, 0),
+            "nothing is listening on port 80; pid 10 listens on it on the host"
+        );
     }
 
     #[test]

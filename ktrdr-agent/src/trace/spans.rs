@@ -286,7 +286,11 @@ pub fn failed_connect(f: &Failed, facts: &mut Facts<'_>) -> BoxedSpan {
     }
     a.set("ktrdr.connect.attempt", f.attempt);
     evidence_attributes(a, &found.evidence, facts.processes);
-    if let Some(place) = facts.listeners.place(&found) {
+    let place = match found.evidence {
+        Evidence::Beside(there, _) => Some(facts.listeners.name(there)),
+        _ => facts.listeners.place(&found),
+    };
+    if let Some(place) = place {
         a.set("ktrdr.listener.place", place);
     }
     for (ts, remote, failure) in &f.earlier {
@@ -305,6 +309,7 @@ pub fn failed_connect(f: &Failed, facts: &mut Facts<'_>) -> BoxedSpan {
 fn evidence_attributes(a: &mut Attributes, evidence: &Evidence, processes: &Processes) {
     let (word, last) = match evidence {
         Evidence::Nothing => ("nothing_listening", None),
+        Evidence::Beside(_, l) => ("other_namespace_only", Some(l)),
         Evidence::Remote => ("remote_host", None),
         Evidence::Several => ("several_namespaces", None),
         Evidence::Unknown => ("unknown", None),

@@ -45,6 +45,7 @@ fn a_refusal_is_explained_across_network_namespaces() {
     refused(Some(&container), container.outside(), nobody);
     let on_loopback = server(None, "127.0.0.1", loopback, dir.path());
     refused(Some(&container), container.outside(), loopback);
+    refused(Some(&container), "127.0.0.1", loopback);
     let was = server(Some(&container), "0.0.0.0", ended, dir.path());
     let was_pid = was.id();
     drop(was);
@@ -55,8 +56,15 @@ fn a_refusal_is_explained_across_network_namespaces() {
     let here = server(None, "0.0.0.0", everywhere, dir.path());
     refused(None, other_host.inside(), everywhere);
 
-    agent.wait_for_spans(4);
+    agent.wait_for_spans(5);
     let spans = agent.stop().spans;
+    let (own, spans): (Vec<Span>, Vec<Span>) =
+        spans.into_iter().partition(|s| s.text("server.address") == Some("127.0.0.1"));
+    assert_eq!(own.len(), 1, "{}", brief(&own));
+    assert_eq!(own[0].text("ktrdr.listener.state"), Some("other_namespace_only"), "{}", own[0].brief());
+    let on_the_host = format!("nothing is listening on port {loopback}; pid {} `", on_loopback.id());
+    assert!(own[0].status_message.contains(&on_the_host), "{}", own[0].status_message);
+    assert!(own[0].status_message.ends_with("listens on it on the host"), "{}", own[0].status_message);
     let of = |port: u16| -> &Span {
         let found: Vec<&Span> = spans.iter().filter(|s| s.int("server.port") == Some(port.into())).collect();
         assert_eq!(found.len(), 1, "{}", brief(&spans));
