@@ -131,7 +131,15 @@ fn fastapi_on_cpython_3_14() {
     check("fastapi-uvloop-0.23-3.14.rec.gz", &cases);
 }
 
-/// What `run_in_executor` calls for is not known, and not guessed wrongly.
+/// From tasks, from threads, from what a pool's thread runs, with a loop inside, and from a poller that no request caused.
+#[test]
+fn what_is_submitted_to_a_pool() {
+    let cases = [("executor", 24), ("own-loop", 48), ("submit", 48)];
+    check("fastapi-asyncio-pools-3.13.rec.gz", &cases);
+    check("threads-none-pools-3.13.rec.gz", &[("pool", 24)]);
+}
+
+/// Recorded when nothing told of submissions: what `run_in_executor` calls for is not known, and not guessed wrongly.
 #[test]
 fn an_executors_calls_are_nobody_elses() {
     for recording in ["fastapi-asyncio-3.14.rec.gz", "fastapi-uvloop-0.23-3.14.rec.gz"] {
