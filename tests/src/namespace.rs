@@ -1,6 +1,7 @@
 //! Network namespaces, as containers have them.
 
-use std::process::Command;
+use std::io::Write as _;
+use std::process::{Command, Stdio};
 
 use crate::process::{output, run};
 
@@ -74,6 +75,18 @@ impl Namespace {
         let mut c = Command::new("ip");
         c.args(["netns", "exec", &self.name, program]);
         c
+    }
+
+    /// Rules of nftables inside.
+    ///
+    /// # Panics
+    /// They are refused.
+    pub fn rules(&self, text: &str) {
+        let mut nft =
+            self.command("nft").args(["-f", "-"]).stdin(Stdio::piped()).spawn().expect("nft starts");
+        let written = nft.stdin.take().expect("piped").write_all(text.as_bytes());
+        let ended = nft.wait().expect("nft ends");
+        assert!(written.is_ok() && ended.success(), "nft refused {text}");
     }
 
     /// `command` inside.

@@ -55,7 +55,8 @@ impl Told {
         match kind {
             kind::STATE => {
                 let Ok((s, _)) = StateBody::read_from_prefix(body) else { return false };
-                let failed = (s.old, s.new) == (tcp::SYN_SENT, tcp::CLOSE) && s.error != 0;
+                // By the kernel, or because the client gave up.
+                let failed = (s.old, s.new) == (tcp::SYN_SENT, tcp::CLOSE);
                 match failed {
                     true => elsewhere(canonical(s.tuple.remote_addr)),
                     false => s.new == tcp::LISTEN && !self.knows(s.tuple.netns),
@@ -246,7 +247,7 @@ zz
         let mut before = |ts, body: &[u8]| told.before(&at(ts, kind::STATE), body, &fake.proc());
         for other in [
             state(tcp::SYN_SENT, tcp::CLOSE, 111, "::ffff:127.0.0.1", 100),
-            state(tcp::SYN_SENT, tcp::CLOSE, 0, "::ffff:172.18.0.2", 100),
+            state(tcp::ESTABLISHED, tcp::CLOSE, 104, "::ffff:172.18.0.2", 100),
             state(tcp::CLOSE, tcp::LISTEN, 0, "::", 200),
             vec![1, 2, 3],
         ] {

@@ -35,6 +35,11 @@ impl Addresses {
         self.partial = told.partial;
     }
 
+    /// Nobody told anything yet: an older agent's recording.
+    pub fn untold(&self) -> bool {
+        self.namespaces.is_empty()
+    }
+
     /// Where an address is for who calls from `netns`.
     pub fn place(&self, netns: u32, ip: IpAddr) -> Place {
         if ip.is_loopback() || ip.is_unspecified() {

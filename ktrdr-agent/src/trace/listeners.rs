@@ -116,13 +116,13 @@ impl Listeners {
         })
     }
 
-    /// The process that listens at `target`, or did last, for who calls from this namespace. Of an address that may be
-    /// anybody's, whoever uses that port here.
+    /// The process that listens at `target`, or did last, for who calls from this namespace.
     pub fn last_owner_at(&self, netns: u32, target: SocketAddr) -> Option<u32> {
         match self.addresses.place(netns, target.ip()) {
-            Place::Here | Place::Unknown => self.last_owner(netns, target.port()),
+            Place::Here => self.last_owner(netns, target.port()),
+            Place::Unknown if self.addresses.untold() => self.last_owner(netns, target.port()),
             Place::There(there) => self.last_owner(there, target.port()),
-            Place::Several | Place::Elsewhere => None,
+            Place::Several | Place::Elsewhere | Place::Unknown => None,
         }
     }
 
@@ -146,7 +146,11 @@ impl Listeners {
             Place::There(there) => Found { evidence: self.at(there, target, asked), there: Some(there) },
             Place::Several => here(Evidence::Several),
             Place::Elsewhere => here(Evidence::Remote),
-            Place::Unknown => here(self.of(netns, target, asked).unwrap_or(Evidence::Unknown)),
+            // As it was recorded when nobody told of addresses.
+            Place::Unknown if self.addresses.untold() => {
+                here(self.of(netns, target, asked).unwrap_or(Evidence::Unknown))
+            }
+            Place::Unknown => here(Evidence::Unknown),
         }
     }
 

@@ -1,4 +1,4 @@
-//! Words for a refused connect: what is known of the place that refused.
+//! Words for a connect that was refused, or not answered: what is known of the place it went to.
 
 use std::net::SocketAddr;
 
@@ -38,11 +38,7 @@ impl Refusal<'_> {
             Evidence::Unknown => {
                 format!("nothing accepts connections at {target} (whose listeners are not visible from here)")
             }
-            Evidence::Listening(l) => {
-                let why = self.behind(l, found).unwrap_or_else(|| FULL.into());
-                let on = SocketAddr::new(l.addr, port);
-                format!("although {} listens on {on}{place} ({why})", self.who(l.tgid))
-            }
+            Evidence::Listening(l) => self.although(l, found, port, FULL),
             Evidence::NotYet(l) => {
                 let later = l.since.unwrap_or(self.asked).saturating_sub(self.asked);
                 let later =
@@ -73,6 +69,20 @@ impl Refusal<'_> {
         }
     }
 
+    /// The same about one that nobody answered: of who does not listen a connect is refused, so that would explain nothing.
+    pub fn unanswered(&self, found: &Found, target: SocketAddr) -> Option<String> {
+        match &found.evidence {
+            Evidence::Listening(l) => Some(self.although(l, found, target.port(), DROPPED)),
+            _ => None,
+        }
+    }
+
+    fn although(&self, l: &Listener, found: &Found, port: u16, why: &str) -> String {
+        let place = self.listeners.place(found).map(|place| format!(" {place}")).unwrap_or_default();
+        let why = self.behind(l, found).unwrap_or_else(|| why.into());
+        format!("although {} listens on {}{place} ({why})", self.who(l.tgid), SocketAddr::new(l.addr, port))
+    }
+
     fn who(&self, tgid: u32) -> String {
         match self.processes.get(tgid) {
             Some(p) => format!("pid {tgid} `{}`", p.command()),
@@ -96,6 +106,7 @@ impl Refusal<'_> {
 }
 
 const FULL: &str = "full backlog, or a firewall rejects";
+const DROPPED: &str = "full backlog, or a firewall drops";
 
 /// Where Docker's proxy for a published port passes connections on to, as its command line says. The kernel forwards most of
 /// them to the same address before they come to the proxy, so whoever is refused there was refused by the container.
@@ -170,6 +181,23 @@ mod tests {
             "nothing is listening on 172.17.0.1:5001; the port is open on the host on other addresses only: \
              127.0.0.1:5001 (pid 4711 `python main.py`)"
         );
+    }
+
+    #[test]
+    fn who_listens_and_does_not_answer_is_named() {
+        let (mut l, mut p) = host();
+        p.learn(process(4711, "python main.py"));
+        let target = at("172.17.0.1:5001");
+        let say = |l: &Listeners, p: &Processes| {
+            let refusal = Refusal { listeners: l, processes: p, asked: 0, now: 0 };
+            refusal.unanswered(&l.evidence(2, target, 0), target)
+        };
+        assert_eq!(say(&l, &p), None);
+        l.up(1, at("127.0.0.1:5001"), 4711, None);
+        assert_eq!(say(&l, &p), None);
+        l.up(1, at("0.0.0.0:5001"), 4711, None);
+        let text = "although pid 4711 `python main.py` listens on 0.0.0.0:5001 on the host (full backlog, or a firewall drops)";
+        assert_eq!(say(&l, &p).as_deref(), Some(text));
     }
 
     #[test]

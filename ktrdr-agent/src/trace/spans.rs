@@ -258,13 +258,17 @@ pub fn failed_connect(f: &Failed, facts: &mut Facts<'_>) -> BoxedSpan {
         None => c.remote.to_string(),
     };
     let mut text = format!("{me} could not connect to {target}: {words}");
+    let (listeners, processes) = (facts.listeners, &*facts.processes);
+    let refusal = Refusal { listeners, processes, asked: c.start, now: f.end };
     if f.failure == Failure::Errno(111) {
         text.push_str(", ");
-        let (listeners, processes) = (facts.listeners, &*facts.processes);
-        let refusal = Refusal { listeners, processes, asked: c.start, now: f.end };
         text.push_str(&refusal.explain(&found, c.remote));
     } else if kind == "connection_timeout" {
         text.push_str(&format!(" after {}", listeners::ago(f.end.saturating_sub(c.start))));
+        if let Some(although) = refusal.unanswered(&found, c.remote) {
+            text.push_str(", ");
+            text.push_str(&although);
+        }
     }
     if f.attempt > 1 {
         text.push_str(&format!(" (attempt {})", f.attempt));

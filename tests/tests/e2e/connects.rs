@@ -5,6 +5,7 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::process::Command;
 
 use ktrdr_tests::agent::{Agent, Options, can_observe};
+use ktrdr_tests::namespace::Namespace;
 use ktrdr_tests::net::{free_port, listens};
 use ktrdr_tests::process::{Process, output, python, python_program, run};
 use ktrdr_tests::span::{Span, brief};
@@ -170,47 +171,25 @@ fn attempts_are_numbered_and_evidence_is_given() {
     assert_eq!(other.text("ktrdr.listener.state"), Some("other_address_only"));
 }
 
-/// A network namespace with ways that lead nowhere; it goes with the value.
-struct Namespace(String);
-
-impl Namespace {
-    fn new() -> Self {
-        let name = format!("ktrdr-e2e-{}-{}", std::process::id(), free_port());
-        run(Command::new("ip").args(["netns", "add", &name]));
-        let namespace = Self(name);
-        for arguments in [
-            "link set lo up",
-            // What goes there comes back as somebody else's, and is dropped without a word.
-            "address add 10.99.0.1/32 dev lo",
-            "route add 10.99.0.0/24 dev lo src 10.99.0.1",
-            "route add unreachable 10.98.0.0/24",
-            "route add prohibit 10.97.0.0/24",
-        ] {
-            let mut command = Command::new("ip");
-            command.args(["-n", &namespace.0]).args(arguments.split(' '));
-            run(&mut command);
-        }
-        namespace
+/// A network namespace with ways that lead nowhere.
+fn nowhere() -> Namespace {
+    let namespace = Namespace::new("nowhere");
+    for arguments in [
+        // What goes there comes back as somebody else's, and is dropped without a word.
+        "address add 10.99.0.1/32 dev lo",
+        "route add 10.99.0.0/24 dev lo src 10.99.0.1",
+        "route add unreachable 10.98.0.0/24",
+        "route add prohibit 10.97.0.0/24",
+    ] {
+        run(namespace.command("ip").args(arguments.split(' ')));
     }
-
-    fn attempt(&self, how: &str, host: &str, port: u16) -> String {
-        let mut command = Command::new("ip");
-        command.args(["netns", "exec", &self.0]).arg(python());
-        command.arg(ktrdr_tests::process::program("connect.py")).args([how, host, &port.to_string()]);
-        run(&mut command).trim().to_owned()
-    }
-}
-
-impl Drop for Namespace {
-    fn drop(&mut self) {
-        let _ = Command::new("ip").args(["netns", "delete", &self.0]).status();
-    }
+    namespace
 }
 
 #[test]
 fn ways_that_lead_nowhere_are_told_apart() {
     with_both_hooks(|hook| {
-        let namespace = Namespace::new();
+        let namespace = nowhere();
         let port = free_port();
         let agent = observed(&[port], hook);
         let cases = [
@@ -220,7 +199,9 @@ fn ways_that_lead_nowhere_are_told_apart() {
             ("10.99.0.7", "connection_timeout", "timeout"),
         ];
         for (host, _, errno) in cases {
-            assert_eq!(namespace.attempt("errno", host, port), errno, "{host}");
+            let mut client = python_program("connect.py");
+            client.args(["errno", host, &port.to_string()]);
+            assert_eq!(run(&mut namespace.enter(&client)).trim(), errno, "{host}");
         }
         agent.wait_for_spans(cases.len());
         let finished = agent.stop();

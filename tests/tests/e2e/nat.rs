@@ -1,20 +1,11 @@
 //! Address translation between client and server: neither end sees the other's address, both see the same sequence
 //! numbers. In a network namespace of its own, by nftables.
 
-use std::io::Write as _;
-use std::process::Stdio;
-
 use ktrdr_tests::agent::{Options, can_observe};
 use ktrdr_tests::namespace::Namespace;
 use ktrdr_tests::net::{free_port, listens_beside};
 use ktrdr_tests::process::{Process, program, python, python_program, run};
 use ktrdr_tests::span::brief;
-
-fn rules(ns: &Namespace, text: &str) {
-    let mut nft = ns.command("nft").args(["-f", "-"]).stdin(Stdio::piped()).spawn().unwrap();
-    nft.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
-    assert!(nft.wait().unwrap().success(), "nft refused {text}");
-}
 
 #[test]
 fn calls_are_joined_across_address_translation() {
@@ -27,15 +18,12 @@ fn calls_are_joined_across_address_translation() {
     }
     let (public, port) = (free_port(), free_port());
     // Both addresses and both ports change, as for a published port of a container and a masqueraded client.
-    rules(
-        &ns,
-        &format!(
-            "table ip ktrdr {{\n\
+    ns.rules(&format!(
+        "table ip ktrdr {{\n\
          chain out {{ type nat hook output priority -100; ip daddr 10.77.0.9 tcp dport {public} dnat to 10.77.0.1:{port}; }}\n\
          chain post {{ type nat hook postrouting priority 100; ip daddr 10.77.0.1 meta l4proto tcp snat to 10.77.0.5:40000-50000; }}\n\
          }}\n"
-        ),
-    );
+    ));
     let dir = tempfile::tempdir().unwrap();
     let mut server = ns.command(&python().to_string_lossy());
     server.arg(program("threaded_server.py")).arg(port.to_string()).arg("10.77.0.1");

@@ -100,3 +100,34 @@ fn a_refusal_is_explained_across_network_namespaces() {
     let remote = of(everywhere);
     assert_eq!(remote.text("peer.service"), None, "{} is this host's: {}", here.id(), remote.brief());
 }
+
+#[test]
+fn who_listens_behind_a_firewall_that_drops_is_named() {
+    if !can_observe() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let container = Namespace::linked("dropped", 3);
+    let port = free_port();
+    let drops = format!(
+        "table ip ktrdr {{\n\
+         chain in {{ type filter hook input priority 0; tcp dport {port} drop; }}\n\
+         }}\n"
+    );
+    container.rules(&drops);
+    let agent = Options::ports(&[port]).start();
+    let server = server(Some(&container), "0.0.0.0", port, dir.path());
+    let mut client = python_program("connect.py");
+    client.args(["errno", container.inside(), &port.to_string()]);
+    run(&mut client);
+    agent.wait_for_spans(1);
+    let spans = agent.stop().spans;
+    let [dropped] = &spans[..] else { panic!("{}", brief(&spans)) };
+    assert_eq!(dropped.text("error.type"), Some("connection_timeout"), "{}", dropped.brief());
+    let text = &dropped.status_message;
+    assert!(text.contains(&format!(", although pid {} `", server.id())), "{text}");
+    assert!(
+        text.contains("in another network namespace of this host (full backlog, or a firewall drops)"),
+        "{text}"
+    );
+}

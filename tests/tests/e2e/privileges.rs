@@ -193,12 +193,13 @@ impl Private {
 fn threads(pid: u32) -> Vec<(String, BTreeMap<String, String>)> {
     let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
     let status = |task: std::fs::DirEntry| {
-        let text = std::fs::read_to_string(task.path().join("status")).unwrap();
+        // One that only had something to do for a moment may be gone.
+        let text = std::fs::read_to_string(task.path().join("status")).ok()?;
         let pair = |l: &str| l.split_once(':').map(|(k, v)| (k.to_owned(), v.trim().to_owned()));
         let fields: BTreeMap<_, _> = text.lines().filter_map(pair).collect();
-        (fields["Name"].clone(), fields)
+        Some((fields["Name"].clone(), fields))
     };
-    tasks.map(|task| status(task.unwrap())).collect()
+    tasks.filter_map(|task| status(task.unwrap())).collect()
 }
 
 #[test]
