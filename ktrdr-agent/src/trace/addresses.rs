@@ -29,10 +29,15 @@ pub struct Addresses {
 }
 
 impl Addresses {
-    /// All there are; what was told before does not hold.
-    pub fn told(&mut self, told: Told) {
-        self.namespaces = told.namespaces.into_iter().map(|n| (n.netns, n)).collect();
+    /// All there are; what was told before does not hold. Returns the namespaces that are gone: another one may have such a
+    /// number by now, as that of another container shows.
+    pub fn told(&mut self, told: Told) -> Vec<u32> {
+        let now = told.namespaces.into_iter().map(|n| (n.netns, n)).collect();
+        let before = std::mem::replace(&mut self.namespaces, now);
         self.partial = told.partial;
+        let same =
+            |n: &NamespaceMeta| self.namespaces.get(&n.netns).is_some_and(|now| now.container == n.container);
+        before.into_values().filter(|n| !same(n)).map(|n| n.netns).collect()
     }
 
     /// Nobody told anything yet: an older agent's recording.
@@ -145,6 +150,20 @@ mod tests {
         assert_eq!(a.name(1), "on the host");
         assert_eq!(a.name(2), "in container 3f2a9b7c1d2e");
         assert_eq!(a.name(3), "in another network namespace of this host");
+    }
+
+    #[test]
+    fn a_namespace_of_another_container_is_another() {
+        let mut a = Addresses::default();
+        let told = |containers: [Option<&str>; 2]| {
+            let namespace =
+                |(n, container): (usize, &Option<&str>)| namespace(n as u32, false, *container, &[]);
+            Told { partial: false, namespaces: containers.iter().enumerate().map(namespace).collect() }
+        };
+        assert!(a.told(told([Some("a"), None])).is_empty());
+        assert!(a.told(told([Some("a"), None])).is_empty());
+        assert_eq!(a.told(told([Some("b"), None])), [0]);
+        assert_eq!(a.told(Told::default()), [0, 1]);
     }
 
     #[test]

@@ -67,7 +67,12 @@ pub struct Listeners {
 impl Listeners {
     /// Which addresses are this host's, all of them.
     pub fn addresses(&mut self, told: shell::Addresses) {
-        self.addresses.told(told);
+        let gone = self.addresses.told(told);
+        // Who listened there did not listen in the namespace that may have the number now.
+        for (_, list) in self.ports.iter_mut().filter(|((netns, _), _)| gone.contains(netns)) {
+            list.retain(|l| l.until.is_none());
+        }
+        self.ports.retain(|_, list| !list.is_empty());
     }
 
     /// A socket listens: since then, if its beginning was seen.
@@ -235,6 +240,29 @@ mod tests {
 
     fn at(s: &str) -> SocketAddr {
         s.parse().unwrap()
+    }
+
+    #[test]
+    fn who_listened_in_a_namespace_that_is_gone_is_forgotten() {
+        let mut listeners = Listeners::default();
+        let told = |container: &str| shell::Addresses {
+            namespaces: vec![shell::NamespaceMeta {
+                netns: 2,
+                container: Some(container.into()),
+                ..shell::NamespaceMeta::default()
+            }],
+            partial: false,
+        };
+        let target = at("127.0.0.1:80");
+        listeners.addresses(told("a"));
+        listeners.up(2, target, 7, None);
+        listeners.down(2, target, 7, 5);
+        listeners.addresses(told("a"));
+        assert!(matches!(listeners.evidence(2, target, 9).evidence, Evidence::Gone(_)));
+        listeners.up(2, at("127.0.0.1:81"), 8, None);
+        listeners.addresses(told("b"));
+        assert_eq!(listeners.evidence(2, target, 9).evidence, Evidence::Nothing);
+        assert_eq!(listeners.owner(2, 81), Some(8), "told of the new one already");
     }
 
     #[test]
