@@ -131,7 +131,8 @@ impl Seen {
                 if let Some(parent) = parent {
                     let arguments = parent.text("gen_ai.tool.call.arguments").unwrap_or_default();
                     let right = parent.is_server() && arguments.contains(&format!("\"{argument}\""));
-                    assert!(right, "{path} hangs below {}", parent.brief());
+                    let how = call.text("ktrdr.link.method");
+                    assert!(right, "{path} hangs below {}, by {how:?}", parent.brief());
                     assert_eq!(parent.trace_id, call.trace_id);
                 }
                 (path.to_owned(), parent.is_some())
