@@ -84,7 +84,7 @@ if [ -d /app ]; then
     # Once: most of the time goes into compiling what is imported.
     python3 -c 'import aiohttp, fastapi, httpx, requests, uvicorn'
     python3 /app/backend.py 8001 &
-    ktrdr-agent run --console off --spans-out /tmp/calls --port 8000 --port 8001 2>/tmp/log &
+    ktrdr-agent run --console off --spans-out /tmp/calls --stats-out /tmp/calls-stats --port 8000 --port 8001 2>/tmp/log &
     agent=$!
     until_true 120 grep -q observing /tmp/log
     python3 /app/app.py fastapi asyncio 8000 8001 2>/dev/null &
@@ -96,7 +96,9 @@ if [ -d /app ]; then
     done
     kill -INT $agent
     wait $agent
-    grep 'python causality' /tmp/log
+    grep -E 'python causality|WARN|ERROR' /tmp/log
+    tr -d '\n' </tmp/calls-stats
+    echo
     # What a user with four capabilities sees of the same process.
     as_user ktrdr-agent run --no-socket --console off --port 8000 2>/tmp/user-log &
     agent=$!
