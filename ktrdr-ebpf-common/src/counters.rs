@@ -60,6 +60,8 @@ counters! {
     TransfersLeftOut = 18, "transfers_left_out";
     /// Beginnings and ends of such connections.
     StatesLeftOut = 19, "states_left_out";
+    /// Transfers told by the second program at the tracepoint, because the kernel refused the first one its run, or may have.
+    TransfersBySecond = 20, "transfers_by_second";
 }
 
 impl Counter {

@@ -29,6 +29,9 @@ pub const MAX_IOVECS: usize = 64;
 /// the one at the end of system calls.
 pub const SCRATCH_PLACES: u32 = 3;
 
+/// The same with the second programs at the socket tracepoints ([`crate::maps::constants::SECONDS`]).
+pub const SCRATCH_PLACES_WITH_SECONDS: u32 = 5;
+
 /// Command-line bytes carried by an exec record, for processes that are gone before `/proc` can be read.
 pub const MAX_ARGS: usize = 1024;
 

@@ -58,7 +58,8 @@ pub const fn place_of(tgid: u32) -> u32 {
 }
 /// LRU hash: [`FileId`] → `u32`, 1 = a log, 0 = none: regular files that watched processes write.
 pub const FILES: &str = "FILES";
-/// Array of working memory, [`crate::limits::SCRATCH_PLACES`] entries per possible CPU (the agent sizes it).
+/// Array of working memory, an entry per possible CPU for each of [`crate::limits::SCRATCH_PLACES`], or of
+/// [`crate::limits::SCRATCH_PLACES_WITH_SECONDS`] (the agent sizes it).
 pub const SCRATCH: &str = "SCRATCH";
 
 /// Which writes of a process are captured: those to standard output and error always.
@@ -283,6 +284,10 @@ pub mod constants {
     pub const HAS_VICTIM_TASK: &str = "HAS_VICTIM_TASK";
     /// Calls whose end is of interest: of [`super::calls`].
     pub const CALLS: &str = "CALLS";
+    /// 1 = a second program at each socket tracepoint makes good for runs that the kernel refuses the first.
+    pub const SECONDS: &str = "SECONDS";
+    /// Possible CPUs.
+    pub const CPUS: &str = "CPUS";
 }
 
 /// System calls, as bits.

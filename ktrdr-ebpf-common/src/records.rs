@@ -48,6 +48,9 @@ pub mod flags {
     pub const THREAD: u16 = 16;
     /// In a write record: a regular file of which the agent has not said whether it is a log.
     pub const UNKNOWN_FILE: u16 = 32;
+    /// In a data record: the second program at the tracepoint sent it, because the first was refused its run; or because a thread
+    /// in between took away the sign that it was not, and then the transfer has two records.
+    pub const SECOND: u16 = 128;
     /// In an exit record: the kernel chose the process to be killed because memory was short.
     pub const OUT_OF_MEMORY: u16 = 64;
 }

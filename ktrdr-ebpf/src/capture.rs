@@ -93,7 +93,7 @@ where
     };
     let scratch = scratch::here(place)?;
     let len = transfer.result as u32;
-    let mut flags = 0;
+    let mut flags = if place.is_second() { flags::SECOND } else { 0 };
     let mut captured = 0;
     let mut fault = false;
     if len == 0 {
@@ -147,6 +147,9 @@ fn note(tally: Tally, len: u32, captured: usize, flags: u16) {
     tally.add(Counter::BytesCaptured, captured as u64);
     if flags & flags::NO_BUFFER != 0 {
         tally.add(Counter::NoBuffer, 1);
+    }
+    if flags & flags::SECOND != 0 {
+        tally.add(Counter::TransfersBySecond, 1);
     }
     if flags & flags::FAULT != 0 {
         tally.add(Counter::CopyFault, 1);

@@ -39,4 +39,7 @@ define_values! {
     HAS_LOGS: u32;
     HAS_VICTIM_TASK: u32;
     CALLS: u32;
+    NEVER: u32;
+    SECONDS: u32;
+    CPUS: u32;
 }

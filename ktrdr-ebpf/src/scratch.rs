@@ -11,7 +11,7 @@ use ktrdr_ebpf_common::{
     limits::{MAX_IOVECS, MAX_PAYLOAD, SCRATCH_PLACES},
 };
 
-use crate::error::Error;
+use crate::{constants::CPUS, error::Error};
 
 const HEAD_WORDS: usize = (size_of::<EventHeader>() + size_of::<DataBody>()) / 4;
 const TUPLE_WORDS: usize = size_of::<ConnTuple>() / 4;
@@ -78,6 +78,17 @@ pub enum Place {
     Send,
     Recv,
     Syscall,
+    /// Of the second programs; see `crate::second`.
+    SecondSend,
+    SecondRecv,
+}
+
+impl Place {
+    /// Of a second program.
+    #[inline(always)]
+    pub const fn is_second(self) -> bool {
+        matches!(self, Place::SecondSend | Place::SecondRecv)
+    }
 }
 
 #[map]
@@ -94,7 +105,7 @@ pub fn here(place: Place) -> Result<&'static mut Scratch, Error> {
 pub fn at(place: u32) -> Result<&'static mut Scratch, Error> {
     // SAFETY: a helper without arguments.
     let cpu = unsafe { bpf_get_smp_processor_id() };
-    let scratch = SCRATCH.get_ptr_mut(cpu * SCRATCH_PLACES + place).ok_or(Error::MapEntry)?;
+    let scratch = SCRATCH.get_ptr_mut(place * CPUS.get() + cpu).ok_or(Error::MapEntry)?;
     // SAFETY: a valid map value, used by one run of one program at a time (see above); all bit patterns are valid.
     Ok(unsafe { &mut *scratch })
 }

@@ -19,6 +19,11 @@ use xxhash_rust::xxh3::xxh3_64;
 
 impl Core {
     pub(super) fn data(&mut self, ts: Ns, task: Task, d: &Data<'_>) {
+        // A receive that is told again would be one with nothing in it: the thread went on to other work.
+        if d.second && d.len > 0 && self.engine.get(d.conn).is_some_and(|conn| conn.has(d)) {
+            self.counts.told_twice += 1;
+            return;
+        }
         if let Some(t) = &d.tuple
             && (!self.wanted(t) || self.own.contains(&(t.remote, t.local)))
         {

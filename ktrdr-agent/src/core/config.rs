@@ -109,6 +109,8 @@ pub struct CoreCounts {
     pub spans: u64,
     /// Transfers on followed connections that were given up meanwhile: they came without addresses.
     pub unknown_conn: u64,
+    /// Transfers told again, because it was not certain that they had been.
+    pub told_twice: u64,
     /// Transfers on connections that are left out, told for the sake of causality or before the kernel programs knew.
     pub left_out: u64,
     /// Losses that the shell reported, by counter name.

@@ -33,6 +33,8 @@ mod passing_tests;
 mod rpc_tests;
 #[cfg(test)]
 mod scenario;
+#[cfg(test)]
+mod second_laws;
 mod sockets;
 mod stdio;
 #[cfg(test)]

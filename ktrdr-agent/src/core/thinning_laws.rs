@@ -200,7 +200,7 @@ impl Play {
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]";
 
 /// All records of a play.
-fn records(seed: u64, steps: usize) -> Vec<Vec<u8>> {
+pub(super) fn records(seed: u64, steps: usize) -> Vec<Vec<u8>> {
     let mut play = Play::new(seed);
     for _ in 0..steps {
         play.step();

@@ -93,6 +93,16 @@ impl Sequencer {
         self.next.filter(|_| self.held.is_empty())
     }
 
+    /// Whether all of these bytes were moved by transfers that were taken.
+    pub fn has(&self, start: u32, len: u32) -> bool {
+        let end = start.wrapping_add(len);
+        self.next.is_some_and(|next| distance(end, next) >= 0)
+            || self
+                .held
+                .iter()
+                .any(|h| distance(h.start, start) >= 0 && distance(end, h.start.wrapping_add(h.len)) >= 0)
+    }
+
     /// Takes a transfer; `sink` gets what is in order now.
     pub fn push(&mut self, chunk: Chunk<'_>, sink: &mut dyn FnMut(Piece<'_>)) {
         let next = *self.next.get_or_insert(chunk.start);

@@ -105,6 +105,7 @@ fn data<'a>(header: &EventHeader, rest: &'a [u8]) -> Result<Body<'a>, DecodeErro
         eof: header.flags & flags::EOF != 0,
         no_buffer: header.flags & flags::NO_BUFFER != 0,
         fault: header.flags & flags::FAULT != 0,
+        second: header.flags & flags::SECOND != 0,
     }))
 }
 

@@ -128,6 +128,8 @@ pub struct Data<'a> {
     pub no_buffer: bool,
     /// Reading the user's buffer faulted.
     pub fault: bool,
+    /// It may have been told before ([`ktrdr_ebpf_common::flags::SECOND`]).
+    pub second: bool,
 }
 
 /// TCP states that matter here (`include/net/tcp_states.h`).

@@ -12,8 +12,13 @@ pub(super) struct Constants {
 }
 
 impl Constants {
-    /// Resolves everything.
-    pub fn resolve(types: &KernelTypes, options: &KernelOptions) -> Result<Self, KernelError> {
+    /// Resolves everything, for a host of so many possible CPUs, with or without second programs.
+    pub fn resolve(
+        types: &KernelTypes,
+        options: &KernelOptions,
+        cpus: u32,
+        seconds: bool,
+    ) -> Result<Self, KernelError> {
         let mut words = Vec::new();
         macro_rules! resolve {
             ($($name:ident = $strukt:literal, $path:literal, $need:ident;)+) => {
@@ -39,6 +44,8 @@ impl Constants {
         let gives_task = types.tracepoint_arguments("mark_victim").is_some_and(|arguments| arguments > 1);
         words.push((names::HAS_VICTIM_TASK, gives_task.into()));
         words.push((names::CALLS, options.calls()));
+        words.push((names::SECONDS, seconds.into()));
+        words.push((names::CPUS, cpus));
         Ok(Constants { words, wake_bytes: wake_bytes(options.ring_bytes) })
     }
 

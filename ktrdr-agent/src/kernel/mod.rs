@@ -6,6 +6,7 @@ mod by_process;
 mod constants;
 mod controls;
 pub mod features;
+mod misses;
 mod multi;
 mod object;
 mod policies;
@@ -13,6 +14,7 @@ mod probes;
 mod python;
 mod return_probe;
 mod ring;
+mod seconds;
 mod stats;
 
 use std::{io, time::Duration};
@@ -25,8 +27,10 @@ use ktrdr_ebpf_common::{
 };
 
 pub use controls::CounterValues;
+pub use misses::Misses;
 pub use probes::{Hook, ProbeReport, ProbeStatus};
 pub use return_probe::{ReturnProbes, Trial};
+pub use seconds::Seconds;
 pub use stats::{ProgramStats, StatsEnabled, enable as enable_stats};
 
 use crate::telemetry::step;
@@ -34,17 +38,6 @@ use btf::KernelTypes;
 use controls::Controls;
 use python::Multis;
 use ring::Ring;
-
-/// Runs of programs that the kernel refused because one was under way on that processor: where it lets threads interrupt
-/// programs (7.x), or an interrupt's program meets its like.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Misses {
-    /// Of the program at the end of system calls beside the socket hook: at most a line of a log, a request on standard input
-    /// or a connect that failed at once, and mostly a call of no interest. No call's parent depends on it.
-    pub calls: u64,
-    /// Of all other programs.
-    pub others: u64,
-}
 
 /// How to load the programs.
 #[derive(Clone, Debug)]
@@ -68,6 +61,8 @@ pub struct KernelOptions {
     pub stdio: bool,
     /// How it is found out whether functions' returns may be observed.
     pub return_trial: Trial,
+    /// What makes good for runs that the kernel refuses.
+    pub seconds: Seconds,
 }
 
 impl Default for KernelOptions {
@@ -82,6 +77,7 @@ impl Default for KernelOptions {
             logs: true,
             stdio: true,
             return_trial: Trial::default(),
+            seconds: Seconds::default(),
         }
     }
 }
@@ -181,13 +177,15 @@ impl Kernel {
             Hook::Auto => Hook::Syscall,
             chosen => chosen,
         };
-        let constants = constants::Constants::resolve(&types, options)?;
-        let kernel_btf = Btf::from_sys_fs().map_err(|error| KernelError::Btf(error.to_string()))?;
         let cpus = aya::util::nr_cpus().map_err(|(_, error)| KernelError::Poll(error))? as u32;
+        let seconds = hook == Hook::Socket && options.seconds.wanted();
+        let constants = constants::Constants::resolve(&types, options, cpus, seconds)?;
+        let kernel_btf = Btf::from_sys_fs().map_err(|error| KernelError::Btf(error.to_string()))?;
 
         let mut loader = EbpfLoader::new();
         loader.btf(Some(&kernel_btf)).map_max_entries(maps::EVENTS, ring_size(options.ring_bytes));
-        loader.map_max_entries(maps::SCRATCH, cpus.saturating_mul(limits::SCRATCH_PLACES));
+        let places = if seconds { limits::SCRATCH_PLACES_WITH_SECONDS } else { limits::SCRATCH_PLACES };
+        loader.map_max_entries(maps::SCRATCH, cpus.saturating_mul(places));
         constants.set(&mut loader);
         let mut ebpf = step!("start.load")
             .in_scope(|| loader.load(object::OBJECT))
@@ -280,14 +278,9 @@ impl Kernel {
         self.controls.counters().map_err(map_error(maps::COUNTERS))
     }
 
-    /// Program runs the kernel refused, of all programs together: losses no program could count.
-    pub fn recursion_misses(&self) -> Misses {
-        let mut misses = Misses::default();
-        for program in self.program_stats() {
-            let of = if program.name == probes::CALLS { &mut misses.calls } else { &mut misses.others };
-            *of += program.recursion_misses;
-        }
-        misses
+    /// Program runs that the kernel refused: losses no program could count.
+    pub fn misses(&self) -> Misses {
+        Misses::of(&self.program_stats())
     }
 
     /// What the kernel counts per program; times only while [`enable_stats`] holds.

@@ -7,7 +7,7 @@ use aya::{
     programs::{BtfTracePoint, Program, ProgramError, UProbe},
 };
 
-use super::{KernelOptions, btf::KernelTypes};
+use super::{KernelOptions, Seconds, btf::KernelTypes};
 
 /// Which of the two ways transfers are seen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -56,6 +56,8 @@ pub struct ProbeReport {
 enum Place {
     /// A BTF raw tracepoint of the program's own name.
     Raw,
+    /// This one, behind the program of its name; only where the kernel may refuse that one a run.
+    Second(&'static str),
     /// The BTF raw tracepoint `sys_exit`, for calls that the options ask about.
     Calls,
     /// Attached later, per library.
@@ -89,6 +91,20 @@ const PROBES: &[Probe] = &[
         place: Place::Raw,
         hook: Some(Hook::Socket),
         required: true,
+    },
+    Probe {
+        name: "sock_send_length_second",
+        purpose: "bytes sent while another thread's were being looked at",
+        place: Place::Second("sock_send_length"),
+        hook: Some(Hook::Socket),
+        required: false,
+    },
+    Probe {
+        name: "sock_recv_length_second",
+        purpose: "bytes received while another thread's were being looked at",
+        place: Place::Second("sock_recv_length"),
+        hook: Some(Hook::Socket),
+        required: false,
     },
     Probe {
         name: "sys_exit",
@@ -206,6 +222,13 @@ fn attach(
         },
         Place::Calls if options.calls() == 0 => return ProbeStatus::Skipped("switched off".into()),
         Place::Calls => raw(program, "sys_exit", btf),
+        Place::Raw if options.seconds == Seconds::Alone && second_of(probe.name).is_some() => {
+            return ProbeStatus::Skipped("the second one is tried alone".into());
+        }
+        Place::Second(_) if !options.seconds.wanted() => {
+            return ProbeStatus::Skipped("this kernel does not interrupt programs".into());
+        }
+        Place::Second(place) => raw(program, place, btf),
         Place::Raw if !types.has_tracepoint(probe.name) => Err("the kernel has no such tracepoint".into()),
         Place::Raw => raw(program, probe.name, btf),
     };
@@ -213,6 +236,12 @@ fn attach(
         Ok(()) => ProbeStatus::Attached,
         Err(why) => ProbeStatus::Failed(why),
     }
+}
+
+/// The program that makes good for runs that the kernel refuses this one.
+pub(super) fn second_of(name: &str) -> Option<&'static str> {
+    let second = |probe: &&Probe| matches!(probe.place, Place::Second(first) if first == name);
+    PROBES.iter().find(second).map(|probe| probe.name)
 }
 
 fn raw(program: &mut Program, name: &str, btf: &Btf) -> Result<(), String> {

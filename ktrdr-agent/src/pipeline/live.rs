@@ -300,15 +300,15 @@ impl Live {
                 counts.push((counter.name().to_owned(), new));
             }
         }
-        let misses = self.kernel.recursion_misses();
+        let before = (self.misses.others(), self.misses.calls());
+        self.misses.raise(self.kernel.misses());
         let mut missed = |name: &str, now: u64, before: u64| {
             if now > before {
                 counts.push((name.to_owned(), now - before));
             }
         };
-        missed(PROGRAM_RUNS_MISSED, misses.others, self.misses.others);
-        missed(CALL_RUNS_MISSED, misses.calls, self.misses.calls);
-        self.misses = misses;
+        missed(PROGRAM_RUNS_MISSED, self.misses.others(), before.0);
+        missed(CALL_RUNS_MISSED, self.misses.calls(), before.1);
         if !counts.is_empty() {
             // `explain` says of what it remembers that calls may be missing.
             let calls =
@@ -377,7 +377,7 @@ impl Live {
         let run = stats::Run {
             ready_ms: u64::try_from(ready.as_millis()).unwrap_or(u64::MAX),
             kernel: self.kernel.counters()?,
-            program_runs_missed: self.misses.calls + self.misses.others,
+            program_runs_missed: self.misses.by_program().clone(),
             records_read: self.kernel.records_read() - unread,
             records_unread: unread,
             shell_records: self.stream.shell_records,

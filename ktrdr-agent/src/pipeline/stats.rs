@@ -25,6 +25,8 @@ pub struct Stats {
     pub kernel: BTreeMap<&'static str, u64>,
     /// Program runs that the kernel refused.
     pub program_runs_missed: u64,
+    /// The same by program.
+    pub program_runs_missed_by: BTreeMap<String, u64>,
     /// Records read from the ring.
     pub records_read: u64,
     /// Records given up at the end, because reading them would have taken too long.
@@ -39,6 +41,8 @@ pub struct Stats {
     pub bytes: Bytes,
     /// Transfers on followed connections that were given up meanwhile: they came without addresses.
     pub transfers_without_address: u64,
+    /// Transfers that two records told (`transfers_by_second` in `kernel`).
+    pub transfers_told_twice: u64,
     /// Transfers on connections that are left out, told nevertheless: for the sake of causality, or before the kernel programs
     /// knew. What these did not tell is in their counters.
     pub transfers_left_out_told: u64,
@@ -153,8 +157,8 @@ pub struct Run {
     pub ready_ms: u64,
     /// Counters of the kernel programs.
     pub kernel: CounterValues,
-    /// Program runs that the kernel refused.
-    pub program_runs_missed: u64,
+    /// Program runs that the kernel refused, by program.
+    pub program_runs_missed: BTreeMap<String, u64>,
     /// Records read from the ring.
     pub records_read: u64,
     /// Records given up at the end, because reading them would have taken too long.
@@ -174,7 +178,8 @@ impl Stats {
         Self {
             ready_ms: run.ready_ms,
             kernel: Counter::ALL.iter().map(|c| (c.name(), run.kernel[*c as usize])).collect(),
-            program_runs_missed: run.program_runs_missed,
+            program_runs_missed: run.program_runs_missed.values().sum(),
+            program_runs_missed_by: run.program_runs_missed.clone(),
             records_read: run.records_read,
             records_unread: run.records_unread,
             shell_records: run.shell_records,
@@ -188,6 +193,7 @@ impl Stats {
                 lost: engine.bytes.lost,
             },
             transfers_without_address: core.unknown_conn,
+            transfers_told_twice: core.told_twice,
             transfers_left_out_told: core.left_out,
             budget: run.budget.clone(),
             connections_evicted: engine.conns_evicted,

@@ -7,7 +7,7 @@ use std::{
     os::unix::net::UnixStream,
 };
 
-use ktrdr_agent::kernel::{Hook, KernelOptions, enable_stats};
+use ktrdr_agent::kernel::{Hook, KernelOptions, Seconds, enable_stats};
 use ktrdr_ebpf_common::{maps::Watch, policies::Policy, thinning::ALL};
 
 use crate::{
@@ -201,5 +201,33 @@ fn own_cost() {
         let options = KernelOptions { exclude: vec![std::process::id()], ..options(hook) };
         let Some(mut observer) = Observer::start(&options) else { return };
         measure(&mut observer, "TCP, excluded process", || pump(&mut client, &mut server));
+    }
+}
+
+/// What second programs cost beside the first, which then also leave their signs.
+#[test]
+#[ignore = "prints times"]
+fn seconds_cost() {
+    let _stats = enable_stats().unwrap();
+    for seconds in [Seconds::Auto, Seconds::Beside] {
+        let Some(mut observer) = Observer::start(&KernelOptions { seconds, ..options(Hook::Socket) }) else {
+            return;
+        };
+        let (mut client, mut server) = tcp_pair();
+        let (local, remote) = (client.local_addr().unwrap().port(), client.peer_addr().unwrap().port());
+        let conns = [(local, remote), (remote, local)].map(|(from, to)| {
+            observer.until("the connection", |records| {
+                pump(&mut client.try_clone().unwrap(), &mut server.try_clone().unwrap());
+                conn_of(records, from, to)
+            })
+        });
+        for (case, policy) in
+            [("captured (300 B)", Policy::capture(8192)), ("ignored by policy", Policy::IGNORE)]
+        {
+            for conn in conns {
+                observer.kernel.set_policy(conn, policy);
+            }
+            measure(&mut observer, &format!("{case}, {seconds:?}"), || pump(&mut client, &mut server));
+        }
     }
 }

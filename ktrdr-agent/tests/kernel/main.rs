@@ -13,10 +13,12 @@ mod handled;
 mod leaving_out;
 mod lifecycle;
 mod observer;
+mod own_stack;
 mod pool;
 #[path = "../pythons/mod.rs"]
 mod pythons;
 mod return_probes;
+mod seconds;
 mod steering;
 mod sys;
 mod transfers;

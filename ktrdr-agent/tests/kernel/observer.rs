@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ktrdr_agent::kernel::{Hook, Kernel, KernelOptions};
+use ktrdr_agent::kernel::{Hook, Kernel, KernelOptions, Seconds};
 use ktrdr_ebpf_common::{
     ConnTuple, ConnectErrorBody, Counter, DataBody, EventHeader, ExecBody, ExitBody, ForkBody, PyCopyBody,
     PyWorkBody, StateBody, WriteBody, flags, kind,
@@ -63,13 +63,17 @@ pub enum Body {
 #[derive(Clone, Debug)]
 pub struct Record {
     pub header: EventHeader,
+    /// A second program sent it. The header is then as the first one's.
+    pub second: bool,
     pub body: Body,
 }
 
 impl Record {
     /// Takes a record apart; every length in it must be exact.
     fn parse(bytes: &[u8]) -> Record {
-        let (header, rest) = EventHeader::read_from_prefix(bytes).unwrap();
+        let (mut header, rest) = EventHeader::read_from_prefix(bytes).unwrap();
+        let second = header.kind == kind::DATA && header.flags & flags::SECOND != 0;
+        header.flags &= if second { !flags::SECOND } else { u16::MAX };
         assert_eq!(header.length() as usize, bytes.len(), "the header's length is the record's");
         let body = match header.kind {
             kind::DATA => {
@@ -104,7 +108,7 @@ impl Record {
             }
             other => panic!("unknown kind {other}"),
         };
-        Record { header, body }
+        Record { header, second, body }
     }
 }
 
@@ -123,9 +127,10 @@ pub fn options(hook: Hook) -> KernelOptions {
     KernelOptions { hook, agent_tgid: 0, ..KernelOptions::default() }
 }
 
-/// With either hook.
-pub fn ways() -> [KernelOptions; 2] {
-    [Hook::Socket, Hook::Syscall].map(options)
+/// With either hook; and by the second programs of the socket hook alone, as if the kernel refused the first every run.
+pub fn ways() -> [KernelOptions; 3] {
+    let second = KernelOptions { seconds: Seconds::Alone, ..options(Hook::Socket) };
+    [options(Hook::Socket), options(Hook::Syscall), second]
 }
 
 impl Observer {

@@ -6,7 +6,7 @@ use std::{
     os::fd::AsRawFd as _,
 };
 
-use ktrdr_agent::kernel::{Hook, Misses};
+use ktrdr_agent::kernel::{Hook, KernelOptions, Misses, Seconds};
 use ktrdr_ebpf_common::{Counter, RECV, SEND, flags, limits::DEFAULT_CAPTURE};
 
 use crate::{
@@ -130,7 +130,12 @@ fn wait_for_fin(socket: &TcpStream) {
 }
 
 fn observe(hook: Hook, listen: &str) -> Option<()> {
-    let mut observer = Observer::start(&options(hook))?;
+    observe_with(&options(hook), listen)
+}
+
+fn observe_with(options: &KernelOptions, listen: &str) -> Option<()> {
+    let mut observer = Observer::start(options)?;
+    let hook = options.hook;
     assert_eq!(observer.kernel.hook(), hook);
     let listener = TcpListener::bind(listen).unwrap();
     let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
@@ -184,7 +189,7 @@ fn observe(hook: Hook, listen: &str) -> Option<()> {
     for fault in [Counter::CopyFault, Counter::KernelReadFault, Counter::MapFault, Counter::LostRingFull] {
         assert_eq!(observer.counter(fault), 0, "{}", fault.name());
     }
-    assert_eq!(observer.kernel.recursion_misses(), Misses::default());
+    assert_eq!(observer.kernel.misses(), Misses::default());
     Some(())
 }
 
@@ -202,6 +207,19 @@ fn socket_hook_v4() {
 #[test]
 fn socket_hook_v6() {
     observe(Hook::Socket, "[::1]:0");
+}
+
+/// What the kernel refuses the first programs, the second ones tell: here all of it.
+#[test]
+fn second_programs_alone() {
+    for listen in ["127.0.0.1:0", "[::1]:0"] {
+        observe_with(&KernelOptions { seconds: Seconds::Alone, ..options(Hook::Socket) }, listen);
+    }
+}
+
+#[test]
+fn second_programs_beside_the_first() {
+    observe_with(&KernelOptions { seconds: Seconds::Beside, ..options(Hook::Socket) }, "127.0.0.1:0");
 }
 
 #[test]

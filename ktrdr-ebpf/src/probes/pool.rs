@@ -7,6 +7,7 @@
 //! child has both. So the agent may end meanwhile, in whatever way (`tests/kernel/pool.rs` tries it).
 
 use aya_ebpf::{
+    EbpfContext as _,
     helpers::bpf_probe_read_user,
     macros::{map, uprobe, uretprobe},
     maps::LruHashMap,
@@ -17,7 +18,7 @@ use zerocopy::{Immutable, IntoBytes};
 
 use crate::{
     error::{self, Error},
-    python,
+    own_stack, python,
     ring::{self, Wake},
     task,
 };
@@ -36,6 +37,7 @@ static PY_TAKERS: LruHashMap<u32, u32> = LruHashMap::with_max_entries(MAX_PY_TAK
 /// At the entry of `put(self, args, nargs, kwnames)`. At its end the item may be another thread's already, and gone.
 #[uprobe]
 pub fn py_pool_submit(ctx: ProbeContext) -> u32 {
+    own_stack::keep(ctx.as_ptr());
     let (tgid, tid) = task::current_ids();
     if !python::may_be_followed(tgid) {
         return 0;
@@ -52,6 +54,7 @@ pub fn py_pool_submit(ctx: ProbeContext) -> u32 {
 /// At the return of `get` and `get_nowait`.
 #[uretprobe]
 pub fn py_pool_take(ctx: RetProbeContext) -> u32 {
+    own_stack::keep(ctx.as_ptr());
     let (tgid, tid) = task::current_ids();
     if !python::may_be_followed(tgid) {
         return 0;

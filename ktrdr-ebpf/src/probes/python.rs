@@ -3,14 +3,17 @@
 
 use core::ffi::c_void;
 
-use aya_ebpf::{bindings::pt_regs, helpers::bpf_get_func_ip, macros::uretprobe, programs::RetProbeContext};
+use aya_ebpf::{
+    EbpfContext as _, bindings::pt_regs, helpers::bpf_get_func_ip, macros::uretprobe,
+    programs::RetProbeContext,
+};
 use ktrdr_ebpf_common::{Counter, EventHeader, PyCopyBody, kind};
 use zerocopy::{Immutable, IntoBytes};
 
 use crate::{
     counters::Tally,
     error::{self, Error},
-    python,
+    own_stack, python,
     ring::{self, Wake},
     task,
 };
@@ -25,6 +28,7 @@ struct PyCopyRecord {
 /// At the return of the function: until then there is no copy.
 #[uretprobe]
 pub fn py_context_copy_ret(ctx: RetProbeContext) -> u32 {
+    own_stack::keep(ctx.as_ptr());
     returned(ctx.ret());
     0
 }
@@ -40,6 +44,7 @@ pub fn py_context_copy(ctx: *mut c_void) -> u32 {
     const TOLD: u32 = 1;
     /// The return is awaited.
     const AWAITED: u32 = 0;
+    own_stack::keep(ctx);
     // SAFETY: a number for a context that is valid; at the entry as at the return where the function begins.
     let function = unsafe { bpf_get_func_ip(ctx) };
     if instruction(ctx) != function {

@@ -144,6 +144,11 @@ impl Conn {
         self.sequencers[index(direction)].next()
     }
 
+    /// Whether the bytes of this transfer were here before.
+    pub fn has(&self, d: &Data<'_>) -> bool {
+        self.sequencers[index(d.direction)].has(d.seq_end.wrapping_sub(d.len), d.len)
+    }
+
     /// Bytes of the stream before this sequence number, if its beginning was seen (modulo 2³²).
     pub fn offset(&self, direction: Direction, seq: u32) -> Option<u32> {
         Some(seq.wrapping_sub(self.begins?[index(direction)]))
