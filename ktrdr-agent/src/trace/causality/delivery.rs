@@ -74,6 +74,8 @@ struct Loop {
     noted: Ns,
     /// The last one taken, copies made since, and whether no other waited.
     last: Option<(SpanRef, u32, bool)>,
+    /// It was answered, and a session creates a message's task before that answers: all copies for it were made.
+    over: bool,
     /// Copies it makes for one message: a task's context and those of its callbacks. 0 = not known.
     each: u32,
     /// Not always as many.
@@ -99,9 +101,9 @@ pub(super) enum Handed {
 }
 
 impl Loop {
-    /// Another message comes: what was done for the last one is done.
+    /// Another message comes. If what was done for the last one is done, it is known how many copies that took.
     fn learn(&mut self) {
-        let Some((_, copies, true)) = self.last else { return };
+        let Some((_, copies, true)) = self.last.filter(|_| self.over) else { return };
         self.irregular |= self.each != 0 && self.each != copies;
         self.each = copies;
         self.left = 0;
@@ -118,7 +120,9 @@ impl Loop {
         }
         let waiting = self.pending.len();
         let Some(next) = self.pending.pop_front() else { return self.copied_for_none(open, ts) };
-        let alone = waiting == 1 && self.notified == 0;
+        // Otherwise it may be one more for the last one.
+        let settled = self.over || self.last.is_none() || (self.each > 0 && !self.irregular);
+        let alone = waiting == 1 && self.notified == 0 && settled;
         let known = self.methods.contains(&next.method);
         let in_order = self.notified == 0
             && self.taken >= PROVEN_IN_ORDER
@@ -127,7 +131,7 @@ impl Loop {
             && known
             && self.pending.iter().all(|m| self.methods.contains(&m.method));
         let believed = if alone { self.taken >= PROVEN } else { in_order };
-        self.last = Some((next.span, 1, alone));
+        (self.last, self.over) = (Some((next.span, 1, alone)), false);
         self.left = if self.irregular { 0 } else { self.each.saturating_sub(1) };
         if alone {
             self.taken = self.taken.saturating_add(1);
@@ -157,6 +161,7 @@ impl Loop {
 
     /// A message was answered, or its request is over.
     fn answered(&mut self, span: SpanRef) {
+        self.over |= self.last.is_some_and(|(last, ..)| last == span);
         if let Some(at) = self.pending.iter().position(|m| m.span == span) {
             // It was served without a copy, so copies are not one for each.
             let m = self.pending.remove(at);
@@ -332,6 +337,61 @@ mod tests {
             s.read(10, 99);
             s.read(11, CALL);
             assert_eq!(s.take(), Handed::Unknown);
+        }
+    }
+
+    /// Under load the next message is read before all copies for the one before it were made.
+    #[test]
+    fn a_message_that_comes_in_between_takes_no_copy_of_the_one_before() {
+        let mut s = Session::new(2);
+        for span in 1..4 {
+            s.read(span, CALL);
+            s.take();
+            s.answer(span);
+        }
+        for span in 4..9 {
+            s.read(span, CALL);
+            assert_eq!(s.l.copied(&s.open, s.now), Handed::To(SpanRef(span)));
+            s.read(span + 100, CALL);
+            assert_eq!(s.l.copied(&s.open, s.now), Handed::Unknown);
+            assert_eq!(s.take(), Handed::To(SpanRef(span + 100)));
+        }
+    }
+
+    /// The same before it is known how many there are: nobody is told whose they are, as long as no answer says that the
+    /// copies before it were all.
+    #[test]
+    fn nor_while_it_is_not_known_how_many_there_are() {
+        for irregular in [false, true] {
+            let mut s = Session::new(1);
+            s.read(1, CALL);
+            s.take();
+            s.answer(1);
+            s.read(2, CALL);
+            s.take();
+            s.answer(2);
+            if irregular {
+                s.each = 3;
+                s.read(3, CALL);
+                s.l.copied(&s.open, s.now);
+                s.l.copied(&s.open, s.now);
+                s.answer(3);
+                s.read(4, CALL);
+                s.take();
+                s.answer(4);
+                s.read(5, CALL);
+                assert!(s.l.irregular);
+            } else {
+                s.l.each = 0;
+                s.l.last = None;
+                s.read(5, CALL);
+            }
+            s.l.copied(&s.open, s.now);
+            for span in 6..20 {
+                s.read(span, CALL);
+                // Of the message before, as far as anybody knows.
+                assert_eq!(s.l.copied(&s.open, s.now), Handed::Unknown, "{irregular}");
+            }
         }
     }
 
