@@ -231,20 +231,35 @@ fn nothing_stays_in_the_kernel() {
 #[test]
 fn a_new_program_wakes_the_reader() {
     let Some(mut observer) = Observer::start(&options(Hook::Auto)) else { return };
+    let mut child = None;
+    wakes(&mut observer, || {
+        let started = std::process::Command::new("/bin/true").spawn().unwrap();
+        child.insert(started).id()
+    });
+    child.unwrap().wait().unwrap();
+}
+
+/// A new service is asked something soon, and what it writes then is to be seen.
+#[test]
+fn a_new_listener_wakes_the_reader() {
+    let Some(mut observer) = Observer::start(&options(Hook::Auto)) else { return };
+    let mut listener = None;
+    wakes(&mut observer, || {
+        listener = Some(TcpListener::bind("127.0.0.1:0").unwrap());
+        std::process::id()
+    });
+}
+
+/// A record of the process that `work` names is read before the time is over that only a wake-up ends.
+fn wakes(observer: &mut Observer, work: impl FnOnce() -> u32) {
     observer.settle();
     let begin = Instant::now();
-    let mut child = std::process::Command::new("/bin/true").spawn().unwrap();
-    let pid = child.id();
+    let pid = work();
     let mut seen = false;
     while !seen {
-        // Longer than the test may take: only a wake-up ends it in time.
-        observer
-            .kernel
-            .poll(Duration::from_secs(60), &mut |bytes| {
-                seen |= bytes[8..12] == pid.to_ne_bytes();
-            })
-            .unwrap();
+        // Longer than the test may take.
+        let timeout = Duration::from_secs(60);
+        observer.kernel.poll(timeout, &mut |bytes| seen |= bytes[8..12] == pid.to_ne_bytes()).unwrap();
     }
-    child.wait().unwrap();
     assert!(begin.elapsed() < Duration::from_secs(30), "{:?}", begin.elapsed());
 }

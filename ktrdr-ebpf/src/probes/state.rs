@@ -85,7 +85,12 @@ fn changed(sock: Sock<Direct>, old: i32, new: i32) -> Result<(), Error> {
         error: sock.error()?,
         tuple: sock.tuple()?,
     };
-    // A refused connect is what the operator waits for.
-    let wake = if old == SYN_SENT && new == CLOSE { Wake::Now } else { Wake::IfFull };
+    let wake = match (old, new) {
+        // A refused connect is what the operator waits for.
+        (SYN_SENT, CLOSE) => Wake::Now,
+        // What a service writes about its first request is seen only if its process is watched by then.
+        (_, LISTEN) => Wake::Now,
+        _ => Wake::IfFull,
+    };
     ring::submit_fixed(&StateRecord { header, body }, wake)
 }
