@@ -1,14 +1,14 @@
 """What following Python contexts costs a FastAPI service: without the agent, with the agent and causality off, and with
 all of it.
 
-usage: cost.py --agent PATH [--rounds 12] [--seconds 1.5]
+usage: cost.py --agent PATH [--rounds 12] [--seconds 1.5] [--only plain]
 
 The figure to trust is the CPU time of the *service's own process* per 10,000 requests: probes and hooks run in its
 context, so all they cost is in it, and another program that takes a core away is not. Requests/s stand beside it. The
 three take turns in many short slices, each first as often as the others, and are compared within a round; printed are
-the median of the rounds' ratios and, behind ±, half the range that the middle half of them covers. What other programs
-do to the caches only ever adds, so the cheapest quarter of each mode's slices is compared as well. Below stands what a
-single copy costs and how many there are per request, which gives the same by multiplication. Exits with 1 only if
+the median of the rounds' ratios and the range in which the true one lies with 95 % (bootstrap over the rounds). What
+other programs do to the caches only ever adds, so the cheapest quarter of each mode's slices is compared as well, with
+its own range. Rounds are what narrows the ranges: four times as many halve them. Below stands what a single copy costs and how many there are per request, which gives the same by multiplication. Exits with 1 only if
 something could not be measured.
 """
 
@@ -16,6 +16,7 @@ import argparse
 import json
 import os
 import pathlib
+import random
 import re
 import signal
 import statistics
@@ -29,6 +30,8 @@ CASES = {"plain": "without calls", "async": "with two calls"}
 WITHOUT, OFF, ON = "no agent", "causality off", "causality on"
 MODES = (WITHOUT, OFF, ON)
 CONNECTIONS = 16
+# Bootstrap: enough for the second digit of a range.
+DRAWS = 2_000
 # A copy takes some 50 ns; a trap into the kernel adds a microsecond. Above this, somebody else's probe sits there.
 BARE_NS = 400
 
@@ -91,29 +94,37 @@ class Slice:
         self.agent = used[1] / self.requests * 10_000 if agent.process else 0.0
 
 
-def change(slices, before, after, of):
-    """The median over the rounds of `after` against `before` (%), and half the width of the middle half."""
-    values = sorted(100 * (of(a) / of(b) - 1) for b, a in zip(slices[before], slices[after]))
-    low, middle, high = statistics.quantiles(values, n=4)
-    return f"{middle:+.1f} % ±{(high - low) / 2:.1f}"
+def median_change(rounds):
+    """The median over the rounds of `after` against `before` (%)."""
+    return statistics.median(100 * (after / before - 1) for before, after in rounds)
 
 
-def cheapest(slices, before, after):
-    """The same of the cheapest quarter of the slices."""
-    quarter = lambda mode: statistics.mean(sorted(s.service for s in slices[mode])[: max(1, len(slices[mode]) // 4)])
-    return f"{100 * (quarter(after) / quarter(before) - 1):+.1f} %"
+def cheapest_change(rounds):
+    """The mean of the cheapest quarter of the slices against that of the others (%)."""
+    quarter = lambda values: statistics.mean(sorted(values)[: max(1, len(rounds) // 4)])
+    before, after = zip(*rounds)
+    return 100 * (quarter(after) / quarter(before) - 1)
+
+
+def with_range(rounds, statistic):
+    """A statistic of the rounds, and what it is in 95 % of what rounds drawn from these would say."""
+    dice = random.Random(1)
+    drawn = sorted(statistic(dice.choices(rounds, k=len(rounds))) for _ in range(DRAWS))
+    low, high = drawn[DRAWS // 40], drawn[-1 - DRAWS // 40]
+    return f"{statistic(rounds):+.1f} % ({low:+.1f} to {high:+.1f})"
 
 
 def measure(args, service, port, backend, directory):
-    slices = {case: {mode: [] for mode in MODES} for case in CASES}
-    for case in CASES:
+    cases = {case: name for case, name in CASES.items() if args.only in (None, case)}
+    slices = {case: {mode: [] for mode in MODES} for case in cases}
+    for case in cases:
         load(port, case, 1)
     for round_ in range(args.rounds):
         for mode in MODES[round_ % 3 :] + MODES[: round_ % 3]:
             with Agent(args, mode, (port, backend), directory) as agent:
                 # What is new about the agent's being there (its first look at the processes) is no cost per request.
                 load(port, "plain", 1)
-                for case in CASES:
+                for case in cases:
                     slices[case][mode].append(Slice(port, case, args.seconds, service, agent))
     for case, by_mode in slices.items():
         print(f"FastAPI, requests {CASES[case]}")
@@ -125,10 +136,10 @@ def measure(args, service, port, backend, directory):
                 f"{middle(lambda s: s.agent):>13.3f} s/10,000"
             )
         for what, before in (("causality alone", OFF), ("all of the agent", WITHOUT)):
-            cpu = change(by_mode, before, ON, lambda s: s.service)
-            rate = change(by_mode, before, ON, lambda s: s.rate)
-            least = cheapest(by_mode, before, ON)
-            print(f"  {what}: CPU of the service {cpu} (cheapest slices {least}), requests/s {rate}")
+            rounds = lambda of: [(of(b), of(a)) for b, a in zip(by_mode[before], by_mode[ON])]
+            cpu = rounds(lambda s: s.service)
+            print(f"  {what}: CPU of the service {with_range(cpu, median_change)}, of the cheapest quarter")
+            print(f"    {with_range(cpu, cheapest_change)}; requests/s {with_range(rounds(lambda s: s.rate), median_change)}")
 
 
 # A process that the agent knows by its socket; copies contexts on demand and tells the least time of one (ns).
@@ -175,6 +186,7 @@ def main():
     parser.add_argument("--agent", required=True)
     parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument("--seconds", type=float, default=1.5)
+    parser.add_argument("--only", choices=CASES)
     args = parser.parse_args()
     started = []
     try:
