@@ -120,12 +120,12 @@ impl Comparison {
         median(self.rounds.iter().map(cost).collect())
     }
 
-    /// How much an agent within its budget takes away from the throughput, as a fraction.
-    pub fn loss_within_budget(&self) -> f64 {
+    /// How much an agent within its budget takes away from the throughput, as a fraction, round by round.
+    pub fn losses_within_budget(&self) -> Vec<f64> {
         let loss = |round: &Round| {
             1.0 - round.within_budget.observed.with.requests_per_second / round.without.requests_per_second
         };
-        median(self.rounds.iter().map(loss).collect())
+        self.rounds.iter().map(loss).collect()
     }
 
     /// Processors that such an agent uses.

@@ -10,6 +10,7 @@ use anyhow::{Context, Result};
 mod compare;
 mod gpu;
 mod logs;
+mod median;
 mod nginx;
 mod programs;
 mod replay;
@@ -21,6 +22,7 @@ use crate::agent::Agent;
 use crate::stack::Stack;
 use crate::{build, cmd, host, setup, usage};
 use compare::Comparison;
+use median::median;
 use wrk::Load;
 
 /// Load average over a minute from which on something else competes for the processors.
@@ -99,27 +101,9 @@ pub fn metrics() -> Result<()> {
     cmd::run(host::cargo().args(["bench", "--package", "ktrdr-agent", "--bench", "metrics"]))
 }
 
-/// The middle value; of an even number of values the upper one of the two.
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
-}
-
 impl Comparison {
-    /// How much the agent takes away from `of`, as a fraction: the median over the rounds.
-    fn loss(&self, of: impl Fn(&wrk::Measured) -> f64) -> f64 {
-        median(self.rounds.iter().map(|round| 1.0 - of(&round.observed.with) / of(&round.without)).collect())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_median_is_one_of_the_values() {
-        assert!((median(vec![3.0, 1.0, 2.0]) - 2.0).abs() < f64::EPSILON);
-        assert!((median(vec![4.0, 1.0]) - 4.0).abs() < f64::EPSILON);
-        assert!(median(vec![]).is_nan());
+    /// How much the agent takes away from `of`, as a fraction, round by round.
+    fn losses(&self, of: impl Fn(&wrk::Measured) -> f64) -> Vec<f64> {
+        self.rounds.iter().map(|round| 1.0 - of(&round.observed.with) / of(&round.without)).collect()
     }
 }

@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use serde_json::{Map, Value, json};
 
 use super::compare::{BUDGET, Comparison};
+use super::median::{median, range};
 use super::programs::Program;
 use super::replay::Replayed;
 
@@ -21,11 +22,15 @@ impl Report {
     pub fn comparison(&mut self, compared: &Comparison) {
         let name = &compared.name;
         let budget = if name.starts_with("nginx") { "< 15 %" } else { "< 2 %" };
-        let throughput = compared.loss(|measured| measured.requests_per_second);
-        let latency = -compared.loss(|measured| measured.p99_ms);
-        let within = compared.loss_within_budget();
-        self.row(format!("{name}, all observed: throughput lost"), percent(throughput), "");
-        self.row(format!("{name}, within a budget of {BUDGET}: throughput lost"), percent(within), budget);
+        let losses = compared.losses(|measured| measured.requests_per_second);
+        let latency = -median(compared.losses(|measured| measured.p99_ms));
+        let losses_within = compared.losses_within_budget();
+        self.row(format!("{name}, all observed: throughput lost"), with_range(&losses), "");
+        self.row(
+            format!("{name}, within a budget of {BUDGET}: throughput lost"),
+            with_range(&losses_within),
+            budget,
+        );
         let processors = compared.processors_within_budget();
         self.row(format!("{name}, …: processors that the agent uses"), format!("{processors:.2}"), "");
         let part = compared.part_within_budget();
@@ -42,8 +47,10 @@ impl Report {
         self.json.insert(
             name.clone(),
             json!({
-                "throughput_loss": throughput,
-                "throughput_loss_within_budget": within,
+                "throughput_loss": median(losses.clone()),
+                "throughput_loss_range": range(losses),
+                "throughput_loss_within_budget": median(losses_within.clone()),
+                "throughput_loss_within_budget_range": range(losses_within),
                 "agent_processors_within_budget": processors,
                 "observed_within_budget": part,
                 "p99_added": latency,
@@ -119,4 +126,13 @@ impl Report {
 
 fn percent(fraction: f64) -> String {
     format!("{:.1} %", fraction * 100.0)
+}
+
+/// The median, and the range in which it lies with 95 %, if there are rounds enough to tell.
+fn with_range(fractions: &[f64]) -> String {
+    let median = percent(median(fractions.to_vec()));
+    match range(fractions.to_vec()) {
+        Some((low, high)) => format!("{median} ({} to {})", percent(low), percent(high)),
+        None => median,
+    }
 }
