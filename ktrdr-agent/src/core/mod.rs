@@ -123,6 +123,8 @@ pub struct Core {
     /// Calls on pipes that may not be shown.
     quiet: VecDeque<stdio::Quiet>,
     now: Ns,
+    /// The newest of the kernel's records. What the shell says comes between them and may be of later, if it is busy.
+    told: Ns,
     out: VecDeque<Output>,
     spans: Vec<BoxedSpan>,
     counts: CoreCounts,
@@ -176,6 +178,7 @@ impl Core {
             stdio: Stdio::new(),
             quiet: VecDeque::new(),
             now: 0,
+            told: 0,
             out: VecDeque::new(),
             spans: Vec::new(),
             counts: CoreCounts::default(),
@@ -230,9 +233,12 @@ impl Core {
         let Event { mut ts, tgid, tid, losses, body } = event;
         self.now = self.now.max(ts);
         self.loads.all += u64::from(losses.is_some());
+        if losses.is_some() {
+            self.told = self.told.max(ts);
+        }
         // Without a time of its own: it was made after all before it in the stream.
         if let (0, Body::PyCopy(_)) = (ts, &body) {
-            ts = self.now;
+            ts = self.told;
         }
         if losses.is_some_and(|mark| self.losses.advance(mark)) {
             // Copies of contexts may be missing right before this record.
@@ -265,7 +271,7 @@ impl Core {
                 self.assembler.program_ended(tgid);
                 self.watching.ended(tgid);
             }
-            Body::PyCopy(c) => self.causality.py_copy(tgid, tid, c, ts),
+            Body::PyCopy(c) => self.causality.py_copy(tgid, tid, c, ts, self.now),
             Body::PySubmit(w) => {
                 self.causality.py_submit(Task { tgid, tid, py_context: w.py_context }, w.item, ts);
             }

@@ -349,10 +349,15 @@ impl Host {
         self.record(kind::STATE, 0, (e.pid, e.tid), body.as_bytes());
     }
 
-    pub fn record(&mut self, kind: u16, flags: u16, (pid, tid): (u32, u32), body: &[u8]) {
+    pub fn record(&mut self, kind: u16, flags: u16, of: (u32, u32), body: &[u8]) {
         self.now += MS;
+        self.record_at(self.now, kind, flags, of, body);
+    }
+
+    /// A record with this time, or none (0).
+    pub fn record_at(&mut self, ts: Ns, kind: u16, flags: u16, (pid, tid): (u32, u32), body: &[u8]) {
         let len = u32::try_from(size_of::<EventHeader>() + body.len()).unwrap();
-        let header = EventHeader { ts: self.now, tgid: pid, tid, len, kind, flags };
+        let header = EventHeader { ts, tgid: pid, tid, len, kind, flags };
         let mut r = header.as_bytes().to_vec();
         r.extend_from_slice(body);
         self.feed(r);

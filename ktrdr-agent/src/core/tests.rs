@@ -1,6 +1,11 @@
 //! The core on scenarios of two and three processes.
 
+use ktrdr_ebpf_common::{PyCopyBody, kind};
+use zerocopy::IntoBytes as _;
+
 use super::scenario::Host;
+use crate::event::MS;
+use crate::event::shell::{PythonStatus, ShellEvent, tick};
 use crate::trace::model::{Span, SpanKind, Status};
 
 const API: u32 = 100;
@@ -401,5 +406,34 @@ fn equal_addresses_need_no_positions_and_other_positions_join_nothing() {
     h.response(&mut b, b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
     for pair in h.spans().chunks(2) {
         assert_eq!(pair[0].trace_id, pair[1].trace_id);
+    }
+}
+
+/// A copy has no time of its own. What the shell says of the time comes between records that are older, if the agent is behind.
+#[test]
+fn a_copy_was_made_when_the_records_before_it_were() {
+    for ahead in [0, 50 * MS] {
+        let mut h = Host::new();
+        for (pid, service, port) in [(10, "web", 8000), (20, "db", 9000)] {
+            h.process(pid, service);
+            h.listen(pid, &format!("127.0.0.1:{port}"));
+        }
+        h.shell(ShellEvent::Python(PythonStatus { tgid: 10, exact: true, ..PythonStatus::default() }));
+        let mut asked = h.connect(30, 10, "127.0.0.1:8000");
+        let mut call = h.connect(10, 20, "127.0.0.1:9000");
+        h.pass(100);
+        h.request(&mut asked, b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n");
+        h.feed(tick(h.now + ahead));
+        // Of a context that is no copy, under which the request is served.
+        let copy = PyCopyBody { parent: 0x100, child: 0x200 };
+        h.record_at(0, kind::PY_COPY, 0, (10, 10), copy.as_bytes());
+        call.called_by(10, 0x200);
+        h.request(&mut call, b"GET /b HTTP/1.1\r\nHost: y\r\n\r\n");
+        h.response(&mut call, b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+        asked.served_under(0x100);
+        h.response(&mut asked, b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+        let spans = h.spans();
+        let (server, client) = (one(&spans, "web", SpanKind::Server), one(&spans, "web", SpanKind::Client));
+        assert_eq!(client.parent_span_id, Some(server.span_id), "{ahead}: {:?}", client.attributes);
     }
 }

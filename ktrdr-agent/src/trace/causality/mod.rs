@@ -282,9 +282,9 @@ impl Causality {
         }
     }
 
-    /// A Python context was copied by this thread.
-    pub fn py_copy(&mut self, tgid: u32, tid: u32, copy: PyCopy, ts: Ns) {
-        self.copied(tgid, tid, copy, ts);
+    /// A Python context was copied by this thread at `ts`, and that was told at `now`.
+    pub fn py_copy(&mut self, tgid: u32, tid: u32, copy: PyCopy, ts: Ns, now: Ns) {
+        self.copied(tgid, tid, copy, ts, now);
     }
 
     /// The task submitted this item of work to a pool of Python threads.

@@ -32,13 +32,14 @@ impl Causality {
         Some(self.tree.node(Place::new(epoch, py_context, tid)))
     }
 
-    pub(super) fn copied(&mut self, tgid: u32, tid: u32, copy: PyCopy, ts: Ns) {
+    pub(super) fn copied(&mut self, tgid: u32, tid: u32, copy: PyCopy, ts: Ns, now: Ns) {
         // The copy failed (no memory).
         if copy.child == 0 {
             return;
         }
         let p = self.process(tgid);
-        if ts < p.since {
+        // By its place in the stream: whatever was at its address before is no more.
+        if now < p.since {
             return;
         }
         let epoch = p.contexts;
@@ -47,7 +48,7 @@ impl Causality {
             self.tree.unknown_copy(Place::new(epoch, copy.child, tid));
             return;
         }
-        let Some(parent) = self.node_of(Task { tgid, tid, py_context: copy.parent }, ts) else { return };
+        let Some(parent) = self.node_of(Task { tgid, tid, py_context: copy.parent }, now) else { return };
         let child = self.tree.copy(Place::new(epoch, copy.child, tid), parent, ts);
         let binding = self.bind_pending(tgid, tid, parent, ts);
         match binding {

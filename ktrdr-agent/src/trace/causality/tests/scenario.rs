@@ -67,12 +67,12 @@ impl World {
     }
     pub fn copy(&mut self, tid: u32, parent: u64, child: u64) {
         let ts = self.tick();
-        self.c.py_copy(1, tid, PyCopy { parent: addr(parent), child: addr(child) }, ts);
+        self.c.py_copy(1, tid, PyCopy { parent: addr(parent), child: addr(child) }, ts, ts);
     }
     /// A copy of the context current on the task.
     pub fn copy_under(&mut self, t: Task, child: u64) {
         let ts = self.tick();
-        self.c.py_copy(1, t.tid, PyCopy { parent: t.py_context, child: addr(child) }, ts);
+        self.c.py_copy(1, t.tid, PyCopy { parent: t.py_context, child: addr(child) }, ts, ts);
     }
     pub fn submit(&mut self, t: Task, item: u64) {
         let ts = self.tick();
