@@ -111,6 +111,14 @@ fn the_first_requests_of_a_fresh_server_on_uvloop() {
     check("fastapi-uvloop-0.22-3.12.rec.gz", &[("background", 48), ("stream", 48)]);
 }
 
+/// uvloop 0.22, of which it is told what tasks give it to send later: aiohttp's calls and answers are theirs. So are the
+/// calls of a server whose requests begin in empty contexts (uvicorn 0.39 before Python 3.11).
+#[test]
+fn what_uvloop_sends_later() {
+    check("aiohttp-uvloop-0.22-3.13.rec.gz", &[("gather", 48)]);
+    check("fastapi-uvloop-0.22-3.9.rec.gz", &[("gather", 72), ("aiohttp", 48), ("background", 48)]);
+}
+
 #[test]
 fn aiohttp_serves_from_its_connections_tasks() {
     check("aiohttp-asyncio.rec.gz", &[("gather", 48)]);

@@ -12,10 +12,12 @@ use std::sync::Arc;
 
 use ktrdr_agent::event::shell::PythonStatus;
 use ktrdr_agent::python::image::Image;
+use ktrdr_agent::python::methods::MethodsError;
 use ktrdr_agent::python::process::PythonError;
-use ktrdr_agent::python::queue::{Queue, QueueError};
+use ktrdr_agent::python::queue::Queue;
+use ktrdr_agent::python::stream::Stream;
 use ktrdr_agent::python::{ProbeId, Probes, PythonProcess, Watcher};
-use ktrdr_ebpf_common::maps::{PyProcess, PyThread};
+use ktrdr_ebpf_common::maps::{PyContexts, PyProcess, PyThread};
 use ktrdr_ebpf_common::{EventHeader, kind};
 use object::{Object as _, ObjectSymbol as _};
 use pythons::{Python, followed, interpreters, minor};
@@ -139,11 +141,16 @@ fn the_free_list_of_every_interpreter_here_names_its_next_copy() {
 struct Fake {
     no_probe: bool,
     no_pool: bool,
+    no_stream: bool,
     no_room: bool,
     pools: Vec<PathBuf>,
+    streams: Vec<(PathBuf, Stream)>,
+    /// What was told of how the loop of each is given what it sends.
+    writes: Vec<u16>,
     attached: usize,
     detached: usize,
     detached_pools: usize,
+    detached_streams: usize,
     told: Vec<u32>,
 }
 
@@ -162,7 +169,12 @@ impl Probes for Fake {
         Ok(ProbeId(self.attached as u64))
     }
     fn detach(&mut self, probe: ProbeId) {
-        *if probe.0 > 1_000 { &mut self.detached_pools } else { &mut self.detached } += 1;
+        let of = match probe.0 {
+            0..1_000 => &mut self.detached,
+            1_000..2_000 => &mut self.detached_pools,
+            _ => &mut self.detached_streams,
+        };
+        *of += 1;
     }
     fn attach_pool(&mut self, path: &Path, _: &Queue) -> Result<ProbeId, String> {
         if self.no_pool {
@@ -171,11 +183,20 @@ impl Probes for Fake {
         self.pools.push(path.to_owned());
         Ok(ProbeId(1_000 + self.pools.len() as u64))
     }
+    fn attach_stream(&mut self, path: &Path, stream: &Stream) -> Result<ProbeId, String> {
+        if self.no_stream {
+            return Err("not that one".into());
+        }
+        self.streams.push((path.to_owned(), *stream));
+        Ok(ProbeId(2_000 + self.streams.len() as u64))
+    }
     fn process(&mut self, process: PyProcess) -> Result<(), String> {
+        self.writes.push(process.contexts.writes);
         self.told.push(self.answer(process.tgid)?);
         Ok(())
     }
     fn thread(&mut self, _: u32, thread: PyThread) -> Result<(), String> {
+        self.writes.push(thread.contexts.writes);
         self.told.push(self.answer(thread.tgid)?);
         Ok(())
     }
@@ -210,7 +231,87 @@ fn the_queue_of_every_interpreter_here_is_found_without_symbols() {
         compared += 1;
     }
     println!("{compared} compared with their symbols");
-    assert!(matches!(Queue::open(Path::new("/bin/sh")), Err(QueueError::NotFound)));
+    assert!(matches!(Queue::open(Path::new("/bin/sh")), Err(MethodsError::NotFound(_))));
+}
+
+/// The virtual environment of the end-to-end tests: it has a uvloop that sends later.
+fn with_uvloop() -> Option<PathBuf> {
+    let python = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/.venv/bin/python");
+    let found = python.exists();
+    if !found {
+        println!("skipped: there is no {} (cargo xtask setup)", python.display());
+    }
+    found.then_some(python)
+}
+
+/// A loop, first without uvloop, and with it when it is told to go on.
+const LOADED_LATER: &str = r#"
+import asyncio, contextvars, sys
+print("started", flush=True)
+sys.stdin.readline()
+import uvloop, uvloop.loop
+print(uvloop.loop.__file__, flush=True)
+sys.stdin.readline()
+"#;
+
+#[test]
+fn uvloop_is_found_where_it_is_loaded_from_also_when_that_is_later() {
+    let Some(exe) = with_uvloop() else { return };
+    let mut python = Python::start(&exe, LOADED_LATER);
+    assert_eq!(python.line(), "started\n");
+    let tgid = python.child.id();
+    let (mut kernel, mut watcher) = (Fake::default(), Watcher::new());
+    watcher.seen(tgid, 0);
+    let news = watcher.poll(1, &mut kernel);
+    assert!(news.len() == 1 && news[0].exact && news[0].why.is_empty(), "{news:?}");
+    assert!(kernel.streams.is_empty() && kernel.writes.iter().all(|writes| *writes == PyContexts::AT_ONCE));
+    python.go_on();
+    let path = PathBuf::from(python.line().trim());
+    // Each copy of a context is a reason to look again, for a while.
+    const SECOND: u64 = 1_000_000_000;
+    watcher.observe(&record(kind::PY_COPY, tgid, SECOND));
+    watcher.poll(SECOND, &mut kernel);
+    let [(found, stream)] = kernel.streams.as_slice() else { panic!("{:?}", kernel.streams) };
+    let same = [found.as_path(), &path].map(|path| path.metadata().expect("there").ino());
+    assert_eq!(same[0], same[1], "{found:?}");
+    assert_eq!(kernel.writes.last(), Some(&stream.passed));
+    assert_ne!(stream.passed, PyContexts::AT_ONCE);
+
+    let bytes = std::fs::read(&path).expect("readable");
+    let file = object::File::parse(&*bytes).expect("an ELF file");
+    let symbol = |name: &str| {
+        let found = file.symbols().find(|s| {
+            s.name().is_ok_and(|n| n.starts_with("__pyx_pw_6uvloop_4loop_8UVStream_") && n.ends_with(name))
+        });
+        found.map(|s| s.address())
+    };
+    match ["_1write", "_5write", "_7writelines"].map(symbol) {
+        [None, None, None] => println!("no symbols to compare with"),
+        [first, other, Some(writelines)] => {
+            let write = first.or(other).expect("write has a symbol, too");
+            for (found, begin) in stream.writes.into_iter().zip([write, writelines]) {
+                assert!((begin..begin + 8).contains(&found), "{stream:x?}: {begin:#x}");
+            }
+        }
+        other => panic!("{other:x?}"),
+    }
+    watcher.observe(&record(kind::EXIT, tgid, 2 * SECOND));
+    watcher.poll(100 * SECOND, &mut kernel);
+    assert_eq!(kernel.detached_streams, 1);
+}
+
+#[test]
+fn a_loop_that_cannot_be_seen_leaves_the_rest_exact_and_says_so() {
+    let Some(exe) = with_uvloop() else { return };
+    let mut python =
+        Python::start(&exe, "import sys, uvloop\nprint('ready', flush=True)\nsys.stdin.readline()");
+    assert_eq!(python.line(), "ready\n");
+    let mut kernel = Fake { no_stream: true, ..Fake::default() };
+    let mut watcher = Watcher::new();
+    watcher.seen(python.child.id(), 0);
+    let news = watcher.poll(1, &mut kernel);
+    assert!(news.len() == 1 && news[0].exact && news[0].why.contains("uvloop: not that one"), "{news:?}");
+    assert!(kernel.writes.iter().all(|writes| *writes == PyContexts::AT_ONCE));
 }
 
 fn watched(kernel: &mut Fake) -> PythonStatus {

@@ -82,6 +82,10 @@ pub const MAX_PY_THREADS: u32 = 65_536;
 /// and who empties a pool's queue is done within microseconds.
 pub const MAX_PY_TAKERS: u32 = 4_096;
 
+/// Connections for which a Python loop was given bytes that it has not sent yet. LRU; most are sent within a turn of the loop,
+/// and of one that is forgotten it is not known who wrote.
+pub const MAX_PY_WRITES: u32 = 16_384;
+
 /// Default size of the event ring in bytes, mapped twice: 8 MiB holds about 20,000 requests with 300-byte heads, i.e. more
 /// than a second of the highest rate measured while the agent is descheduled. A power of two and page multiple.
 pub const RING_BYTES: u32 = 8 * 1024 * 1024;

@@ -24,8 +24,10 @@ pub mod used {
     pub const PY_THREADS: u32 = 2;
     /// Of [`LEFT_OUT`](super::LEFT_OUT).
     pub const LEFT_OUT: u32 = 3;
+    /// Of [`PyContexts::writes`](super::PyContexts::writes) other than [`AT_ONCE`](super::PyContexts::AT_ONCE).
+    pub const PY_WRITES: u32 = 4;
     /// How many.
-    pub const PLACES: u32 = 4;
+    pub const PLACES: u32 = 5;
 }
 /// Array of `u32` at each port: how many of its connections are left out, as [`crate::thinning::left_out`] counts them.
 pub const LEFT_OUT: &str = "LEFT_OUT";
@@ -163,11 +165,18 @@ pub struct PyContexts {
     /// 1 = `threading` runs each thread inside a context of its own (3.14): the one that was entered first, with nothing in
     /// `ctx_prev`, on any thread but the first of the process. 0 = it does not.
     pub threads_enter: u16,
-    /// Reserved, 0.
-    pub reserved: u16,
+    /// What is written to a connection is sent later, by a loop, under a context of its own: how the function is called that
+    /// puts it there. [`PyContexts::AT_ONCE`], [`PyContexts::OBJECT`] or [`PyContexts::ARGUMENTS`].
+    pub writes: u16,
 }
 
 impl PyContexts {
+    /// The writer sends itself.
+    pub const AT_ONCE: u16 = 0;
+    /// The second argument is what is written (`METH_O`).
+    pub const OBJECT: u16 = 1;
+    /// The second argument leads to what is written (`METH_FASTCALL`).
+    pub const ARGUMENTS: u16 = 2;
     /// Bytes from `ctx_prev` to `ctx_entered` in a context: `ctx_vars` and `ctx_weakreflist` are in between (3.8 to 3.15).
     pub const PREV_TO_ENTERED: u16 = 24;
 }

@@ -30,6 +30,8 @@ pub mod kind {
     pub const PY_SUBMIT: u16 = 10;
     /// A thread of such a pool took it, to run it: [`super::PyWorkBody`].
     pub const PY_TAKE: u16 = 11;
+    /// A Python loop that sends later was given bytes for a connection: [`super::PyWorkBody`].
+    pub const PY_WRITE: u16 = 12;
     /// First kind of the agent's own records.
     pub const SHELL_KINDS: u16 = 0x8000;
 }
@@ -53,6 +55,9 @@ pub mod flags {
     pub const SECOND: u16 = 128;
     /// In an exit record: the kernel chose the process to be killed because memory was short.
     pub const OUT_OF_MEMORY: u16 = 64;
+    /// In a record of what a Python loop was given: for the same connection, behind bytes that were not sent yet. It has
+    /// their number.
+    pub const BEHIND: u16 = 256;
 }
 
 /// Values of `WriteBody::file`: what was written to.
@@ -74,6 +79,10 @@ pub const SEND: u8 = 1;
 
 /// Set in the address of a Python context that is its thread's own: made by the interpreter, never entered.
 pub const THREADS_OWN_CONTEXT: u64 = 1;
+
+/// Set in [`DataBody::py_context`] of a send whose bytes a Python loop was given before: no address of a context but the
+/// number of the [`kind::PY_WRITE`] that told who gave them, [`PyWorkBody::item`]. Objects are aligned, so no address has it.
+pub const GIVEN_BEFORE: u64 = 2;
 
 /// Starts every record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -150,7 +159,7 @@ pub struct DataBody {
     /// Identity of the socket: its cookie, or where a kernel offers none its address (top bit set).
     pub conn: u64,
     /// Address of the Python context current on the thread, with [`THREADS_OWN_CONTEXT`]; 0 = not a known Python
-    /// thread, or none yet.
+    /// thread, or none yet. Or, with [`GIVEN_BEFORE`], the number under which it is known whose bytes these are.
     pub py_context: u64,
     /// TCP sequence number of the byte after the last one moved (`copied_seq` or `write_seq`).
     pub seq_end: u32,
@@ -232,7 +241,7 @@ pub struct PyCopyBody {
     pub child: u64,
 }
 
-/// What a pool of Python threads is to run was submitted, or taken by one of them.
+/// What a pool of Python threads is to run was submitted, or taken by one of them; or a loop was given what it is to send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct PyWorkBody {
@@ -242,6 +251,9 @@ pub struct PyWorkBody {
     ///
     /// 0 in a [`kind::PY_TAKE`]: the thread found a queue empty and has none. Who gives up a pool's calls
     /// (`shutdown(cancel_futures=True)`) takes them all, makes none, and stops there.
+    ///
+    /// In a [`kind::PY_WRITE`] a number with [`GIVEN_BEFORE`], which its thread gives to nothing else: of all that is written
+    /// for the connection until something is sent there.
     pub item: u64,
 }
 

@@ -7,7 +7,7 @@ use crate::{
     constants::UNKNOWN_CAPTURE,
     counters::{Tally, count},
     error::Error,
-    filter,
+    filter, given,
     memory::Object,
     payload, python, ring,
     scratch::{self, Head, Place},
@@ -125,9 +125,10 @@ where
         flags |= flags::TUPLE;
     }
     let positions = sock.transfer_positions()?;
+    let given = if transfer.direction == SEND { given::taken(conn, tgid, tid, buffer) } else { 0 };
     let body = DataBody {
         conn,
-        py_context: python::current_context(tgid, tid),
+        py_context: if given != 0 { given } else { python::current_context(tgid, tid) },
         seq_end: if transfer.direction == RECV { positions.copied } else { positions.written },
         len,
         captured: captured as u32,

@@ -1,7 +1,8 @@
 //! The kernel programs of ktrdr-agent. Each hook family is a file under [`probes`]; the rest is what they share.
 //!
 //! No state is kept between hooks: a transfer is described completely at the moment it ends, with the socket's own
-//! sequence numbers. Only what would be looked at twice leaves a mark ([`handled`]). Maps are private to the module that reads them.
+//! sequence numbers. Only what would be looked at twice leaves a mark ([`handled`]), and what a loop sends later ([`given`]). Maps are
+//! private to the module that reads them.
 #![no_std]
 #![no_main]
 #![feature(core_intrinsics)]
@@ -15,6 +16,7 @@ mod counters;
 mod error;
 mod file;
 mod filter;
+mod given;
 mod handled;
 mod memory;
 mod own_stack;

@@ -49,7 +49,18 @@ impl Held for PyProcess {
 static PY_THREADS: HashMap<u32, PyThread> = HashMap::with_max_entries(MAX_PY_THREADS, 0);
 
 /// User memory that could not be read: moved, swapped out, or unmapped by a thread beside this one.
-struct Unreadable;
+pub struct Unreadable;
+
+impl Unreadable {
+    /// Counts it; what cannot be read is not known.
+    #[inline(always)]
+    pub fn or<T>(result: Result<T, Unreadable>, unknown: T) -> T {
+        result.unwrap_or_else(|Unreadable| {
+            count(Counter::PyContextFaults);
+            unknown
+        })
+    }
+}
 
 /// Address of the context current on a thread, with [`THREADS_OWN_CONTEXT`]; 0 for none, for a thread of a process the agent
 /// has not named, and where it cannot be read. Only for the current task: it reads its memory.
@@ -61,10 +72,7 @@ pub fn current_context(tgid: u32, tid: u32) -> u64 {
         0 => Ok(0),
         tstate => context(tstate, contexts, tgid == tid),
     });
-    current.unwrap_or_else(|Unreadable| {
-        count(Counter::PyContextFaults);
-        0
-    })
+    Unreadable::or(current, 0)
 }
 
 /// Whether this is a Python thread of a process whose contexts are followed, or may be one: its memory cannot be read.
@@ -83,16 +91,14 @@ pub fn may_be_followed(tgid: u32) -> bool {
 /// submitted the agent makes nothing, but a thread of which nothing is told still has the item before.
 #[inline(always)]
 pub fn may_be_work_item(object: u64) -> bool {
-    is_work_item(object).unwrap_or_else(|Unreadable| {
-        count(Counter::PyContextFaults);
-        true
-    })
+    Unreadable::or(is_work_item(object), true)
 }
+
+/// Offset of `ob_type` in an object, where all threads share a lock (3.8 to 3.15).
+pub const TYPE: u64 = 8;
 
 #[inline(always)]
 fn is_work_item(object: u64) -> Result<bool, Unreadable> {
-    /// Offset of `ob_type` in an object, where all threads share a lock (3.8 to 3.15).
-    const TYPE: u64 = 8;
     /// Offset of `tp_name` in a type: behind the head of an object that says its size.
     const NAME: u64 = 24;
     /// The name, with the zero at its end.
@@ -123,6 +129,26 @@ fn is_work_item(object: u64) -> Result<bool, Unreadable> {
 #[inline(always)]
 fn entry(tgid: u32) -> Option<*mut PyProcess> {
     if in_use(used::PY_PROCESSES) { PROCESSES.entry(tgid) } else { None }
+}
+
+/// [`PyContexts::writes`] of the process.
+#[inline(always)]
+pub fn writes(tgid: u32, tid: u32) -> u16 {
+    if !in_use(used::PY_WRITES) {
+        return PyContexts::AT_ONCE;
+    }
+    if let Some(process) = entry(tgid) {
+        // SAFETY: a valid map value; one aligned number.
+        return unsafe { (*process).contexts.writes };
+    }
+    if !in_use(used::PY_THREADS) {
+        return PyContexts::AT_ONCE;
+    }
+    PY_THREADS.get_ptr(tid).map_or(PyContexts::AT_ONCE, |thread| {
+        // SAFETY: a valid map value; see `thread_state`.
+        let PyThread { contexts, tgid: owner, .. } = unsafe { *thread };
+        if owner == tgid { contexts.writes } else { PyContexts::AT_ONCE }
+    })
 }
 
 /// Address of the thread's `PyThreadState`, and the way from there to its contexts. `None`: nobody told.
@@ -295,8 +321,9 @@ fn marked(context: u64, offsets: PyContexts, first_thread: bool) -> Result<u64, 
     Ok(if entered != 0 && !threads { context } else { context | THREADS_OWN_CONTEXT })
 }
 
+/// Reads the process's memory.
 #[inline(always)]
-fn user<T>(address: u64) -> Result<T, Unreadable> {
+pub fn user<T>(address: u64) -> Result<T, Unreadable> {
     // SAFETY: the helper checks the address and reports a fault.
     unsafe { bpf_probe_read_user(address as *const T) }.map_err(|_| Unreadable)
 }

@@ -34,12 +34,10 @@ SERVERS = [
 ]
 
 
-def without_evidence(server, case, uvloop):
+def without_evidence(server):
     """Why nothing that can be seen says which request such a call belongs to; it must not be linked wrongly all the same."""
     if server == "node/none":
         return "a runtime without contexts that can be seen: linked only while a single request is in flight"
-    if uvloop < (0, 23) and server.endswith("/uvloop") and (case == "aiohttp" or server.startswith("aiohttp")):
-        return "uvloop before 0.23 writes what aiohttp sends later, under a context of the loop's own"
     return None
 
 
@@ -147,11 +145,6 @@ def observe(args, kind, loop, cases, directory):
     return [json.loads(line) for line in spans.open()]
 
 
-def uvloop_version(python):
-    found = subprocess.run([python, "-c", "import uvloop; print(uvloop.__version__)"], capture_output=True, text=True)
-    return tuple(int(n) for n in found.stdout.split(".")[:2] if n.isdigit())
-
-
 def free_port():
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
@@ -230,7 +223,6 @@ def main():
     parser.add_argument("--attach-late", action="store_true", help="start the agent after the server, under load")
     args = parser.parse_args()
     failed, notes = False, {}
-    uvloop = uvloop_version(args.python or sys.executable)
     print(
         f"{'server':18}{'case':13}{'in flight':>9}{'calls':>8}{'right':>9}{'wrong':>7}{'guessed wrong':>15}{'none':>7}"
         f"{'thread rule':>13}"
@@ -252,7 +244,7 @@ def main():
             for (case, n), r in results.items():
                 calls = r["calls"]
                 right = r["right"] / calls
-                why = without_evidence(f"{kind}/{loop}", case, uvloop)
+                why = without_evidence(f"{kind}/{loop}")
                 if n == str(UNDER_WAY):
                     why = "some of its requests were under way when the agent came"
                 bad = r["wrong"] > 0 or (why is None and right < 0.999)

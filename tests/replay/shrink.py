@@ -11,7 +11,7 @@ import json
 import struct
 import sys
 
-DATA, STATE, EXEC, FORK, EXIT, PY_COPY, CONNECT_ERROR, WRITE, READ, PY_SUBMIT, PY_TAKE = range(1, 12)
+DATA, STATE, EXEC, FORK, EXIT, PY_COPY, CONNECT_ERROR, WRITE, READ, PY_SUBMIT, PY_TAKE, PY_WRITE = range(1, 13)
 TICK, FACT = 0x8000, 0x8001
 HEADER = struct.Struct("<QIIIHH")
 TUPLE_FLAG = 1
@@ -48,7 +48,7 @@ def kept(ts, tgid, kind, record):
     match kind:
         case _ if kind in (DATA, STATE):
             return struct.unpack_from("<Q", record, 24)[0] in conns
-        case _ if kind in (EXEC, EXIT, PY_COPY, CONNECT_ERROR, WRITE, READ, PY_SUBMIT, PY_TAKE):
+        case _ if kind in (EXEC, EXIT, PY_COPY, CONNECT_ERROR, WRITE, READ, PY_SUBMIT, PY_TAKE, PY_WRITE):
             return tgid in processes
         case _ if kind == FORK:
             return tgid in processes or struct.unpack_from("<I", record, 24)[0] in processes

@@ -208,7 +208,12 @@ impl Core {
             Role::Client => self.called(b.span, b.start.task, b.start.ts),
             Role::Server => self.no_command(b.head.task.tgid),
         }
-        if let Some(id) = self.logs.hints.of(b.start.task, b.start.ts).filter(|_| on.role == Role::Client) {
+        if let Some(id) = self
+            .logs
+            .hints
+            .of(self.causality.writing(b.start.task), b.start.ts)
+            .filter(|_| on.role == Role::Client)
+        {
             self.assembler.hint(b.span, id);
         }
         self.early_operation(conn, b.span);

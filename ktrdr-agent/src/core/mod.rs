@@ -275,6 +275,9 @@ impl Core {
             Body::PySubmit(w) => {
                 self.causality.py_submit(Task { tgid, tid, py_context: w.py_context }, w.item, ts);
             }
+            Body::PyWrite(w) => {
+                self.causality.py_write(Task { tgid, tid, py_context: w.py_context }, w.number, w.behind, ts);
+            }
             Body::PyTake(w) => self.causality.py_take(tgid, tid, w.item, ts),
             Body::Read(r) => self.read(ts, Task { tgid, tid, py_context: r.py_context }, &r),
             Body::Write(w) => self.wrote(ts, Task { tgid, tid, py_context: w.py_context }, &w),

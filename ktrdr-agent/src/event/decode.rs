@@ -9,7 +9,7 @@ use ktrdr_ebpf_common::{
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
 use super::{
-    Body, ConnId, ConnectError, Data, Direction, Event, Exec, Exit, FileKind, Fork, PyCopy, PyWork,
+    Body, ConnId, ConnectError, Data, Direction, Event, Exec, Exit, FileKind, Fork, PyCopy, PyWork, PyWrite,
     ShellEvent, State, Tuple, Write, canonical, shell,
 };
 
@@ -54,6 +54,10 @@ pub fn decode(record: &[u8]) -> Result<Event<'_>, DecodeError> {
         }
         kind::PY_SUBMIT => Body::PySubmit(work(rest)?),
         kind::PY_TAKE => Body::PyTake(work(rest)?),
+        kind::PY_WRITE => {
+            let PyWork { py_context, item } = work(rest)?;
+            Body::PyWrite(PyWrite { py_context, number: item, behind: header.flags & flags::BEHIND != 0 })
+        }
         kind::CONNECT_ERROR => connect_error(rest)?,
         kind::WRITE => Body::Write(write(rest)?),
         kind::READ => Body::Read(write(rest)?),

@@ -86,6 +86,8 @@ pub enum Body<'a> {
     PySubmit(PyWork),
     /// The header's thread, which is of such a pool, took it.
     PyTake(PyWork),
+    /// The header's thread wrote what its loop will send later.
+    PyWrite(PyWrite),
     /// The header's process, which is watched, wrote to something that is no TCP socket.
     Write(Write<'a>),
     /// The header's process, which speaks JSON on standard input, read from there.
@@ -238,6 +240,17 @@ pub struct PyWork {
     /// Address of the pool's `_WorkItem`: another one may have it once this one was taken. 0 = none was there to take: the
     /// thread, which may be one that gave up the pool's calls and made none, works for nobody now.
     pub item: u64,
+}
+
+/// Bytes that a Python loop was given for a connection, to send later.
+#[derive(Clone, Copy, Debug)]
+pub struct PyWrite {
+    /// Python context current on the thread, 0 = none known.
+    pub py_context: u64,
+    /// The send of them has it in the place of its context. With [`ktrdr_ebpf_common::GIVEN_BEFORE`].
+    pub number: u64,
+    /// Not the first under that number.
+    pub behind: bool,
 }
 
 /// What a watched process wrote to.

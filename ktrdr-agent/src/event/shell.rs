@@ -194,7 +194,7 @@ pub struct PythonStatus {
     pub version: String,
     /// Contexts are followed; otherwise `why` says what is missing.
     pub exact: bool,
-    /// Why not. Of one that is exact: why it is not known who submits what its pools of threads run; empty = it is.
+    /// Why not. Of one that is exact: what is not known nevertheless, and why; empty = nothing.
     pub why: String,
 }
 

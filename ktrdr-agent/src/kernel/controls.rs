@@ -7,7 +7,7 @@ use aya::{
 use ktrdr_ebpf_common::{
     Counter,
     counters::COUNTERS,
-    maps::{self, FileId, OfProcess, PyProcess, PyThread, Speaker, Watch, used},
+    maps::{self, FileId, OfProcess, PyContexts, PyProcess, PyThread, Speaker, Watch, used},
 };
 
 use super::{KernelError, by_process::ByProcess, policies::Policies};
@@ -130,6 +130,13 @@ impl Controls {
         }
     }
 
+    fn uses_writes(&mut self, contexts: PyContexts) -> Result<(), MapError> {
+        if contexts.writes != PyContexts::AT_ONCE {
+            self.uses(used::PY_WRITES)?;
+        }
+        Ok(())
+    }
+
     pub fn exclude(&mut self, tgid: u32) -> Result<(), MapError> {
         self.uses(used::EXCLUDED)?;
         self.excluded.insert(tgid, 1, 0)
@@ -148,11 +155,13 @@ impl Controls {
 
     pub fn set_py_thread(&mut self, tid: u32, thread: PyThread) -> Result<(), MapError> {
         self.uses(used::PY_THREADS)?;
+        self.uses_writes(thread.contexts)?;
         self.py_threads.insert(tid, PodPyThread(thread), 0)
     }
 
     pub fn set_py_process(&mut self, process: PyProcess) -> Result<(), MapError> {
         self.uses(used::PY_PROCESSES)?;
+        self.uses_writes(process.contexts)?;
         self.py_processes.set(PodPyProcess(process))
     }
 

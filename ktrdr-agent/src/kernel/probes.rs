@@ -176,6 +176,13 @@ const PROBES: &[Probe] = &[
         hook: None,
         required: false,
     },
+    Probe {
+        name: "py_stream_write",
+        purpose: "Python causality: what uvloop is given to send later",
+        place: Place::Uprobe,
+        hook: None,
+        required: false,
+    },
 ];
 
 /// Loads and attaches everything the hook needs. The first required probe that fails is the error.

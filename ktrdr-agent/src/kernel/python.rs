@@ -32,6 +32,9 @@ const PY_SUBMIT: &str = "py_pool_submit";
 /// The program that sees what their threads take.
 const PY_TAKE: &str = "py_pool_take";
 
+/// The program that sees what a loop is given that it sends later.
+const PY_WRITE: &str = "py_stream_write";
+
 /// Where the Python probes are attached, by numbers that are not used again.
 #[derive(Default)]
 pub(super) struct Links {
@@ -114,6 +117,16 @@ impl Kernel {
         Ok(self.python.add(links))
     }
 
+    /// Attaches the probe of uvloop's streams, whose `write` and `writelines` are at these offsets of a library; ends in the
+    /// same way.
+    ///
+    /// # Errors
+    /// The file or an offset was refused.
+    pub fn attach_py_stream(&mut self, path: &Path, writes: [u64; 2]) -> Result<u64, KernelError> {
+        let links = self.attach(PY_WRITE, path, &writes)?;
+        Ok(self.python.add(links))
+    }
+
     /// Ends what was attached under this number.
     pub fn detach_py(&mut self, number: u64) {
         let links = self.python.attached.remove(&number);
@@ -176,10 +189,11 @@ impl Multis {
     /// Loads them.
     pub fn load(ebpf: &Ebpf) -> Multis {
         /// The cheapest first.
-        const FORMS: [(&str, &[(&str, Kind)]); 3] = [
+        const FORMS: [(&str, &[(&str, Kind)]); 4] = [
             (PY_COPY, &[(PY_COPY_SESSION, Kind::Session), (PY_COPY, Kind::Return)]),
             (PY_SUBMIT, &[(PY_SUBMIT, Kind::Entry)]),
             (PY_TAKE, &[(PY_TAKE, Kind::Return)]),
+            (PY_WRITE, &[(PY_WRITE, Kind::Entry)]),
         ];
         let object = match Relocated::new(object::OBJECT, ebpf) {
             Ok(object) => object,

@@ -9,6 +9,7 @@ use crate::event::Ns;
 use crate::event::shell::{PythonStatus, ShellEvent};
 use crate::kernel::Kernel;
 use crate::python::queue::Queue;
+use crate::python::stream::Stream;
 use crate::python::{ProbeId, Probes, Watcher};
 
 /// Follows the Python processes, unless that is switched off.
@@ -75,6 +76,12 @@ impl Probes for Kernel {
             .map_err(|e| format!("{} cannot be probed: {e}", path.display()))
     }
 
+    fn attach_stream(&mut self, path: &Path, stream: &Stream) -> Result<ProbeId, String> {
+        self.attach_py_stream(path, stream.writes)
+            .map(ProbeId)
+            .map_err(|e| format!("{} cannot be probed: {e}", path.display()))
+    }
+
     fn detach(&mut self, ProbeId(link): ProbeId) {
         self.detach_py(link);
     }
@@ -94,9 +101,7 @@ fn report(status: &PythonStatus) {
         true if why.is_empty() => {
             tracing::info!("python causality: exact (pid {tgid}, CPython {version})");
         }
-        true => tracing::info!(
-            "python causality: exact, but not for pools of threads (pid {tgid}, CPython {version}): {why}"
-        ),
+        true => tracing::info!("python causality: exact (pid {tgid}, CPython {version}), but not of {why}"),
         false => tracing::warn!("python causality: degraded (pid {tgid}): {why}"),
     }
 }

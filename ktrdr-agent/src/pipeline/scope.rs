@@ -56,6 +56,7 @@ impl Scope {
             | Body::PyCopy(_)
             | Body::PySubmit(_)
             | Body::PyTake(_)
+            | Body::PyWrite(_)
             | Body::Tick
             | Body::Shell(_) => true,
         };

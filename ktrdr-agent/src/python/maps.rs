@@ -62,6 +62,23 @@ fn select_module(maps: impl Read, name: &str) -> Option<Mapping> {
     first
 }
 
+/// The file of a package's C extension that a process has loaded: `package/module…so`.
+///
+/// # Errors
+/// No such process, or no permission.
+pub fn extension(tgid: u32, package: &str, module: &str) -> io::Result<Option<Mapping>> {
+    Ok(select_extension(std::fs::File::open(format!("/proc/{tgid}/maps"))?, package, module))
+}
+
+fn select_extension(maps: impl Read, package: &str, module: &str) -> Option<Mapping> {
+    lines(maps).find(|mapping| {
+        let path = Path::new(&mapping.path);
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let there = path.parent().is_some_and(|directory| directory.ends_with(package));
+        there && name.starts_with(module) && name.ends_with(".so")
+    })
+}
+
 fn lines(maps: impl Read) -> impl Iterator<Item = Mapping> {
     let lines = BufReader::new(maps.take(MAX_BYTES)).split(b'\n').take(MAX_LINES);
     lines.map_while(Result::ok).filter_map(|line| parse(&String::from_utf8_lossy(&line)))
@@ -117,6 +134,18 @@ mod tests {
         assert_eq!(found(maps, "_queue."), Some(78));
         assert_eq!(found(maps, "_json."), Some(79));
         assert_eq!(found(&maps[..100], "_json."), None);
+    }
+
+    #[test]
+    fn a_packages_extension_is_known_by_both_names() {
+        let maps = "\
+7f00-7f10 r--p 00000000 fd:01 77 /app/uvloop/loop.pyx
+7f10-7f20 r--p 00000000 fd:01 78 /app/myuvloop/loop.cpython-313-x86_64-linux-gnu.so
+7f20-7f30 r--p 00000000 fd:01 79 /app/uvloop/loops.so
+7f30-7f40 r--p 00000000 fd:01 80 /app/site packages/uvloop/loop.cpython-313-x86_64-linux-gnu.so (deleted)
+";
+        let found = select_extension(maps.as_bytes(), "uvloop", "loop.").map(|m| (m.inode, m.deleted));
+        assert_eq!(found, Some((80, true)));
     }
 
     #[test]

@@ -7,8 +7,10 @@
 //! - [`offsets`]: where the fields are, by version.
 //! - [`memory`], [`walk`]: bounded reading of a process's threads.
 //! - `freelist`: where the interpreter keeps contexts for the next copies.
-//! - [`queue`]: where the functions are through which pools of threads are given work.
-//! - `pool`: which file has them.
+//! - `methods`: where the functions of a C extension are in its file.
+//! - [`queue`]: those through which pools of threads are given work; `pool`: which file has them.
+//! - [`stream`]: those by which tasks give uvloop what it sends later; [`uvloop`]: which process needs that.
+//! - `module`: files that have such functions.
 //! - `tls`: where the C library keeps what belongs to a thread.
 //! - [`process`]: all of that for one process.
 //! - `probed`: which files are probed, and for whom.
@@ -18,14 +20,18 @@ mod freelist;
 pub mod image;
 pub mod maps;
 pub mod memory;
+pub mod methods;
+#[cfg(test)]
+mod methods_tests;
+mod module;
 pub mod offsets;
 mod pool;
 mod probed;
 pub mod process;
 pub mod queue;
-#[cfg(test)]
-mod queue_tests;
+pub mod stream;
 mod tls;
+pub mod uvloop;
 pub mod walk;
 pub mod watcher;
 

@@ -3,19 +3,17 @@
 //! A process may load the module long after it was looked at, and a probe is at a file, not in a process; so the file is
 //! looked for where the interpreter will look for it.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::probed::{FileId, ProbeId, Probed};
+use super::module::Modules;
+use super::probed::ProbeId;
 use super::process::PythonProcess;
 use super::queue::Queue;
 use super::watcher::Probes;
 use super::{maps, process};
 use crate::event::Ns;
 
-/// Files remembered.
-const MAX_FILES: usize = 256;
 /// Entries read of a directory: CPython's own modules are 80.
 const MAX_ENTRIES: usize = 4_096;
 /// Files of one version that are looked into: a directory may have the module for several machines or C libraries.
@@ -26,18 +24,13 @@ const MAX_ANCESTORS: usize = 4;
 const MODULE: &str = "_queue.";
 
 /// What is known of the files.
-#[derive(Debug, Default)]
-pub(super) struct Pools {
-    files: BTreeMap<FileId, File>,
-    probed: Probed,
-}
-
-/// A file that may have the module.
 #[derive(Debug)]
-struct File {
-    queue: Result<Queue, String>,
-    /// It was said that it is of no use.
-    said: bool,
+pub(super) struct Pools(Modules<Queue>);
+
+impl Default for Pools {
+    fn default() -> Self {
+        Self(Modules::new("what pools of Python threads are given"))
+    }
 }
 
 impl Pools {
@@ -51,7 +44,8 @@ impl Pools {
         }
         let mut seen = Err("no module _queue is found".into());
         for path in modules(process)? {
-            let attached = self.attach_file(&path, process.tgid, probes);
+            let probe = |queue: &Queue| probes.attach_pool(&path, queue);
+            let attached = self.0.attach(&path, process.tgid, Queue::open, probe).map(|_| ());
             // Of several the process loads one.
             if seen.is_err() {
                 seen = attached;
@@ -62,35 +56,12 @@ impl Pools {
 
     /// The process ended, or runs another program.
     pub(super) fn left(&mut self, tgid: u32, now: Ns) {
-        self.probed.left(tgid, now);
+        self.0.left(tgid, now);
     }
 
-    /// As [`Probed::unused`].
+    /// As [`Modules::unused`].
     pub(super) fn unused(&mut self, now: Ns) -> Vec<ProbeId> {
-        self.probed.unused(now)
-    }
-
-    fn attach_file(&mut self, path: &Path, tgid: u32, probes: &mut dyn Probes) -> Result<(), String> {
-        let id = FileId::of(path).map_err(|error| format!("{}: {error}", path.display()))?;
-        if !self.files.contains_key(&id) && self.files.len() >= MAX_FILES {
-            self.files.pop_first();
-        }
-        let file = self.files.entry(id).or_insert_with(|| File {
-            queue: Queue::open(path).map_err(|error| format!("{}: {error}", path.display())),
-            said: false,
-        });
-        let attached = file.queue.as_ref().map_err(String::clone).and_then(|queue| {
-            self.probed.uses(id, tgid, || {
-                tracing::debug!("pools of threads are seen in {}: {queue:x?}", path.display());
-                probes.attach_pool(path, queue)
-            })
-        });
-        if let Err(why) = &attached
-            && !std::mem::replace(&mut file.said, true)
-        {
-            tracing::warn!("what pools of Python threads are given cannot be seen: {why}");
-        }
-        attached
+        self.0.unused(now)
     }
 }
 

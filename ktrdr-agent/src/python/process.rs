@@ -16,6 +16,7 @@ use super::memory::{Memory, ProcessMemory};
 use super::offsets::{self, Offsets, Version};
 use super::probed::FileId;
 use super::tls;
+use super::uvloop::Loop;
 use super::walk::{self, ThreadState};
 
 /// Why a process's contexts cannot be followed.
@@ -77,6 +78,8 @@ pub struct PythonProcess {
     pub file: FileId,
     /// What the file says.
     pub image: Arc<Image>,
+    /// The loop that it runs, as far as was looked for.
+    pub uvloop: Loop,
     runtime: u64,
     context_type: u64,
     /// Offset of an object's type.
@@ -145,6 +148,7 @@ impl PythonProcess {
                 file,
                 context_type: image.context_type.wrapping_add(bias),
                 image,
+                uvloop: Loop::Unknown,
                 runtime,
                 object_type: if free_threaded { OB_TYPE_FREE_THREADED } else { OB_TYPE },
                 memory,
@@ -215,7 +219,7 @@ impl PythonProcess {
             (None, [offset]) => *offset,
             (None, _) => return None,
         };
-        Some(Tls { offset, contexts: self.contexts() })
+        Some(self.tls_at(offset))
     }
 
     /// `PyContextObject`: the object's head, then `ctx_prev`, `ctx_vars`, `ctx_weakreflist`, `ctx_entered`, in this
@@ -230,8 +234,16 @@ impl PythonProcess {
             current: self.offsets.context as u16,
             entered: self.entered_offset(),
             threads_enter: self.offsets.threads_in_contexts.into(),
-            reserved: 0,
+            writes: match self.uvloop {
+                Loop::Unknown | Loop::AtOnce => PyContexts::AT_ONCE,
+                Loop::Later(passed) => passed,
+            },
         }
+    }
+
+    /// The same for a process of which more is known now.
+    pub fn tls_at(&self, offset: i32) -> Tls {
+        Tls { offset, contexts: self.contexts() }
     }
 
     /// Offset of the free list of contexts in the interpreter's structure. `None`: it is empty now, or changes, and another

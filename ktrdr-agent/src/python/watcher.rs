@@ -16,6 +16,8 @@ use super::pool::Pools;
 use super::probed::{FileId, ProbeId, Probed};
 use super::process::{PythonError, PythonProcess, Tls};
 use super::queue::Queue;
+use super::stream::Stream;
+use super::uvloop::{Loop, Uvloops};
 use super::walk::ThreadState;
 use crate::event::shell::PythonStatus;
 use crate::event::{MS, Ns};
@@ -33,7 +35,12 @@ pub trait Probes {
     /// # Errors
     /// Why that cannot be seen.
     fn attach_pool(&mut self, path: &Path, queue: &Queue) -> Result<ProbeId, String>;
-    /// Ends either.
+    /// Sees what is written to the streams of a loop that sends later, through the functions of this file.
+    ///
+    /// # Errors
+    /// Why that cannot be seen.
+    fn attach_stream(&mut self, path: &Path, stream: &Stream) -> Result<ProbeId, String>;
+    /// Ends any of them.
     fn detach(&mut self, probe: ProbeId);
     /// Tells where this process's threads find their contexts.
     ///
@@ -58,8 +65,8 @@ const MAX_THREADS: usize = 65_536;
 const RETRY_NS: [Ns; 5] = [5 * MS, 20 * MS, 100 * MS, 500 * MS, 5_000 * MS];
 /// Between two looks at the threads of one process, where they are resolved one by one.
 const RESCAN_NS: Ns = 20 * MS;
-/// Searches for the interpreter's free list of contexts, each after the copy of one: the list is empty while a process
-/// makes more of them than it frees.
+/// Searches for what was not found at once, each after the copy of a context. The interpreter's free list of them is empty
+/// while a process makes more of them than it frees; and uvloop is loaded after the first socket was opened, perhaps.
 const SEARCHES: u32 = 10;
 /// Before the second of them; the time doubles with each.
 const SEARCH_NS: Ns = 20 * MS;
@@ -72,17 +79,19 @@ enum State {
     Due { at: Ns, tries: usize },
     /// No interpreter, or not one that can be followed.
     Settled,
-    /// All threads find their own state, and contexts come from a list that is not found yet, if anything is there.
+    /// All threads find their own state; what is not found yet, if anything.
     ByProcess(Option<Box<Search>>),
     /// Each thread is resolved; the next look at the earliest then.
     ByThread { process: Box<PythonProcess>, next: Ns },
 }
 
-/// For the interpreter's free list.
+/// For the interpreter's free list, and the loop.
 #[derive(Debug)]
 struct Search {
     process: PythonProcess,
     tls: Tls,
+    /// What the kernel programs know.
+    told: PyProcess,
     next: Ns,
     tries: u32,
 }
@@ -95,6 +104,7 @@ pub struct Watcher {
     files: BTreeMap<FileId, Option<Arc<Image>>>,
     probed: Probed,
     pools: Pools,
+    uvloops: Uvloops,
     /// Of interpreters' files: where the free list of contexts is, as found in one process.
     free_lists: BTreeMap<FileId, u32>,
     threads: BTreeSet<u32>,
@@ -119,6 +129,7 @@ impl Watcher {
             | kind::PY_COPY
             | kind::PY_SUBMIT
             | kind::PY_TAKE
+            | kind::PY_WRITE
             | kind::CONNECT_ERROR
             | kind::READ => {
                 self.seen(header.tgid, header.ts);
@@ -172,6 +183,7 @@ impl Watcher {
     fn left(&mut self, tgid: u32, now: Ns) {
         self.probed.left(tgid, now);
         self.pools.left(tgid, now);
+        self.uvloops.left(tgid, now);
     }
 
     /// How Python causality stands, by process: for the start-up report and the self-metrics.
@@ -190,7 +202,10 @@ impl Watcher {
             self.due.pop_first();
             self.look(tgid, now, probes, &mut news);
         }
-        for probe in self.probed.unused(now).into_iter().chain(self.pools.unused(now)) {
+        let mut unused = self.probed.unused(now);
+        unused.extend(self.pools.unused(now));
+        unused.extend(self.uvloops.unused(now));
+        for probe in unused {
             probes.detach(probe);
         }
         news
@@ -210,7 +225,9 @@ impl Watcher {
                 let state = State::ByProcess(self.search(*search, now, probes));
                 self.processes.insert(tgid, state);
             }
-            Some(State::ByThread { process, .. }) => {
+            Some(State::ByThread { mut process, .. }) => {
+                // Its status has been said, and the log says why not.
+                let _ = self.find_loop(&mut process, probes);
                 // Two places may have looked right at the first look; one is enough to need no more of them.
                 let tls = process.threads().ok().and_then(|threads| process.tls(&threads));
                 if let Some(tls) = tls
@@ -276,21 +293,35 @@ impl Watcher {
         }
     }
 
+    /// Has another look for uvloop, if there was none.
+    fn find_loop(&mut self, process: &mut PythonProcess, probes: &mut dyn Probes) -> Result<(), String> {
+        if process.uvloop == Loop::Unknown {
+            let found = self.uvloops.attach(process, probes);
+            process.uvloop = *found.as_ref().unwrap_or(&Loop::AtOnce);
+            found?;
+        }
+        Ok(())
+    }
+
     fn follow(
         &mut self,
-        process: PythonProcess,
+        mut process: PythonProcess,
         threads: &[(u32, ThreadState)],
         now: Ns,
         probes: &mut dyn Probes,
         news: &mut Vec<PythonStatus>,
     ) -> State {
         let (tgid, version) = (process.tgid, process.version.to_string());
+        let seen_loop = self.find_loop(&mut process, probes);
         let told = self.tell(&process, threads, probes);
         // The status comes last: from then on all copies are seen.
         let status = match &told {
             Ok(_) => {
-                let why = self.pools.attach(&process, probes).err().unwrap_or_default();
-                PythonStatus { tgid, version, exact: true, why }
+                let pools =
+                    self.pools.attach(&process, probes).map_err(|why| format!("pools of threads: {why}"));
+                let seen_loop = seen_loop.map_err(|why| format!("what tasks write through uvloop: {why}"));
+                let why: Vec<String> = [pools, seen_loop].into_iter().filter_map(Result::err).collect();
+                PythonStatus { tgid, version, exact: true, why: why.join("; ") }
             }
             Err(why) => degraded(tgid, version, why.clone()),
         };
@@ -333,28 +364,40 @@ impl Watcher {
     }
 
     fn begin_search(&self, process: PythonProcess, tls: Tls, now: Ns) -> Option<Box<Search>> {
-        let sought = process.has_free_contexts() && !self.free_lists.contains_key(&process.file);
-        sought.then(|| Box::new(Search { process, tls, next: now, tries: 0 }))
+        let sought = self.seeks_list(&process) || process.uvloop == Loop::Unknown;
+        let told = self.value(&process, tls);
+        sought.then(|| Box::new(Search { process, tls, told, next: now, tries: 0 }))
     }
 
-    /// Another look for the free list. What is left to do of it.
+    fn seeks_list(&self, process: &PythonProcess) -> bool {
+        process.has_free_contexts() && !self.free_lists.contains_key(&process.file)
+    }
+
+    /// Another look for what is not known. What is left to do of it.
     fn search(&mut self, search: Search, now: Ns, probes: &mut dyn Probes) -> Option<Box<Search>> {
-        let Search { process, tls, tries, .. } = search;
-        if !self.free_lists.contains_key(&process.file) {
-            let Some(head) = process.free_contexts() else {
-                let next = now.saturating_add(SEARCH_NS << tries);
-                let tries = tries + 1;
-                return (tries < SEARCHES).then(|| Box::new(Search { process, tls, next, tries }));
-            };
+        let Search { mut process, tls, tries, told, .. } = search;
+        if self.seeks_list(&process)
+            && let Some(head) = process.free_contexts()
+        {
             if self.free_lists.len() >= MAX_FILES {
                 self.free_lists.pop_first();
             }
             tracing::debug!("free contexts of {}: at {head}, after {tries} looks", process.path.display());
             self.free_lists.insert(process.file, head);
         }
-        // Refused: its copies are seen as before.
-        let _ = probes.process(self.value(&process, tls));
-        None
+        // Its status has been said, and the log says why not.
+        let _ = self.find_loop(&mut process, probes);
+        let tls = process.tls_at(tls.offset);
+        let value = self.value(&process, tls);
+        // Only what is new: what the list named so far would have to be confirmed again.
+        if value != told {
+            // Refused: all is seen as before.
+            let _ = probes.process(value);
+        }
+        let more = self.seeks_list(&process) || process.uvloop == Loop::Unknown;
+        let next = now.saturating_add(SEARCH_NS << tries);
+        let tries = tries + 1;
+        (more && tries < SEARCHES).then(|| Box::new(Search { process, tls, next, tries, told: value }))
     }
 
     fn resolved(&mut self, threads: Vec<(u32, PyThread)>, probes: &mut dyn Probes) -> Result<(), String> {

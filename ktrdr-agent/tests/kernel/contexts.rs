@@ -25,7 +25,7 @@ extern "C" fn ktrdr_test_copy_current(child: u64) -> u64 {
 }
 
 /// File offset of a function of this executable.
-fn function(name: &str) -> u64 {
+pub fn function(name: &str) -> u64 {
     let bytes = fs::read("/proc/self/exe").unwrap();
     let file = object::File::parse(&*bytes).unwrap();
     let symbol = file.symbols().find(|symbol| symbol.name() == Ok(name)).unwrap();
@@ -128,7 +128,7 @@ impl Interpreter {
         PyProcess {
             tls_offset: STATE.with(|cell| cell.as_ptr() as u64).wrapping_sub(thread_pointer) as i32,
             tgid: std::process::id(),
-            contexts: PyContexts { current: 208, entered: 40, threads_enter: 0, reserved: 0 },
+            contexts: PyContexts { current: 208, entered: 40, threads_enter: 0, writes: 0 },
             foretelling: PyForetelling::new(Self::HEAD),
         }
     }
@@ -210,7 +210,7 @@ fn a_process_whose_place_another_has_is_followed() {
     let other = |tgid| PyProcess {
         tls_offset: 0,
         tgid,
-        contexts: PyContexts { current: 0, entered: 40, threads_enter: 0, reserved: 0 },
+        contexts: PyContexts { current: 0, entered: 40, threads_enter: 0, writes: 0 },
         foretelling: PyForetelling::new(0),
     };
     observer.kernel.set_py_process(other(holder)).unwrap();

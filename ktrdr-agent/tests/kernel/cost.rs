@@ -4,15 +4,20 @@
 use std::{
     io::{Read, Write},
     net::{TcpListener, TcpStream, UdpSocket},
-    os::unix::net::UnixStream,
+    os::{fd::AsRawFd as _, unix::net::UnixStream},
 };
 
 use ktrdr_agent::kernel::{Hook, KernelOptions, Seconds, enable_stats};
-use ktrdr_ebpf_common::{maps::Watch, policies::Policy, thinning::ALL};
+use ktrdr_ebpf_common::{
+    maps::{PyContexts, Watch},
+    policies::Policy,
+    thinning::ALL,
+};
 
 use crate::{
     contexts::Interpreter,
-    observer::{Observer, conn_of, options},
+    observer::{Observer, Pretended, conn_of, options},
+    stream::{self, Stream},
     sys,
 };
 
@@ -176,6 +181,20 @@ fn own_cost() {
         observer.kernel.watch(me, 0, Watch::PIPES).unwrap();
         measure(&mut observer, "write to a pipe, over its rate", || pump(&mut writer, &mut reader));
         observer.kernel.unwatch(me).unwrap();
+        let probe = stream::attach(&mut observer);
+        let python = Pretended::new();
+        stream::told(&mut observer, &python, PyContexts::OBJECT);
+        let (to, text) = (Stream::of(client.as_raw_fd()), stream::Object::bytes(b"given to a loop."));
+        measure(&mut observer, "TCP, captured (16 B), given before", || {
+            let mut buffer = [0; 16];
+            for _ in 0..MESSAGES {
+                to.write(&text);
+                client.write_all(text.text()).unwrap();
+                server.read_exact(&mut buffer).unwrap();
+            }
+        });
+        observer.kernel.remove_py_thread(sys::gettid()).unwrap();
+        observer.kernel.detach_py(probe);
         #[cfg(target_arch = "x86_64")]
         {
             let interpreter = Interpreter::start(&mut observer);

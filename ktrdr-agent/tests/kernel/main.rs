@@ -20,6 +20,7 @@ mod pythons;
 mod return_probes;
 mod seconds;
 mod steering;
+mod stream;
 mod sys;
 mod transfers;
 mod verifier;

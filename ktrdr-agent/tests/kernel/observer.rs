@@ -28,6 +28,13 @@ impl Pretended {
         Pretended { context, state }
     }
 
+    /// Another context is current from now on.
+    pub fn enter(&mut self, context: u64) {
+        // The programs read it behind the compiler's back.
+        // SAFETY: a place of its own.
+        unsafe { std::ptr::from_mut(&mut self.state[2]).write_volatile(context) };
+    }
+
     /// The address of its context.
     pub fn context(&self) -> u64 {
         self.context.as_ptr() as u64
@@ -37,7 +44,7 @@ impl Pretended {
     pub fn thread(&self) -> PyThread {
         PyThread {
             tstate: self.state.as_ptr() as u64,
-            contexts: PyContexts { current: 16, entered: 40, threads_enter: 0, reserved: 0 },
+            contexts: PyContexts { current: 16, entered: 40, threads_enter: 0, writes: 0 },
             tgid: std::process::id(),
             reserved: 0,
         }
@@ -55,6 +62,7 @@ pub enum Body {
     PyCopy(PyCopyBody),
     PySubmit(PyWorkBody),
     PyTake(PyWorkBody),
+    PyWrite(PyWorkBody),
     ConnectError(ConnectErrorBody),
     Write { body: WriteBody, payload: Vec<u8> },
 }
@@ -99,6 +107,7 @@ impl Record {
             kind::PY_COPY => Body::PyCopy(PyCopyBody::read_from_bytes(rest).unwrap()),
             kind::PY_SUBMIT => Body::PySubmit(PyWorkBody::read_from_bytes(rest).unwrap()),
             kind::PY_TAKE => Body::PyTake(PyWorkBody::read_from_bytes(rest).unwrap()),
+            kind::PY_WRITE => Body::PyWrite(PyWorkBody::read_from_bytes(rest).unwrap()),
             kind::CONNECT_ERROR => Body::ConnectError(ConnectErrorBody::read_from_bytes(rest).unwrap()),
             kind::WRITE => {
                 let (body, payload) = WriteBody::read_from_prefix(rest).unwrap();

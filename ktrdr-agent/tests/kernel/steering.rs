@@ -19,7 +19,7 @@ use crate::observer::{Body, Observer, Record, conn_of, options};
 
 /// Both ends of a connection.
 pub struct Pair {
-    client: TcpStream,
+    pub client: TcpStream,
     server: TcpStream,
 }
 

@@ -7,6 +7,7 @@ mod process;
 mod python;
 mod read;
 mod state;
+mod stream;
 mod sys_exit;
 mod transfer;
 mod write;

@@ -48,8 +48,8 @@ pub(super) fn calls(spans: &[Span], upstream: u16) -> (Vec<&Span>, Vec<&Span>) {
     (right, none)
 }
 
-/// The service runs a part of each request in threads of a pool, which copies no contexts; so does its poller.
-fn a_pool(server: [&str; 2], cases: &[(&str, usize)]) {
+/// Each request of a case makes so many calls: all have their parent, and it is known in this way. Those of its poller have none.
+fn all_known(server: [&str; 2], cases: &[(&str, usize)], how: &str) {
     if !can_observe() {
         return;
     }
@@ -76,25 +76,33 @@ fn a_pool(server: [&str; 2], cases: &[(&str, usize)]) {
         let right: Vec<&&Span> = right.iter().filter(|s| of(case, s)).collect();
         assert_eq!(right.len(), 110 * each, "{case}: {}", brief(&finished.spans));
         let exact = |s: &Span| {
-            s.text("ktrdr.link.method") == Some("python-executor")
-                && s.text("ktrdr.link.certainty") == Some("exact")
+            s.text("ktrdr.link.method") == Some(how) && s.text("ktrdr.link.certainty") == Some("exact")
         };
         assert!(right.iter().all(|s| exact(s)), "{case}: {}", brief(&finished.spans));
     }
     assert!(none.iter().all(|s| of("poll", s)), "{}", brief(&finished.spans));
 }
 
+/// The service runs a part of each request in threads of a pool, which copies no contexts; so does its poller.
 #[test]
 fn what_threads_of_a_pool_do_belongs_to_whoever_submitted_it() {
-    a_pool(["fastapi", "asyncio"], &[("executor", 1), ("own-loop", 2), ("submit", 2)]);
+    let cases = [("executor", 1), ("own-loop", 2), ("submit", 2)];
+    all_known(["fastapi", "asyncio"], &cases, "python-executor");
 }
 
 #[test]
 fn also_under_uvloop() {
-    a_pool(["fastapi", "uvloop"], &[("executor", 1), ("submit", 2)]);
+    all_known(["fastapi", "uvloop"], &[("executor", 1), ("submit", 2)], "python-executor");
+}
+
+/// What aiohttp's client and server write, uvloop 0.22 sends under a context of its own.
+#[test]
+fn what_uvloop_sends_later_belongs_to_whoever_wrote_it() {
+    all_known(["fastapi", "uvloop"], &[("aiohttp", 2)], "python-context");
+    all_known(["aiohttp", "uvloop"], &[("async", 2), ("gather", 2)], "python-context");
 }
 
 #[test]
 fn and_of_a_server_with_a_thread_per_connection() {
-    a_pool(["threads", "none"], &[("pool", 1)]);
+    all_known(["threads", "none"], &[("pool", 1)], "python-executor");
 }

@@ -6,6 +6,7 @@
 //! 1. **Context tree** ([`tree`], [`python`]): a context copied while a request is pending on the thread belongs to
 //!    that request, every other copy inherits. The response is written under the context of the task that
 //!    served the request; it confirms (or refutes) what the tree said, and settles calls the tree knows nothing of.
+//!    What a loop sends later was written by whoever gave it to the loop ([`given`]).
 //! 2. **Pools** ([`pool`]): a thread of a Python pool works for whoever submitted what it took last.
 //! 3. **Thread** ([`thread`]): request read, call made and response written on one thread that served nothing
 //!    else meanwhile, in a runtime whose threads are known to serve requests one by one.
@@ -18,6 +19,7 @@
 
 mod alone;
 mod delivery;
+mod given;
 mod partial;
 mod pool;
 mod python;
@@ -218,6 +220,9 @@ impl Causality {
     pub fn response_written(&mut self, task: Task, span: SpanRef, ts: Ns) {
         let node = self.node_of(task, ts);
         self.note_context(task);
+        let tells = self.tells(task, node, ts);
+        let node = node.filter(|_| tells);
+        let ts = self.wrote(task, ts);
         self.respond(task, node, span, ts);
     }
 
@@ -231,6 +236,7 @@ impl Causality {
         self.expire(ts);
         let node = self.node_of(task, ts);
         self.note_context(task);
+        let ts = self.wrote(task, ts);
         self.open_call(task, node, ts)
     }
 
@@ -295,6 +301,12 @@ impl Causality {
     /// The thread, which is of such a pool, took the item: until it takes the next one it works for whoever submitted it.
     pub fn py_take(&mut self, tgid: u32, tid: u32, item: u64, ts: Ns) {
         self.taken(tgid, tid, item, ts);
+    }
+
+    /// The task wrote something for a connection that its loop will send later, in transfers that bear this number. With
+    /// `behind` there is something under it already.
+    pub fn py_write(&mut self, task: Task, number: u64, behind: bool, ts: Ns) {
+        self.gave(task, number, behind, ts);
     }
 
     /// A task was created by this task.

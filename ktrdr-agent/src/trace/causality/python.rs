@@ -2,7 +2,8 @@
 
 use super::SpanRef;
 use super::delivery::Handed;
-use super::state::{Call, Causality, Pending, Via};
+use super::given::is_given;
+use super::state::{Call, Causality, Pending, SETTLE_NS, Via};
 use super::tree::{Answered, Claim, Evidence, Found, NodeId, Place, Style};
 use crate::event::{Ns, PyCopy, Task};
 use ktrdr_ebpf_common::THREADS_OWN_CONTEXT;
@@ -29,6 +30,9 @@ impl Causality {
             return None;
         }
         let epoch = p.contexts;
+        if is_given(task) {
+            return self.giver(task);
+        }
         Some(self.tree.node(Place::new(epoch, py_context, tid)))
     }
 
@@ -138,7 +142,8 @@ impl Causality {
             Some(Via::Direct) => p.direct.proven(),
             Some(Via::Other(node)) => p.via.peek(&node).is_some_and(|s| {
                 // One context alone copies after every read, as a server's that its loop enters for that.
-                s.proven_for(conn) || (s.uncontested() && p.via.len() == 1 && !p.mixed && whole)
+                let silent = s.uncontested() && !p.gives;
+                s.proven_for(conn) || (silent && p.via.len() == 1 && !p.mixed && whole)
             }),
         }
     }
@@ -173,8 +178,8 @@ impl Causality {
     }
 
     /// The response to `span` was written under `node`: confirms, refutes or replaces what the tree says.
-    /// Whether it claims the context.
-    pub(super) fn response_context(&mut self, span: SpanRef, node: NodeId, ts: Ns) -> bool {
+    /// Whether it claims the context. With `given` the loop sent it for whoever wrote it under that.
+    pub(super) fn response_context(&mut self, span: SpanRef, node: NodeId, given: bool, ts: Ns) -> bool {
         let Some((tgid, read, read_node, via)) =
             self.requests.peek(&span).map(|r| (r.tgid, r.read, r.node, r.via))
         else {
@@ -195,7 +200,7 @@ impl Causality {
             return false;
         }
         let reader = read_node == Some(node);
-        if !reader && self.written_by_the_loop(span, node, ts) {
+        if !reader && !given && self.written_by_the_loop(span, node, ts) {
             return false;
         }
         if !reader && self.tree.get(node).is_none_or(|n| n.made.is_none_or(|made| made < read)) {
@@ -278,7 +283,14 @@ impl Causality {
             }
         }
         self.answered_silently(tgid, via);
+        self.not_told(tgid, ts);
         true
+    }
+
+    /// A response was sent by a loop, and for whom is not known. What its request began may go on as long as calls wait.
+    pub(super) fn not_told(&mut self, tgid: u32, ts: Ns) {
+        let p = self.process(tgid);
+        p.untold = p.untold.max(ts.saturating_add(SETTLE_NS));
     }
 
     /// The loop wrote the response to a request that was bound like this.

@@ -1,6 +1,7 @@
 //! The life of a request: read, answered, over.
 
 use super::SpanRef;
+use super::given::is_given;
 use super::settle::Phase;
 use super::state::{Causality, MAX_IN_FLIGHT, MAX_WAITING, Request};
 use super::tree::NodeId;
@@ -83,7 +84,7 @@ impl Causality {
         p.migrates |= moved;
         p.stayed = p.stayed.saturating_add(u32::from(stayed));
         p.sync_proofs = p.sync_proofs.saturating_add(u32::from(proof));
-        let claimed = node.filter(|n| self.response_context(span, *n, ts));
+        let claimed = node.filter(|n| self.response_context(span, *n, is_given(task), ts));
         self.place(span);
         if let Some(node) = claimed {
             for call in self.tree.take_waiting(node) {

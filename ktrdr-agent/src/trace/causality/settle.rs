@@ -2,6 +2,7 @@
 
 use ktrdr_ebpf_common::THREADS_OWN_CONTEXT;
 
+use super::given::is_given;
 use super::state::{About, Call, Causality, MAX_HORIZON, MAX_OPEN, MAX_WAITING, OpenCall, SETTLE_NS};
 use super::tree::{Evidence, Found, NodeId};
 use super::{CallRef, Gap, Method, Origin, Settlement, SpanRef};
@@ -237,6 +238,12 @@ impl Causality {
                 Found::Claim(_) | Found::Bound(_) | Found::After(_) if mixed && phase == Phase::Deadline => {
                     return Missing(Gap::ContextStale);
                 }
+                // By elimination, which takes that all of them say it.
+                Found::Claim(_) | Found::Bound(_) | Found::After(_)
+                    if mixed && phase == Phase::Horizon && self.untold(c) =>
+                {
+                    return Missing(Gap::ContextStale);
+                }
                 Found::Conflict => return Missing(Gap::Contradiction),
                 Found::Handed(span) => return self.judge_handed(span),
                 Found::Unseen => return Missing(Gap::LeftOut),
@@ -294,6 +301,11 @@ impl Causality {
         }
     }
 
+    /// Whether the call may be that of a request whose response did not say under which context it was served.
+    fn untold(&self, c: &OpenCall) -> bool {
+        self.processes.peek(&c.task.tgid).is_some_and(|p| c.ts <= p.untold)
+    }
+
     pub(super) fn judge_handed(&mut self, span: SpanRef) -> Verdict {
         match self.requests.get(&span).is_some() {
             true => origin(span, Method::MessageOrder),
@@ -306,7 +318,9 @@ impl Causality {
     fn nothing_else_tells(&self, c: &OpenCall) -> bool {
         let task = c.node.is_some_and(|n| !self.tree.own(n));
         let tasks = self.threads.peek(&c.task.tid).is_some_and(|t| t.many_contexts);
-        !task && !tasks
+        // Somebody's whom the thread's loop sent it for.
+        let given = c.node.is_none() && is_given(c.task);
+        !task && !tasks && !given
     }
 
     /// Whether the call was made under a task's context of which nobody saw where it came from.

@@ -7,6 +7,7 @@ use hashlink::LruCache;
 
 use super::alone::Idle;
 use super::delivery::Deliveries;
+use super::given::Given;
 use super::partial::Sight;
 use super::pool::{Items, Work};
 use super::tree::{NodeId, Style, Tree};
@@ -56,6 +57,7 @@ pub struct Causality {
     pub(super) calls: Lru<CallRef, Call>,
     pub(super) tree: Tree,
     pub(super) items: Items,
+    pub(super) given: Given,
     pub(super) sight: Sight,
     /// Why contexts were given up last.
     pub(super) forgot: Gap,
@@ -79,6 +81,7 @@ impl Default for Causality {
             calls: lru(MAX_CALLS),
             tree: Tree::default(),
             items: Items::default(),
+            given: Given::default(),
             sight: Sight::default(),
             forgot: Gap::RecordsLost,
             deadlines: VecDeque::new(),
@@ -119,6 +122,13 @@ pub(super) struct Process {
     /// Task contexts that are no copies were seen: addresses of the tree may be stale, so that the tree alone
     /// proves nothing and a call waits for all requests in flight with it.
     pub mixed: bool,
+    /// What its loop sends later is told of when it is written, so that responses do say under which context they were.
+    pub gives: bool,
+    /// Responses were sent of which that was not told.
+    pub sends: bool,
+    /// Until when a context may be that of a request whose response did not tell it: its loop sent it, and for whom is not
+    /// known. Where addresses may be stale, that no other response claims a context proves nothing till then.
+    pub untold: Ns,
     /// Copies by the very context current at the read are proven to belong to the request (asyncio).
     pub direct: Style,
     /// The same for copies by another context, which the loop entered after the read (uvloop): by that context.
@@ -294,6 +304,9 @@ impl Causality {
                 sessions: false,
                 unplaced: 0,
                 mixed: false,
+                gives: false,
+                sends: false,
+                untold: 0,
                 direct: Style::default(),
                 via: lru(MAX_STYLES),
                 first_read: None,

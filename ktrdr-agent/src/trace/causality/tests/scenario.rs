@@ -1,6 +1,6 @@
 //! A small language for scenarios, and the rules one by one.
 
-use ktrdr_ebpf_common::THREADS_OWN_CONTEXT;
+use ktrdr_ebpf_common::{GIVEN_BEFORE, THREADS_OWN_CONTEXT};
 
 use super::super::*;
 use crate::event::{ConnId, Fork, MS, Ns, PyCopy, Task};
@@ -20,6 +20,11 @@ pub fn at(tid: u32, ctx: u64) -> Task {
 /// Thread in its own context, which the interpreter made at this address.
 pub fn own(tid: u32, ctx: u64) -> Task {
     Task { tgid: 1, tid, py_context: addr(ctx) | THREADS_OWN_CONTEXT }
+}
+
+/// Thread that sends what was written before under this number.
+pub fn given(tid: u32, number: u64) -> Task {
+    Task { tgid: 1, tid, py_context: number << 2 | GIVEN_BEFORE }
 }
 
 /// Objects are aligned.
@@ -81,6 +86,11 @@ impl World {
     pub fn take(&mut self, tid: u32, item: u64) {
         let ts = self.tick();
         self.c.py_take(1, tid, addr(item), ts);
+    }
+    /// Gives the loop something to send later, under a number of its own or `behind` what has it already.
+    pub fn write(&mut self, t: Task, number: u64, behind: bool) {
+        let ts = self.tick();
+        self.c.py_write(t, given(t.tid, number).py_context, behind, ts);
     }
     pub fn call(&mut self, t: Task) -> CallRef {
         let ts = self.tick();

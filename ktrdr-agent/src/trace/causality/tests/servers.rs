@@ -1,7 +1,7 @@
 //! Python servers as they behave on the wire and in their contexts (recorded from live ones).
 
 use super::super::*;
-use super::scenario::{NONE, World, at, is, own};
+use super::scenario::{NONE, World, at, given, is, own};
 use crate::event::MS;
 
 /// uvicorn on asyncio: connection `c` is read under its own context, the task is a copy of it.
@@ -315,6 +315,81 @@ fn a_call_that_a_loop_wrote_is_not_the_only_requests() {
         let somebodys = w.call(at(1, 4));
         w.finish(at(1, 4), a);
         assert_eq!(w.late(somebodys), None, "{conn}");
+    }
+}
+
+/// The same with a loop that is seen to be given what it sends: the writer is known, whoever has its context's address by the
+/// time of the send.
+#[test]
+fn what_a_loop_was_given_is_its_writers() {
+    let mut w = World::python();
+    let (a, b) = (queued(&mut w, 1, 50), queued(&mut w, 2, 51));
+    w.write(at(1, 50), 1, false);
+    w.write(at(1, 51), 2, false);
+    let calls = [w.call(given(1, 2)), w.call(given(1, 1))];
+    w.write(at(1, 50), 3, false);
+    w.write(at(1, 50), 3, true);
+    // The first request's task is done, and the next one's context is where its was.
+    let c = queued(&mut w, 3, 50);
+    w.finish(given(1, 3), a);
+    w.write(at(1, 50), 4, false);
+    let next = w.call(given(1, 4));
+    w.write(at(1, 51), 5, false);
+    w.finish(given(1, 5), b);
+    w.write(at(1, 50), 6, false);
+    w.finish(given(1, 6), c);
+    assert_eq!(
+        [calls[0], calls[1], next].map(|call| w.origin(call)),
+        [b, a, c].map(|s| is(s, Method::PythonContext))
+    );
+    assert_eq!(w.c.stats().disagreed, 0);
+}
+
+#[test]
+fn of_what_several_gave_under_one_number_nothing_is_known() {
+    let mut w = World::python();
+    prove(&mut w, uvloop);
+    let (a, b) = (uvloop(&mut w, 1, 50), uvloop(&mut w, 2, 51));
+    for (number, second) in [(1, at(1, 51)), (2, at(1, 0)), (3, own(1, 900))] {
+        w.write(at(1, 50), number, false);
+        w.write(second, number, true);
+        let call = w.call(given(1, number));
+        assert_eq!((w.late(call), w.c.gap(call)), (None, Some(Gap::ContextUnseen)));
+    }
+    // What is behind something of which nothing is known, a number that nobody knows, and another thread's.
+    w.write(at(1, 50), 4, true);
+    w.write(at(1, 50), 5, false);
+    for task in [given(1, 4), given(1, 6), given(2, 5)] {
+        let call = w.call(task);
+        assert_eq!(w.late(call), None, "{task:?}");
+    }
+    // The same bytes, told before records were lost.
+    let now = w.tick();
+    w.c.lost(now);
+    let call = w.call(given(1, 5));
+    assert_eq!(w.late(call), None);
+    w.finish(at(1, 50), a);
+    w.finish(at(1, 51), b);
+}
+
+/// One whose request answered unseen by it might have its context, where addresses may be stale.
+#[test]
+fn a_response_that_does_not_tell_its_writer_voids_elimination() {
+    for told in [true, false] {
+        let mut w = World::python();
+        // Contexts that are no copies, one at the address of the other.
+        let a = w.read(at(1, 0), 1);
+        w.write(at(1, 70), 1, false);
+        w.finish(given(1, 1), a);
+        let (b, c) = (w.read(at(1, 0), 1), w.read(at(1, 0), 2));
+        w.write(at(1, 70), 2, false);
+        let call = w.call(given(1, 2));
+        w.write(at(1, 80), 3, false);
+        w.finish(given(1, 3), c);
+        w.write(at(1, 70), 4, false);
+        w.finish(if told { given(1, 4) } else { at(1, 4) }, b);
+        let found = w.late(call).map(|o| o.span);
+        assert_eq!(found, told.then_some(b), "{told}");
     }
 }
 

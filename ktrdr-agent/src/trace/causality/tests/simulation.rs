@@ -47,6 +47,17 @@ struct Thinned {
     to: usize,
 }
 
+/// What tasks gave their loop, which it has not sent yet.
+struct Given {
+    number: u64,
+    what: Sent,
+}
+
+enum Sent {
+    Call(Option<SpanRef>),
+    Answer { conn: u64, span: SpanRef, seen: bool },
+}
+
 struct Sim {
     w: World,
     dice: Dice,
@@ -61,6 +72,9 @@ struct Sim {
     partial: bool,
     hidden: u64,
     pool: Pool,
+    /// The loop sends later (uvloop before 0.23).
+    later: bool,
+    given: Vec<Given>,
 }
 
 /// A pool of threads.
@@ -86,6 +100,8 @@ const POOL_THREAD: u32 = 20;
 const READER: u64 = 10_000;
 const CONNECTION_TASK: u64 = 20_000;
 const LISTENER: u64 = 2;
+/// Under which a loop sends what it was given.
+const LOOP: u64 = 4;
 /// Requests that nobody sees have numbers beyond this.
 const HIDDEN: u64 = 1 << 40;
 
@@ -95,6 +111,10 @@ impl Sim {
         // A background task that was created at startup, before any request.
         w.copy(1, 1, LISTENER);
         w.copy(1, 1, 3);
+        // The loop's own context is older than our sight, or not.
+        if seed.is_multiple_of(2) {
+            w.copy(1, 1, LOOP);
+        }
         for c in 0..conns {
             w.copy(1, LISTENER, CONNECTION_TASK + c);
             w.copy(1, LISTENER, READER + c);
@@ -113,6 +133,8 @@ impl Sim {
             partial: false,
             hidden: HIDDEN,
             pool: Pool::default(),
+            later: false,
+            given: Vec::new(),
         }
     }
 
@@ -135,6 +157,16 @@ impl Sim {
                 self.jobs[n].seen = false;
                 let ts = self.w.tick();
                 self.w.c.request_left(span, ts);
+            }
+            let (left, given) = (|conn| conn % 8 < t.share, &mut self.given);
+            for g in given {
+                if let Sent::Answer { conn, span, seen } = &mut g.what
+                    && left(*conn)
+                    && std::mem::replace(seen, false)
+                {
+                    let ts = self.w.tick();
+                    self.w.c.request_left(*span, ts);
+                }
             }
         }
         if step == t.to {
@@ -204,6 +236,75 @@ impl Sim {
         }
     }
 
+    fn number(&mut self) -> u64 {
+        self.next += 1;
+        self.next
+    }
+
+    fn call(&mut self, task: Task, truth: Option<SpanRef>) {
+        if !self.later || task.tid != 1 {
+            let call = self.w.call(task);
+            self.truth.push((call, truth));
+            return;
+        }
+        let waits = self.given.iter().rev().find(|g| matches!(g.what, Sent::Call(_))).map(|g| g.number);
+        // Some on a connection that another task has just written to.
+        let number = match waits.filter(|_| self.dice.roll(10) == 0) {
+            Some(number) => {
+                self.w.write(task, number, true);
+                number
+            }
+            None => {
+                let number = self.number();
+                self.w.write(task, number, false);
+                number
+            }
+        };
+        self.given.push(Given { number, what: Sent::Call(truth) });
+    }
+
+    fn answer(&mut self, ctx: u64, conn: u64, span: SpanRef, seen: bool) {
+        if !self.later {
+            if seen {
+                self.w.finish(at(1, ctx), span);
+            }
+            self.idle.push(conn);
+            return;
+        }
+        let number = self.number();
+        // Head and body, perhaps.
+        for behind in [false, true].into_iter().take(1 + self.dice.roll(2)) {
+            self.w.write(at(1, ctx), number, behind);
+        }
+        // Or somebody else's bytes, on a connection that did not take all at once.
+        if self.dice.roll(50) == 0 {
+            self.w.write(at(1, 3), number, true);
+        }
+        self.given.push(Given { number, what: Sent::Answer { conn, span, seen } });
+    }
+
+    /// The loop sends what it was given, in no order. Contexts that wrote may be others by now.
+    fn send(&mut self) {
+        while !self.given.is_empty() {
+            let n = self.dice.roll(self.given.len());
+            let Given { number, what } = self.given.swap_remove(n);
+            // Of some the kernel programs do not say who wrote.
+            let task = if self.dice.roll(100) == 0 { at(1, LOOP) } else { scenario::given(1, number) };
+            match what {
+                Sent::Call(truth) => {
+                    let call = self.w.call(task);
+                    self.truth.push((call, truth));
+                }
+                Sent::Answer { conn, span, seen } => {
+                    if seen {
+                        self.w.finish(task, span);
+                    }
+                    self.idle.push(conn);
+                }
+            }
+        }
+    }
+
     fn step(&mut self) {
         let n = self.dice.roll(self.jobs.len());
         if let Some(parent) = self.jobs[n].waking.take() {
@@ -221,8 +322,7 @@ impl Sim {
                 self.pool.queue.push_back((item, request));
             }
             0..=2 => {
-                let call = self.w.call(at(thread, ctx));
-                self.truth.push((call, request));
+                self.call(at(thread, ctx), request);
             }
             // A pooled connection's bytes arrive under whatever context reads them.
             3 => self.w.recv(at(1, self.reader(500)), 900),
@@ -233,10 +333,7 @@ impl Sim {
             }
             5..=6 => {
                 if let (Some(conn), Some(span)) = (answers, request) {
-                    if self.jobs[n].seen {
-                        self.w.finish(at(1, ctx), span);
-                    }
-                    self.idle.push(conn);
+                    self.answer(ctx, conn, span, self.jobs[n].seen);
                     self.jobs[n].answers = None;
                 }
             }
@@ -295,6 +392,9 @@ impl Sim {
                 2 => self.pool(),
                 _ => self.step(),
             }
+            if self.dice.roll(4) == 0 {
+                self.send();
+            }
         }
         // What was read is answered in the end.
         for n in 0..self.jobs.len() {
@@ -303,12 +403,12 @@ impl Sim {
                 self.w.copy(1, parent, ctx);
                 self.jobs[n].ctx = ctx;
             }
-            let job = &self.jobs[n];
-            if let (Some(_), Some(span), true) = (job.answers, job.request, job.seen) {
-                let ctx = job.ctx;
-                self.w.finish(at(1, ctx), span);
+            let Job { ctx, answers, request, seen, .. } = self.jobs[n];
+            if let (Some(conn), Some(span)) = (answers, request) {
+                self.answer(ctx, conn, span, seen);
             }
         }
+        self.send();
         let mut score = (0, 0, 0);
         for (call, truth) in std::mem::take(&mut self.truth) {
             match (self.w.late(call).map(|o| o.span), truth) {
@@ -322,8 +422,8 @@ impl Sim {
     }
 }
 
-fn check(server: Server, conns: u64, seed: u64) -> (usize, usize, usize) {
-    Sim::new(server, conns, seed).run(1_500)
+fn check(server: Server, later: bool, conns: u64, seed: u64) -> (usize, usize, usize) {
+    Sim { later, ..Sim::new(server, conns, seed) }.run(1_500)
 }
 
 proptest! {
@@ -335,10 +435,11 @@ proptest! {
             Server::Asyncio, Server::Uvloop, Server::ConnectionTask, Server::ConnectionTaskUvloop, Server::Fresh,
             Server::CopyOfFresh, Server::CopyOfFreshUvloop,
         ]),
+        later: bool,
         conns in 1u64..40,
         seed: u64,
     ) {
-        let (right, wrong, missing) = check(server, conns, seed);
+        let (right, wrong, missing) = check(server, later, conns, seed);
         prop_assert_eq!(wrong, 0, "right {}, missing {}", right, missing);
     }
 }
@@ -361,11 +462,12 @@ proptest! {
             Server::Asyncio, Server::Uvloop, Server::ConnectionTask, Server::ConnectionTaskUvloop, Server::Fresh,
             Server::CopyOfFresh, Server::CopyOfFreshUvloop,
         ]),
+        later: bool,
         conns in 1u64..40,
         seed: u64,
         thinned in thinned(),
     ) {
-        let mut sim = Sim::new(server, conns, seed);
+        let mut sim = Sim { later, ..Sim::new(server, conns, seed) };
         sim.thinned = Some(thinned);
         let (right, wrong, missing) = sim.run(1_500);
         prop_assert_eq!(wrong, 0, "right {}, missing {}", right, missing);
@@ -392,22 +494,26 @@ fn the_work_of_what_is_seen_is_still_found() {
 /// Few are missing; measured over many runs so that a rule that never links cannot pass.
 #[test]
 fn nearly_all_edges_are_found() {
-    for (server, per_mille) in [
-        (Server::Asyncio, 999),
-        (Server::Uvloop, 999),
-        (Server::ConnectionTask, 990),
-        (Server::ConnectionTaskUvloop, 990),
-        (Server::Fresh, 500),
-        (Server::CopyOfFresh, 900),
-        (Server::CopyOfFreshUvloop, 900),
+    for (server, later, per_mille) in [
+        (Server::Asyncio, false, 999),
+        (Server::Uvloop, false, 999),
+        (Server::ConnectionTask, false, 990),
+        (Server::ConnectionTaskUvloop, false, 990),
+        (Server::Fresh, false, 500),
+        (Server::CopyOfFresh, false, 900),
+        (Server::CopyOfFreshUvloop, false, 900),
+        // Of one call in ten nobody can tell which of two wrote it, and of one response in thirty.
+        (Server::Uvloop, true, 900),
+        (Server::ConnectionTaskUvloop, true, 850),
+        (Server::CopyOfFreshUvloop, true, 850),
     ] {
         let (mut right, mut all) = (0, 0);
         for seed in 0..100 {
-            let (r, w, m) = check(server, 20, seed);
+            let (r, w, m) = check(server, later, 20, seed);
             right += r;
             all += r + w + m;
         }
-        println!("{server:?}: {right} of {all}");
-        assert!(right * 1_000 >= all * per_mille, "{server:?}: {right} of {all}");
+        println!("{server:?}, later: {later}: {right} of {all}");
+        assert!(right * 1_000 >= all * per_mille, "{server:?}, later: {later}: {right} of {all}");
     }
 }

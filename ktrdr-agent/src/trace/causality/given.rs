@@ -1,0 +1,97 @@
+//! What tasks give a loop that it sends later (uvloop before 0.23), under a context of its own.
+//!
+//! Each write is told when it is made, so the context current then is the writer's and nobody else's yet; what is sent bears
+//! the number under which that was told. All that is written for a connection until its next send has one number: where
+//! it was not all written under one context, whose the message is that begins there is not known.
+
+use ktrdr_ebpf_common::GIVEN_BEFORE;
+
+use super::state::{Causality, Lru, lru};
+use super::tree::NodeId;
+use crate::event::{Ns, Task};
+
+/// Writes remembered, host-wide. They are sent within a turn of their loop, or when the connection takes more; and a
+/// message whose first bytes were sent is told of when it is whole, which may be as many turns later as it has pieces.
+const MAX_WRITES: usize = 65_536;
+
+/// By process (as contexts are told apart), thread and number; `None`: several wrote.
+#[derive(Debug)]
+pub(super) struct Given(Lru<(u32, u32, u64), Option<Writer>>);
+
+impl Default for Given {
+    fn default() -> Self {
+        Self(lru(MAX_WRITES))
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Writer {
+    node: NodeId,
+    /// Its context's address then.
+    context: u64,
+    /// When it wrote. By the time of the send the address may be another context's, of which nobody saw where it came from.
+    ts: Ns,
+}
+
+/// Whether a number stands in the place of the task's context.
+pub(super) fn is_given(task: Task) -> bool {
+    task.py_context & GIVEN_BEFORE != 0
+}
+
+impl Causality {
+    pub(super) fn gave(&mut self, task: Task, number: u64, behind: bool, ts: Ns) {
+        let writer = self.node_of(task, ts).map(|node| Writer { node, context: task.py_context, ts });
+        let p = self.process(task.tgid);
+        if !p.gives {
+            p.gives = true;
+            // Found late: what responses said till now was the loop's.
+            if p.sends {
+                self.not_told(task.tgid, ts);
+            }
+        }
+        let key = (self.process(task.tgid).contexts, task.tid, number);
+        if !behind {
+            self.given.0.insert(key, writer);
+        } else if let Some(first) = self.given.0.get_mut(&key)
+            && first.map(|w| w.node) != writer.map(|w| w.node)
+        {
+            *first = None;
+        }
+    }
+
+    fn writer(&self, task: Task) -> Option<Writer> {
+        let epoch = self.processes.peek(&task.tgid)?.contexts;
+        *self.given.0.peek(&(epoch, task.tid, task.py_context))?
+    }
+
+    /// Takes note of a response: whether it tells for whom it was sent.
+    pub(super) fn tells(&mut self, task: Task, node: Option<NodeId>, ts: Ns) -> bool {
+        let given = is_given(task);
+        let p = self.process(task.tgid);
+        p.sends |= !given;
+        // Of a thread outside all tasks the thread tells; a loop's is one that was not seen to be given this.
+        let tells = if given { node.is_some() } else { !p.gives || node.is_none_or(|n| self.tree.own(n)) };
+        if !tells {
+            self.not_told(task.tgid, ts);
+        }
+        tells
+    }
+
+    /// The node of whoever gave the loop what it sends.
+    pub(super) fn giver(&self, task: Task) -> Option<NodeId> {
+        self.writer(task).map(|w| w.node)
+    }
+
+    /// When what is sent now was written.
+    pub(super) fn wrote(&self, task: Task, now: Ns) -> Ns {
+        self.writer(task).filter(|_| is_given(task)).map_or(now, |w| w.ts)
+    }
+
+    /// The task, with the address of the context that it wrote under in the place of a number.
+    pub fn writing(&self, task: Task) -> Task {
+        match self.writer(task).filter(|_| is_given(task)) {
+            Some(writer) => Task { py_context: writer.context, ..task },
+            None => task,
+        }
+    }
+}
