@@ -42,7 +42,7 @@ pub(super) struct Asks {
     pub asked: Asked,
     pub framing: Framing,
     pub expects_continue: bool,
-    pub request: Request,
+    pub request: Box<Request>,
 }
 
 /// What a response's head says.
@@ -51,7 +51,7 @@ pub(super) struct Answers {
     pub code: u16,
     /// Framing, should it answer neither `HEAD` nor `CONNECT`.
     pub framing: Framing,
-    pub response: Response,
+    pub response: Box<Response>,
 }
 
 /// What a head says.
@@ -121,7 +121,7 @@ impl Said {
                 let r = &a.response;
                 let (status, attributes) = (r.status.clone(), r.attributes.with_room(ADDED_TO_ANSWER));
                 let response = Response { key: r.key, attributes, status, want_body: r.want_body };
-                Said::Answers(Answers { response, ..*a })
+                Said::Answers(Answers { response: Box::new(response), ..*a })
             }
             Said::Asks(a) => {
                 let r = &a.request;
@@ -137,7 +137,7 @@ impl Said {
                     has_body: r.has_body,
                     gist: r.gist,
                 };
-                Said::Asks(Asks { request, ..*a })
+                Said::Asks(Asks { request: Box::new(request), ..*a })
             }
         }
     }

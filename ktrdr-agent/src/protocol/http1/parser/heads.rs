@@ -78,7 +78,7 @@ impl Http1Parser {
             asked: asked(head.method),
             framing: body::of_request(&head.fields),
             expects_continue: head.fields.expects_continue,
-            request: self.describe.request(head),
+            request: Box::new(self.describe.request(head)),
         };
         self.learn(Side::Request, &bytes[..head.len], || Said::Asks(asks.clone()));
         self.asks(head.len, asks)
@@ -87,7 +87,7 @@ impl Http1Parser {
     fn asks(&mut self, len: usize, asks: Asks) -> Step {
         let Asks { asked, framing, expects_continue, request } = asks;
         self.open.request(asked);
-        let begun = Message::from(request);
+        let begun = Message::Request(request);
         self.refused = false;
         if expects_continue && framing != Framing::None {
             return self.doubt(Side::Request, len, framing, begun);
@@ -105,7 +105,7 @@ impl Http1Parser {
         let answers = Answers {
             code: head.code,
             framing: body::of_response(head.code, Asked::Plain, &head.fields),
-            response: self.describe.response(head),
+            response: Box::new(self.describe.response(head)),
         };
         self.learn(Side::Response, &bytes[..head.len], || Said::Answers(answers.clone()));
         self.answers(head.len, answers)
@@ -116,7 +116,7 @@ impl Http1Parser {
         let Answers { code, framing, response } = answers;
         self.refused = matches!(self.request.state, State::Doubt(_));
         let asked = self.open.response();
-        let begun = Message::from(response);
+        let begun = Message::Response(response);
         let tunnel = asked == Some(Asked::Connect) && matches!(code, 200..=299);
         if code == 101 || tunnel {
             return Step::Opaque(Some(ParseEvent::Whole(begun, MessageEnd::default())));
