@@ -19,21 +19,31 @@ enum Binding {
 impl Causality {
     /// The tree's node for the context current on the task.
     pub(super) fn node_of(&mut self, task: Task, ts: Ns) -> Option<NodeId> {
-        let Task { tgid, tid, py_context } = task;
-        let own = py_context == 0 || py_context & THREADS_OWN_CONTEXT != 0;
-        let working = self.working(tgid, tid).filter(|_| own);
-        if working.is_some() || py_context == 0 {
-            return working;
+        let work = self.own_work(task);
+        if work.is_some() || task.py_context == 0 {
+            return work;
         }
+        let epoch = self.contexts(task.tgid, ts)?;
+        self.node_in(epoch, task)
+    }
+
+    /// What the thread runs of its pool, unless it runs a task.
+    fn own_work(&self, task: Task) -> Option<NodeId> {
+        let own = task.py_context == 0 || task.py_context & THREADS_OWN_CONTEXT != 0;
+        if own { self.working(task.tgid, task.tid) } else { None }
+    }
+
+    /// What tells the contexts of the process from others at the same addresses; `None`: of before they are followed.
+    fn contexts(&mut self, tgid: u32, ts: Ns) -> Option<u32> {
         let p = self.process(tgid);
-        if ts < p.since {
-            return None;
-        }
-        let epoch = p.contexts;
+        (ts >= p.since).then_some(p.contexts)
+    }
+
+    fn node_in(&mut self, epoch: u32, task: Task) -> Option<NodeId> {
         if is_given(task) {
             return self.giver(task);
         }
-        Some(self.tree.node(Place::new(epoch, py_context, tid)))
+        Some(self.tree.node(Place::new(epoch, task.py_context, task.tid)))
     }
 
     pub(super) fn copied(&mut self, tgid: u32, tid: u32, copy: PyCopy, ts: Ns, now: Ns) {
@@ -41,18 +51,15 @@ impl Causality {
         if copy.child == 0 {
             return;
         }
-        let p = self.process(tgid);
         // By its place in the stream: whatever was at its address before is no more.
-        if now < p.since {
-            return;
-        }
-        let epoch = p.contexts;
+        let Some(epoch) = self.contexts(tgid, now) else { return };
         if copy.parent == 0 {
             // The thread is not known to the kernel programs yet: whatever was at this address is no more.
             self.tree.unknown_copy(Place::new(epoch, copy.child, tid));
             return;
         }
-        let Some(parent) = self.node_of(Task { tgid, tid, py_context: copy.parent }, now) else { return };
+        let copier = Task { tgid, tid, py_context: copy.parent };
+        let Some(parent) = self.own_work(copier).or_else(|| self.node_in(epoch, copier)) else { return };
         let child = self.tree.copy(Place::new(epoch, copy.child, tid), parent, ts);
         let binding = self.bind_pending(tgid, tid, parent, ts);
         match binding {

@@ -287,9 +287,9 @@ pub(super) enum About {
 
 impl Causality {
     pub(super) fn process(&mut self, tgid: u32) -> &mut Process {
-        let next = &mut self.next_epoch;
-        let watched = self.watched.max(self.born.peek(&tgid).copied());
-        self.processes.entry(tgid).or_insert_with(|| {
+        let Self { next_epoch: next, watched, born, processes, .. } = self;
+        processes.entry(tgid).or_insert_with(|| {
+            let watched = (*watched).max(born.peek(&tgid).copied());
             *next = next.wrapping_add(1);
             Process {
                 epoch: *next,
