@@ -22,8 +22,8 @@ use crate::protocol::Role;
 type Lru<K, V> = LruCache<K, V, foldhash::fast::FixedState>;
 
 /// Connections remembered, accepted and made: those of the hosts' relays, and all others that look the same until
-/// their requests are seen. About 100 bytes each.
-const MAX_CONNS: usize = 16 * 1024;
+/// their requests are seen. About 200 bytes each.
+const MAX_CONNS: usize = 32 * 1024;
 /// Requests that a relay may have passed on, host-wide: as long as half a second at 30,000 requests/s.
 const MAX_REQUESTS: usize = 16 * 1024;
 /// Requests of the same bytes at the same place that are told apart; with more, none is. A health check every second
@@ -34,26 +34,22 @@ const CLOSED_NS: Ns = 1_000 * MS;
 /// Server's spans that wait for their place meanwhile.
 const MAX_WAITING: usize = 4 * 1024;
 
-/// A connection, the same from both its ends.
+/// A connection, the same from both its ends. Plain numbers: each request on a connection opened under our eyes is looked
+/// up by these, and compared with others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ends {
-    client: SocketAddr,
-    server: SocketAddr,
+    /// Addresses of client and server, those of IPv4 mapped.
+    ips: [[u8; 16]; 2],
+    /// Their ports.
+    ports: [u16; 2],
     /// Network namespace, where each has the same addresses (loopback); else 0.
     netns: u32,
 }
 
-/// In three numbers: the one derived of socket addresses takes them field by field, and each request on a connection
-/// opened under our eyes is looked up by several of these.
 impl Hash for Ends {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        let ip = |a: &SocketAddr| match a.ip() {
-            IpAddr::V4(v4) => u128::from(v4.to_bits()),
-            IpAddr::V6(v6) => v6.to_bits(),
-        };
-        let (client, server) = (u64::from(self.client.port()), u64::from(self.server.port()));
-        state.write_u128(ip(&self.client));
-        state.write_u128(ip(&self.server));
+        let [client, server] = self.ports.map(u64::from);
+        self.ips.iter().for_each(|ip| state.write_u128(u128::from_ne_bytes(*ip)));
         state.write_u64(client << 48 | server << 32 | u64::from(self.netns));
     }
 }
@@ -65,7 +61,15 @@ impl Ends {
             Role::Client => (tuple.local, tuple.remote),
             Role::Server => (tuple.remote, tuple.local),
         };
-        Self { client, server, netns: if server.ip().is_loopback() { tuple.netns } else { 0 } }
+        Self::between(client, server, if server.ip().is_loopback() { tuple.netns } else { 0 })
+    }
+
+    fn between(client: SocketAddr, server: SocketAddr, netns: u32) -> Self {
+        let ip = |a: SocketAddr| match a.ip() {
+            IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
+            IpAddr::V6(v6) => v6.octets(),
+        };
+        Self { ips: [client, server].map(ip), ports: [client, server].map(|a| a.port()), netns }
     }
 }
 
@@ -108,6 +112,34 @@ struct Made {
     from: Option<Ends>,
 }
 
+/// What is known of a connection. Both where both its ends are on this host.
+#[derive(Debug, Default)]
+struct Known {
+    accepted: Option<Accepted>,
+    made: Option<Made>,
+}
+
+/// Processes that accepted a connection: one of so many bits is set for each. Of those without theirs none did, so they are no
+/// relays; the others may be.
+#[derive(Debug, Default)]
+struct Acceptors([u64; 16]);
+
+impl Acceptors {
+    fn place(tgid: u32) -> (usize, u64) {
+        ((tgid / u64::BITS) as usize % 16, 1 << (tgid % u64::BITS))
+    }
+
+    fn note(&mut self, tgid: u32) {
+        let (word, bit) = Self::place(tgid);
+        self.0[word] |= bit;
+    }
+
+    fn may_have(&self, tgid: u32) -> bool {
+        let (word, bit) = Self::place(tgid);
+        self.0[word] & bit != 0
+    }
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Inbound {
     ends: Ends,
@@ -119,8 +151,8 @@ struct Inbound {
 
 /// All of them.
 pub struct Relays {
-    accepted: Lru<Ends, Accepted>,
-    made: Lru<Ends, Made>,
+    conns: Lru<Ends, Known>,
+    acceptors: Acceptors,
     inbound: Lru<At, SmallVec<[Inbound; 1]>>,
     /// Requests that a process read, until they have their place.
     waiting: Lru<SpanRef, (Seen, Option<SpanRef>)>,
@@ -136,8 +168,8 @@ impl Default for Relays {
     fn default() -> Self {
         let hasher = foldhash::fast::FixedState::default;
         Self {
-            accepted: Lru::with_hasher(MAX_CONNS, hasher()),
-            made: Lru::with_hasher(MAX_CONNS, hasher()),
+            conns: Lru::with_hasher(MAX_CONNS, hasher()),
+            acceptors: Acceptors::default(),
             inbound: Lru::with_hasher(MAX_REQUESTS, hasher()),
             waiting: Lru::with_hasher(MAX_WAITING, hasher()),
             lost: 0,
@@ -150,17 +182,22 @@ impl Default for Relays {
 impl Relays {
     /// A connection was accepted by a listener of this process (0: of nobody known).
     pub fn accepted(&mut self, ends: Ends, tgid: u32, at: Ns) {
-        self.accepted.insert(ends, Accepted { tgid, at, closed: None, onward: None });
+        self.acceptors.note(tgid);
+        self.known(ends).accepted = Some(Accepted { tgid, at, closed: None, onward: None });
     }
 
     /// This process made a connection.
     pub fn made(&mut self, ends: Ends, tgid: u32, at: Ns) {
-        self.made.insert(ends, Made { tgid, at, from: None });
+        self.known(ends).made = Some(Made { tgid, at, from: None });
+    }
+
+    fn known(&mut self, ends: Ends) -> &mut Known {
+        self.conns.entry(ends).or_insert_with(Known::default)
     }
 
     /// The accepted end of a connection is closed.
     pub fn closed(&mut self, ends: Ends, ts: Ns) {
-        if let Some(a) = self.accepted.get_mut(&ends) {
+        if let Some(a) = self.conns.get_mut(&ends).and_then(|c| c.accepted.as_mut()) {
             a.closed.get_or_insert(ts);
         }
     }
@@ -185,27 +222,37 @@ impl Relays {
 
     /// The accepting end read a request. `tgid`: who did, which a forking listener alone does not tell.
     pub fn served(&mut self, seen: Seen, tgid: u32) {
-        if self.made.peek(&seen.ends).is_some() {
+        let Some(conn) = self.conns.get_mut(&seen.ends) else { return };
+        if conn.made.is_some() {
             self.waiting.insert(seen.span, (seen, None));
         }
-        let Some(a) = self.accepted.get_mut(&seen.ends) else { return };
+        let Some(a) = &mut conn.accepted else { return };
         a.tgid = tgid;
+        self.acceptors.note(tgid);
         self.arrived(seen, Some(tgid));
     }
 
     /// The connecting end sent a request. Returns the one of the same process that it passes on.
     pub fn sent(&mut self, seen: Seen) -> Option<SpanRef> {
-        if self.accepted.peek(&seen.ends).is_some() {
+        let conn = self.conns.get(&seen.ends)?;
+        let made = conn.made;
+        if conn.accepted.is_some() {
             self.arrived(seen, None);
         }
-        self.source(&seen, true)
+        self.source(&seen, made?, true)
     }
 
     /// The client's span that a server's span without a client comes from, across a relay that is not seen to move
     /// anything. Asked when both are known, until the server's span has its place.
     pub fn across(&mut self, server: SpanRef) -> Option<SpanRef> {
         let (seen, known) = *self.waiting.peek(&server)?;
-        let client = known.or_else(|| self.source(&seen, false))?;
+        let client = match known {
+            Some(client) => client,
+            None => {
+                let made = self.conns.get(&seen.ends)?.made?;
+                self.source(&seen, made, false)?
+            }
+        };
         self.waiting.insert(server, (seen, Some(client)));
         Some(client)
     }
@@ -227,7 +274,9 @@ impl Relays {
                     // Looked for only now that the room is needed: connections in step with each other, as a load
                     // test's are, bring as many requests that are alike as there are of them.
                     let over = |a: &Accepted| a.closed.is_some_and(|c| c.saturating_add(CLOSED_NS) < ts);
-                    alike.retain(|i| self.accepted.peek(&i.ends).is_some_and(|a| !over(a)));
+                    let conns = &self.conns;
+                    let open = |i: &mut Inbound| Some(!over(conns.peek(&i.ends)?.accepted.as_ref()?));
+                    alike.retain(|i| open(i) == Some(true));
                 }
                 if alike.len() > MAX_ALIKE {
                     alike.remove(0);
@@ -237,18 +286,17 @@ impl Relays {
         }
     }
 
-    /// The request that this one, on a connection that a relay made, is passed on from. `own`: the relay's own span
+    /// The request that this one, on a connection that a relay `made`, is passed on from. `own`: the relay's own span
     /// of it is asked for, by its span of the other; otherwise the client's, by the server's.
-    fn source(&mut self, seen: &Seen, own: bool) -> Option<SpanRef> {
-        let made = *self.made.get(&seen.ends)?;
-        if made.at <= self.lost {
+    fn source(&mut self, seen: &Seen, made: Made, own: bool) -> Option<SpanRef> {
+        if made.at <= self.lost || !self.acceptors.may_have(made.tgid) {
             return None;
         }
         let alike = self.inbound.get(&seen.at)?;
         // Most that are alike are another process's, which needs no look at its connection.
         let may = |i: &Inbound| if own { i.own == Some(made.tgid) } else { i.own.is_none() };
         let mut fitting = alike.iter().filter(|i| may(i)).filter(|i| {
-            self.accepted.peek(&i.ends).is_some_and(|a| {
+            self.conns.peek(&i.ends).and_then(|c| c.accepted.as_ref()).is_some_and(|a| {
                 let paired = made.from == Some(i.ends) && a.onward == Some(seen.ends);
                 let unpaired = made.from.is_none() && a.onward.is_none();
                 a.tgid == made.tgid
@@ -264,10 +312,10 @@ impl Relays {
         if fitting.next().is_some() || full {
             return None;
         }
-        if let Some(a) = self.accepted.get_mut(&one.ends) {
+        if let Some(a) = self.conns.get_mut(&one.ends).and_then(|c| c.accepted.as_mut()) {
             a.onward = Some(seen.ends);
         }
-        if let Some(m) = self.made.get_mut(&seen.ends) {
+        if let Some(m) = self.conns.get_mut(&seen.ends).and_then(|c| c.made.as_mut()) {
             m.from = Some(one.ends);
         }
         Some(one.span)
@@ -280,10 +328,15 @@ mod tests {
 
     fn ends(client: u16, server: u16) -> Ends {
         let addr = |port| ([127, 0, 0, 1], port).into();
-        Ends { client: addr(client), server: addr(server), netns: 1 }
+        Ends::between(addr(client), addr(server), 1)
     }
 
     const RELAY: u32 = 7;
+
+    fn source(r: &mut Relays, seen: &Seen, own: bool) -> Option<SpanRef> {
+        let made = r.known(seen.ends).made?;
+        r.source(seen, made, own)
+    }
 
     fn seen(ends: Ends, offset: u32, digest: u64, span: u64, ts: Ns) -> Seen {
         Seen { ends, at: At { offset, digest }, span: SpanRef(span), ts }
@@ -304,9 +357,9 @@ mod tests {
         let mut r = two();
         r.served(seen(ends(1, 80), 0, 5, 1, 12), RELAY);
         r.served(seen(ends(2, 80), 0, 6, 2, 13), RELAY);
-        assert_eq!(r.source(&seen(ends(12, 8080), 0, 6, 4, 31), true), Some(SpanRef(2)));
-        assert_eq!(r.source(&seen(ends(11, 8080), 0, 5, 3, 30), true), Some(SpanRef(1)));
-        assert_eq!(r.source(&seen(ends(11, 8080), 1, 5, 5, 32), true), None, "another place");
+        assert_eq!(source(&mut r, &seen(ends(12, 8080), 0, 6, 4, 31), true), Some(SpanRef(2)));
+        assert_eq!(source(&mut r, &seen(ends(11, 8080), 0, 5, 3, 30), true), Some(SpanRef(1)));
+        assert_eq!(source(&mut r, &seen(ends(11, 8080), 1, 5, 5, 32), true), None, "another place");
     }
 
     #[test]
@@ -314,14 +367,14 @@ mod tests {
         let mut r = two();
         r.served(seen(ends(1, 80), 0, 5, 1, 12), RELAY);
         r.served(seen(ends(2, 80), 0, 5, 2, 13), RELAY);
-        assert_eq!(r.source(&seen(ends(11, 8080), 0, 5, 3, 30), true), None);
+        assert_eq!(source(&mut r, &seen(ends(11, 8080), 0, 5, 3, 30), true), None);
         r.served(seen(ends(1, 80), 100, 9, 4, 40), RELAY);
-        assert_eq!(r.source(&seen(ends(11, 8080), 100, 9, 5, 41), true), Some(SpanRef(4)));
+        assert_eq!(source(&mut r, &seen(ends(11, 8080), 100, 9, 5, 41), true), Some(SpanRef(4)));
         r.served(seen(ends(1, 80), 200, 5, 6, 50), RELAY);
         r.served(seen(ends(2, 80), 200, 5, 7, 51), RELAY);
-        assert_eq!(r.source(&seen(ends(11, 8080), 200, 5, 8, 52), true), Some(SpanRef(6)));
+        assert_eq!(source(&mut r, &seen(ends(11, 8080), 200, 5, 8, 52), true), Some(SpanRef(6)));
         assert_eq!(
-            r.source(&seen(ends(12, 8080), 200, 5, 9, 53), true),
+            source(&mut r, &seen(ends(12, 8080), 200, 5, 9, 53), true),
             Some(SpanRef(7)),
             "the other is left"
         );
@@ -365,7 +418,7 @@ mod tests {
             r.made(to, RELAY, 20);
             change(&mut r);
             r.served(seen(from, 0, 5, 1, 12), RELAY);
-            r.source(&seen(to, 0, 5, 2, 30), true)
+            source(&mut r, &seen(to, 0, 5, 2, 30), true)
         };
         assert_eq!(joined(|_| {}), Some(SpanRef(1)));
         assert_eq!(joined(|r| r.made(ends(11, 8080), 8, 20)), None, "another process");
