@@ -139,8 +139,9 @@ impl Logs {
     pub fn request(&mut self, tgid: u32, client: SocketAddr, (span, ts): (SpanRef, Ns), path: &str) {
         self.serves(tgid);
         // A path that was escaped, or hides something, is written in another way than it was read.
-        let plain =
-            path.len() <= MAX_PATH && !path.contains(['%', '+']) && !path.contains(crate::mask::REDACTED);
+        let plain = path.len() <= MAX_PATH
+            && memchr::memchr2(b'%', b'+', path.as_bytes()).is_none()
+            && parse::find(path, crate::mask::REDACTED).is_none();
         self.requests.insert((tgid, client), (span, if plain { path.into() } else { "".into() }, ts));
     }
 

@@ -142,7 +142,7 @@ impl<O: Clone> Writer<O> {
     fn lines(&mut self, body: &[u8], mut about: About<O>, records: &mut Records<O>) {
         let mut batch = Batch { before: records.closed.len(), began: 0 };
         let mut begun = about.ts;
-        let mut lines = body.split(|b| *b == b'\n');
+        let mut lines = lines(body);
         if let Some((half_ts, half_task, half_origin)) = self.half_at.take() {
             begun = half_ts;
             let mut joined = std::mem::take(&mut self.half);
@@ -263,6 +263,17 @@ impl<O: Clone> Writer<O> {
         self.end_half(file, records);
         records.closed.extend(self.record.take().map(|o| o.raw));
     }
+}
+
+/// What stands between line feeds, which are searched for block by block.
+fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = Some(text);
+    std::iter::from_fn(move || {
+        let text = rest?;
+        let end = memchr::memchr(b'\n', text);
+        rest = end.map(|at| &text[at + 1..]);
+        Some(&text[..end.unwrap_or(text.len())])
+    })
 }
 
 /// Keeps as much of half a line as a record may have.

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::{Value, split_once};
+use super::{Value, rsplit_at, split_at, split_once};
 use crate::trace::model::Key;
 
 /// Client's address, and the fields of the line.
@@ -12,23 +12,23 @@ pub type Access = (Option<SocketAddr>, Vec<(Key, Value)>);
 pub fn parse(message: &str) -> Option<Access> {
     let (client, rest) = split_once(message, " - \"")?;
     let (request, status) = split_once(rest, "\" ")?;
-    let (method, rest) = request.split_once(' ')?;
-    let (target, version) = rest.rsplit_once(' ')?;
+    let (method, rest) = split_at(request, b' ')?;
+    let (target, version) = rsplit_at(rest, b' ')?;
     let version = version.strip_prefix("HTTP/")?;
-    let code = status.split_once(' ').map_or(status, |(code, _)| code);
+    let code = split_at(status, b' ').map_or(status, |(code, _)| code);
     let code: i64 = code.parse().ok().filter(|n| (100..600).contains(n))?;
     let known = method.len() <= 16 && method.bytes().all(|b| b.is_ascii_uppercase());
     if !known || version.len() > 3 {
         return None;
     }
     // uvicorn writes IPv6 addresses without brackets.
-    let (address, port) = client.rsplit_once(':').unwrap_or((client, ""));
+    let (address, port) = rsplit_at(client, b':').unwrap_or((client, ""));
     let peer = address
         .parse::<IpAddr>()
         .ok()
         .zip(port.parse::<u16>().ok())
         .map(|(ip, port)| SocketAddr::new(ip.to_canonical(), port));
-    let path = target.split_once('?').map_or(target, |(path, _)| path);
+    let path = split_at(target, b'?').map_or(target, |(path, _)| path);
     let fields = vec![
         ("client.address".into(), Value::Str(address.into())),
         ("http.request.method".into(), Value::Str(method.into())),

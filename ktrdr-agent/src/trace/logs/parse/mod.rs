@@ -79,7 +79,7 @@ pub fn record(text: &str) -> Option<Parsed> {
             None => {}
         }
     }
-    let (first, rest) = text.split_once('\n').map_or((text, ""), |(first, rest)| (first, rest));
+    let (first, rest) = split_at(text, b'\n').map_or((text, ""), |(first, rest)| (first, rest));
     let parsed = header::parse(first).or_else(|| logfmt::parse(first));
     let mut parsed = parsed.unwrap_or_else(|| Parsed { message: first.to_owned(), ..Parsed::default() });
     if !rest.is_empty() {
@@ -91,7 +91,7 @@ pub fn record(text: &str) -> Option<Parsed> {
 
 /// Where a short text stands in another. The searchers of `str` and `memmem` take longer to set up than most lines take to
 /// be searched for the one byte of `what` that is no blank.
-fn find(text: &str, what: &str) -> Option<usize> {
+pub(super) fn find(text: &str, what: &str) -> Option<usize> {
     let (text, what) = (text.as_bytes(), what.as_bytes());
     let (anchor, byte) = what.iter().enumerate().find(|(_, b)| **b != b' ')?;
     let stands = |at: &usize| text.get(*at..).is_some_and(|rest| rest.starts_with(what));
@@ -102,6 +102,18 @@ fn find(text: &str, what: &str) -> Option<usize> {
 fn split_once<'a>(text: &'a str, what: &str) -> Option<(&'a str, &'a str)> {
     let at = find(text, what)?;
     Some((&text[..at], &text[at + what.len()..]))
+}
+
+/// As [`str::split_once`], at a byte of ASCII.
+fn split_at(text: &str, byte: u8) -> Option<(&str, &str)> {
+    let at = memchr::memchr(byte, text.as_bytes())?;
+    Some((&text[..at], &text[at + 1..]))
+}
+
+/// As [`str::rsplit_once`], at a byte of ASCII.
+fn rsplit_at(text: &str, byte: u8) -> Option<(&str, &str)> {
+    let at = memchr::memrchr(byte, text.as_bytes())?;
+    Some((&text[..at], &text[at + 1..]))
 }
 
 /// Whether a word can be the name of a logger, a thread or a place in the code.
