@@ -285,6 +285,18 @@ impl<'a> Iterator for Iter<'a> {
     }
 }
 
+impl<'a> DoubleEndedIterator for Iter<'a> {
+    #[inline]
+    fn next_back(&mut self) -> Option<&'a Attribute> {
+        if let Some(last) = self.rest.next_back() {
+            return Some(last);
+        }
+        let shared = self.shared.next_back()?;
+        let replaced = self.replaced >> self.shared.len() & 1 == 1;
+        if replaced { self.instead.next_back() } else { Some(shared) }
+    }
+}
+
 impl<'a> IntoIterator for &'a Attributes {
     type Item = &'a Attribute;
     type IntoIter = Iter<'a>;
@@ -359,6 +371,7 @@ mod tests {
                     }
                 }
                 prop_assert_eq!(listed(&a), model.0.clone());
+                prop_assert!(a.iter().rev().eq(a.iter().collect::<Vec<_>>().into_iter().rev()));
                 prop_assert_eq!(a.len(), model.0.len());
                 prop_assert_eq!(a.is_empty(), model.0.is_empty());
                 let known = model.0.iter().find(|(k, _)| *k == key).map(|(_, n)| Value::Int(*n));

@@ -48,24 +48,25 @@ pub const fn span_kind(kind: SpanKind) -> span::SpanKind {
     }
 }
 
-/// Groups spans by resource, in the order the resources first occur. Spans of one service share the allocation;
+/// Groups items by their resource, in the order the resources first occur. Those of one service share the allocation;
 /// equal resources in two allocations stay two groups, which receivers accept.
-pub fn by_resource(spans: &[Item]) -> Vec<(&Arc<Resource>, Vec<&Span>)> {
+pub fn by_resource<T>(items: &[Arc<T>], of: fn(&T) -> &Arc<Resource>) -> Vec<(&Resource, Vec<&T>)> {
     let mut index: HashMap<*const Resource, usize, foldhash::fast::FixedState> = HashMap::default();
-    let mut groups: Vec<(&Arc<Resource>, Vec<&Span>)> = Vec::new();
-    for span in spans {
-        let at = *index.entry(Arc::as_ptr(&span.resource)).or_insert_with(|| {
-            groups.push((&span.resource, Vec::new()));
+    let mut groups: Vec<(&Resource, Vec<&T>)> = Vec::new();
+    for item in items {
+        let resource = of(item);
+        let at = *index.entry(Arc::as_ptr(resource)).or_insert_with(|| {
+            groups.push((resource, Vec::new()));
             groups.len() - 1
         });
-        groups[at].1.push(span);
+        groups[at].1.push(item);
     }
     groups
 }
 
 /// One request with all spans, a `ResourceSpans` per service.
 pub fn request(spans: &[Item]) -> ExportTraceServiceRequest {
-    let group = |(resource, spans): (&Arc<Resource>, Vec<&Span>)| ResourceSpans {
+    let group = |(resource, spans): (&Resource, Vec<&Span>)| ResourceSpans {
         resource: Some(ProtoResource {
             attributes: resource_attributes(resource),
             dropped_attributes_count: 0,
@@ -83,7 +84,8 @@ pub fn request(spans: &[Item]) -> ExportTraceServiceRequest {
         }],
         schema_url: SCHEMA_URL.into(),
     };
-    ExportTraceServiceRequest { resource_spans: by_resource(spans).into_iter().map(group).collect() }
+    let groups = by_resource(spans, |span| &span.resource);
+    ExportTraceServiceRequest { resource_spans: groups.into_iter().map(group).collect() }
 }
 
 /// A resource without `service.name` would become `unknown_service` at the receiver: the field counts.

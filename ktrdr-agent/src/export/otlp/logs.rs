@@ -1,9 +1,6 @@
-//! Log records as OTLP.
-//!
-//! By way of the message structures: records are fewer than spans, and their texts dominate.
+//! Log records as messages of `opentelemetry-proto`: the plain way, which the fast encoding is tested against, and the way to
+//! OTLP/JSON.
 
-use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -11,41 +8,31 @@ use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, InstrumentationScope, any_value};
 use opentelemetry_proto::tonic::logs::v1::{LogRecord as ProtoRecord, ResourceLogs, ScopeLogs};
 use opentelemetry_proto::tonic::resource::v1::Resource as ProtoResource;
-use prost::Message as _;
 
-use super::convert::{SCHEMA_URL, SCOPE_NAME, SCOPE_VERSION, attributes, resource_attributes};
-use super::{OtlpSink, Payload, Protocol, Signal};
+use super::convert::{SCHEMA_URL, SCOPE_NAME, SCOPE_VERSION, attributes, by_resource, resource_attributes};
+use super::{OtlpSink, Payload, Protocol, Signal, encode};
 use crate::export::queue::Books;
 use crate::export::{Item, LogItem, SpanSink};
+use crate::trace::logs::LogRecord;
 use crate::trace::model::Resource;
 
 /// `TraceFlags`: what the agent reports, it has recorded.
-const SAMPLED: u32 = 1;
+pub const SAMPLED: u32 = 1;
 
 impl Payload for LogItem {
     const SIGNAL: Signal = Signal::Logs;
     fn encode(records: &[LogItem], protocol: Protocol) -> Bytes {
-        let request = request(records);
         match protocol {
-            Protocol::Grpc | Protocol::HttpProtobuf => request.encode_to_vec().into(),
+            Protocol::Grpc | Protocol::HttpProtobuf => encode::logs(records),
             // The messages hold no map with other than string keys, so this cannot fail; an empty request at worst.
-            Protocol::HttpJson => serde_json::to_vec(&request).unwrap_or_default().into(),
+            Protocol::HttpJson => serde_json::to_vec(&request(records)).unwrap_or_default().into(),
         }
     }
 }
 
 /// One request with all records, a `ResourceLogs` per service.
 pub fn request(records: &[LogItem]) -> ExportLogsServiceRequest {
-    let mut index: HashMap<*const Resource, usize, foldhash::fast::FixedState> = HashMap::default();
-    let mut groups: Vec<(&Resource, Vec<ProtoRecord>)> = Vec::new();
-    for record in records {
-        let at = *index.entry(Arc::as_ptr(&record.resource)).or_insert_with(|| {
-            groups.push((&record.resource, Vec::new()));
-            groups.len() - 1
-        });
-        groups[at].1.push(convert(record));
-    }
-    let group = |(resource, log_records): (&Resource, Vec<ProtoRecord>)| ResourceLogs {
+    let group = |(resource, records): (&Resource, Vec<&LogRecord>)| ResourceLogs {
         resource: Some(ProtoResource {
             attributes: resource_attributes(resource),
             dropped_attributes_count: 0,
@@ -58,15 +45,16 @@ pub fn request(records: &[LogItem]) -> ExportLogsServiceRequest {
                 attributes: Vec::new(),
                 dropped_attributes_count: 0,
             }),
-            log_records,
+            log_records: records.into_iter().map(convert).collect(),
             schema_url: SCHEMA_URL.into(),
         }],
         schema_url: SCHEMA_URL.into(),
     };
+    let groups = by_resource(records, |record| &record.resource);
     ExportLogsServiceRequest { resource_logs: groups.into_iter().map(group).collect() }
 }
 
-fn convert(record: &LogItem) -> ProtoRecord {
+fn convert(record: &LogRecord) -> ProtoRecord {
     let text = any_value::Value::StringValue(record.body.clone());
     ProtoRecord {
         time_unix_nano: record.wall_ns(),
@@ -109,9 +97,13 @@ impl SpanSink for OtlpSink<LogItem> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use prost::Message as _;
+
     use super::*;
     use crate::export::fixture;
-    use crate::trace::logs::{LogRecord, Severity};
+    use crate::trace::logs::Severity;
     use crate::trace::model::{Attributes, SpanId, TraceId};
 
     fn record(service: &Arc<Resource>, body: &str, trace: Option<u8>) -> LogItem {

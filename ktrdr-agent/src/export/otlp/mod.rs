@@ -100,7 +100,7 @@ impl Payload for Item {
     const SIGNAL: Signal = Signal::Traces;
     fn encode(spans: &[Item], protocol: Protocol) -> Bytes {
         match protocol {
-            Protocol::Grpc | Protocol::HttpProtobuf => encode::request(spans).into(),
+            Protocol::Grpc | Protocol::HttpProtobuf => encode::spans(spans),
             // The messages hold no map with other than string keys, so this cannot fail; an empty request at worst.
             Protocol::HttpJson => serde_json::to_vec(&convert::request(spans)).unwrap_or_default().into(),
         }

@@ -1,76 +1,16 @@
 //! Protobuf's wire format, as far as OTLP needs it.
 //!
-//! A message describes its fields once, to a [`Sink`]; one sink measures, the other writes. Protobuf puts a message's
-//! length before it, so that what is written has been measured before.
+//! Protobuf puts a message's length before it. So a request is written from its end to its beginning: what a message holds
+//! is there when its length is needed, and nothing has to be measured before it is written.
 //!
 //! Source: protobuf documentation, "Encoding". Fields that have their default value are left out, as proto3 does.
 
-/// Takes fields.
-pub trait Sink {
-    /// Raw bytes.
-    fn bytes(&mut self, bytes: &[u8]);
-    /// A number in base 128.
-    fn varint(&mut self, n: u64);
-
-    /// A field's number and wire type. All of OTLP's numbers fit two bytes.
-    fn key(&mut self, field: u32, wire_type: u32) {
-        self.varint(u64::from(field << 3 | wire_type));
-    }
-    /// A length-delimited field, even if it is empty.
-    fn delimited(&mut self, field: u32, bytes: &[u8]) {
-        self.key(field, LEN);
-        self.varint(bytes.len() as u64);
-        self.bytes(bytes);
-    }
-    /// Text or bytes, left out if empty.
-    fn text(&mut self, field: u32, bytes: &[u8]) {
-        if !bytes.is_empty() {
-            self.delimited(field, bytes);
-        }
-    }
-    /// An enumeration's number, left out if 0.
-    fn number(&mut self, field: u32, n: u64) {
-        if n != 0 {
-            self.key(field, VARINT);
-            self.varint(n);
-        }
-    }
-    /// `fixed64`, left out if 0.
-    fn fixed64(&mut self, field: u32, n: u64) {
-        if n != 0 {
-            self.key(field, I64);
-            self.bytes(&n.to_le_bytes());
-        }
-    }
-    /// `fixed32`, left out if 0.
-    fn fixed32(&mut self, field: u32, n: u32) {
-        if n != 0 {
-            self.key(field, I32);
-            self.bytes(&n.to_le_bytes());
-        }
-    }
-    /// A message within this one, even if it is empty.
-    fn message(&mut self, field: u32, message: &impl Message)
-    where
-        Self: Sized,
-    {
-        self.message_of(field, measure(message), message);
-    }
-    /// A message whose length is known already.
-    fn message_of(&mut self, field: u32, len: usize, message: &impl Message)
-    where
-        Self: Sized,
-    {
-        self.key(field, LEN);
-        self.varint(len as u64);
-        message.put(self);
-    }
-}
+use bytes::Bytes;
 
 /// Something with fields.
 pub trait Message {
-    /// Gives its fields to a sink, in the order of their numbers.
-    fn put<S: Sink>(&self, sink: &mut S);
+    /// Writes its fields, the last one first.
+    fn put(&self, out: &mut Backwards);
 }
 
 /// Wire type of integers.
@@ -82,41 +22,119 @@ pub const LEN: u32 = 2;
 /// Wire type of four bytes.
 pub const I32: u32 = 5;
 
-/// How long a message is.
-pub fn measure(message: &impl Message) -> usize {
-    let mut length = Length(0);
-    message.put(&mut length);
-    length.0
+/// Takes fields, each one before those that it had before.
+pub struct Backwards {
+    room: Vec<u8>,
+    /// Where in it begins what has been written.
+    at: usize,
 }
 
-/// Measures.
-struct Length(usize);
+impl Backwards {
+    /// Nothing yet, with room for so many bytes; there will be more where that is too little.
+    pub fn with_room(bytes: usize) -> Self {
+        Self { room: vec![0; bytes], at: bytes }
+    }
 
-impl Sink for Length {
-    fn bytes(&mut self, bytes: &[u8]) {
-        self.0 += bytes.len();
+    /// What was written.
+    pub fn finish(self) -> Bytes {
+        Bytes::from(self.room).slice(self.at..)
     }
-    fn varint(&mut self, n: u64) {
-        // Seven bits a byte; ⌈bits / 7⌉ without a division, right for 1..=64 bits (as prost computes it).
-        self.0 += ((64 - (n | 1).leading_zeros()) * 9 + 64) as usize / 64;
-    }
-    fn message_of(&mut self, field: u32, len: usize, _: &impl Message) {
-        self.key(field, LEN);
-        self.varint(len as u64);
-        self.0 += len;
-    }
-}
 
-impl Sink for Vec<u8> {
-    fn bytes(&mut self, bytes: &[u8]) {
-        self.extend_from_slice(bytes);
+    fn len(&self) -> usize {
+        self.room.len() - self.at
     }
-    fn varint(&mut self, mut n: u64) {
-        while n >= 0x80 {
-            self.push(n as u8 | 0x80);
-            n >>= 7;
+
+    /// Raw bytes.
+    #[inline]
+    pub fn bytes(&mut self, bytes: &[u8]) {
+        if self.at < bytes.len() {
+            self.grow(bytes.len());
         }
-        self.push(n as u8);
+        let end = self.at;
+        self.at -= bytes.len();
+        self.room[self.at..end].copy_from_slice(bytes);
+    }
+
+    #[cold]
+    fn grow(&mut self, more: usize) {
+        let written = &self.room[self.at..];
+        let size = 2 * (written.len() + more);
+        let mut room = vec![0; size];
+        self.at = size - written.len();
+        room[self.at..].copy_from_slice(written);
+        self.room = room;
+    }
+
+    /// A number in base 128.
+    #[inline]
+    pub fn varint(&mut self, n: u64) {
+        if n < 0x80 {
+            self.bytes(&[n as u8]);
+        } else {
+            self.long(n);
+        }
+    }
+
+    fn long(&mut self, mut n: u64) {
+        // Seven bits a byte.
+        let mut digits = [0; 10];
+        let mut len = 0;
+        while n >= 0x80 {
+            digits[len] = n as u8 | 0x80;
+            n >>= 7;
+            len += 1;
+        }
+        digits[len] = n as u8;
+        self.bytes(&digits[..=len]);
+    }
+
+    /// A field's number and wire type. All of OTLP's numbers fit two bytes.
+    #[inline]
+    pub fn key(&mut self, field: u32, wire_type: u32) {
+        self.varint(u64::from(field << 3 | wire_type));
+    }
+    /// A length-delimited field, even if it is empty.
+    #[inline]
+    pub fn delimited(&mut self, field: u32, bytes: &[u8]) {
+        self.bytes(bytes);
+        self.varint(bytes.len() as u64);
+        self.key(field, LEN);
+    }
+    /// Text or bytes, left out if empty.
+    #[inline]
+    pub fn text(&mut self, field: u32, bytes: &[u8]) {
+        if !bytes.is_empty() {
+            self.delimited(field, bytes);
+        }
+    }
+    /// An enumeration's number, left out if 0.
+    pub fn number(&mut self, field: u32, n: u64) {
+        if n != 0 {
+            self.varint(n);
+            self.key(field, VARINT);
+        }
+    }
+    /// `fixed64`, left out if 0.
+    pub fn fixed64(&mut self, field: u32, n: u64) {
+        if n != 0 {
+            self.bytes(&n.to_le_bytes());
+            self.key(field, I64);
+        }
+    }
+    /// `fixed32`, left out if 0.
+    pub fn fixed32(&mut self, field: u32, n: u32) {
+        if n != 0 {
+            self.bytes(&n.to_le_bytes());
+            self.key(field, I32);
+        }
+    }
+    /// A message within this one, even if it is empty.
+    #[inline]
+    pub fn message(&mut self, field: u32, message: &impl Message) {
+        let behind = self.len();
+        message.put(self);
+        self.varint((self.len() - behind) as u64);
+        self.key(field, LEN);
     }
 }
 
@@ -124,22 +142,24 @@ impl Sink for Vec<u8> {
 mod tests {
     use super::*;
 
-    struct Number(u64);
-    impl Message for Number {
-        fn put<S: Sink>(&self, sink: &mut S) {
-            sink.varint(self.0);
+    #[test]
+    fn numbers_are_those_of_protobuf() {
+        for bit in 0..64 {
+            for n in [1 << bit, (1_u64 << bit) - 1, u64::MAX >> bit] {
+                let mut out = Backwards::with_room(0);
+                out.varint(n);
+                let mut want = Vec::new();
+                prost::encoding::encode_varint(n, &mut want);
+                assert_eq!(out.finish(), want, "{n}");
+            }
         }
     }
 
     #[test]
-    fn numbers_are_measured_as_they_are_written() {
-        for bit in 0..64 {
-            for n in [1 << bit, (1_u64 << bit) - 1, u64::MAX >> bit] {
-                let mut bytes = Vec::new();
-                Number(n).put(&mut bytes);
-                assert_eq!(measure(&Number(n)), bytes.len(), "{n}");
-                assert_eq!(prost::decode_length_delimiter(&bytes[..]).ok(), usize::try_from(n).ok());
-            }
-        }
+    fn room_is_made_where_it_is_needed() {
+        let mut out = Backwards::with_room(3);
+        (0..100_u8).for_each(|n| out.bytes(&[n, 1]));
+        let want: Vec<u8> = (0..100).rev().flat_map(|n| [n, 1]).collect();
+        assert_eq!(out.finish(), want);
     }
 }
