@@ -247,9 +247,12 @@ impl Core {
             self.commands.lost();
         }
         match body {
-            Body::Data(d) => self.data(ts, Task { tgid, tid, py_context: d.py_context }, &d),
-            Body::State(s) => self.state(ts, Task { tgid, tid, py_context: s.py_context }, &s),
-            Body::ConnectError(c) => self.connect_error(ts, Task { tgid, tid, py_context: c.py_context }, &c),
+            // The large ones stay where they were decoded.
+            Body::Data(ref d) => self.data(ts, Task { tgid, tid, py_context: d.py_context }, d),
+            Body::State(ref s) => self.state(ts, Task { tgid, tid, py_context: s.py_context }, s),
+            Body::ConnectError(ref c) => {
+                self.connect_error(ts, Task { tgid, tid, py_context: c.py_context }, c);
+            }
             Body::Fork(f) => {
                 self.causality.fork(Task { tgid, tid, py_context: f.py_context }, f, ts);
                 self.process_forked(tgid, f);
@@ -279,8 +282,8 @@ impl Core {
                 self.causality.py_write(Task { tgid, tid, py_context: w.py_context }, w.number, w.behind, ts);
             }
             Body::PyTake(w) => self.causality.py_take(tgid, tid, w.item, ts),
-            Body::Read(r) => self.read(ts, Task { tgid, tid, py_context: r.py_context }, &r),
-            Body::Write(w) => self.wrote(ts, Task { tgid, tid, py_context: w.py_context }, &w),
+            Body::Read(ref r) => self.read(ts, Task { tgid, tid, py_context: r.py_context }, r),
+            Body::Write(ref w) => self.wrote(ts, Task { tgid, tid, py_context: w.py_context }, w),
             Body::Tick => self.tick(),
             Body::Shell(s) => self.shell(*s, ts),
         }
@@ -361,7 +364,10 @@ impl Core {
         // Before the spans: what is said of them goes with them.
         self.settle_logs(self.now);
         self.assembler.advance(self.now, &mut self.causality, &mut self.spans);
-        self.emit();
+        // After most records there is none.
+        if !self.spans.is_empty() {
+            self.emit();
+        }
     }
 
     /// The stream ends: what is open is finished as it is.

@@ -30,43 +30,48 @@ pub enum DecodeError {
 /// Decodes one record.
 pub fn decode(record: &[u8]) -> Result<Event<'_>, DecodeError> {
     let (header, rest) = take::<EventHeader>(record)?;
-    let body = match header.kind {
-        kind::DATA => data(&header, rest)?,
-        kind::STATE => state(rest)?,
-        kind::EXEC => exec(rest)?,
+    let losses = (header.kind < kind::SHELL_KINDS).then_some(header.losses());
+    // Called where each body is made: made first and put in behind the match, it would be copied once more.
+    let event = |body| Ok(Event { ts: header.ts, tgid: header.tgid, tid: header.tid, losses, body });
+    match header.kind {
+        kind::DATA => event(Body::Data(data(&header, rest)?)),
+        kind::STATE => event(Body::State(state(rest)?)),
+        kind::EXEC => event(Body::Exec(exec(rest)?)),
         kind::FORK => {
             let (f, _) = take::<ForkBody>(rest)?;
-            Body::Fork(Fork {
+            event(Body::Fork(Fork {
                 child_tgid: f.child_tgid,
                 child_tid: f.child_tid,
                 py_context: f.py_context,
                 thread: header.flags & flags::THREAD != 0,
-            })
+            }))
         }
         kind::EXIT => {
             let (e, _) = take::<ExitBody>(rest)?;
             let out_of_memory = header.flags & flags::OUT_OF_MEMORY != 0;
-            Body::Exit(Exit { code: e.code, ppid: e.ppid, out_of_memory })
+            event(Body::Exit(Exit { code: e.code, ppid: e.ppid, out_of_memory }))
         }
         kind::PY_COPY => {
             let (c, _) = take::<PyCopyBody>(rest)?;
-            Body::PyCopy(PyCopy { parent: c.parent, child: c.child })
+            event(Body::PyCopy(PyCopy { parent: c.parent, child: c.child }))
         }
-        kind::PY_SUBMIT => Body::PySubmit(work(rest)?),
-        kind::PY_TAKE => Body::PyTake(work(rest)?),
+        kind::PY_SUBMIT => event(Body::PySubmit(work(rest)?)),
+        kind::PY_TAKE => event(Body::PyTake(work(rest)?)),
         kind::PY_WRITE => {
             let PyWork { py_context, item } = work(rest)?;
-            Body::PyWrite(PyWrite { py_context, number: item, behind: header.flags & flags::BEHIND != 0 })
+            let behind = header.flags & flags::BEHIND != 0;
+            event(Body::PyWrite(PyWrite { py_context, number: item, behind }))
         }
-        kind::CONNECT_ERROR => connect_error(rest)?,
-        kind::WRITE => Body::Write(write(rest)?),
-        kind::READ => Body::Read(write(rest)?),
-        shell::TICK => Body::Tick,
-        shell::JSON => Body::Shell(Box::new(ShellEvent::from_json(rest).map_err(|_| DecodeError::Invalid)?)),
-        _ => return Err(DecodeError::UnknownKind),
-    };
-    let losses = (header.kind < kind::SHELL_KINDS).then_some(header.losses());
-    Ok(Event { ts: header.ts, tgid: header.tgid, tid: header.tid, losses, body })
+        kind::CONNECT_ERROR => event(Body::ConnectError(connect_error(rest)?)),
+        kind::WRITE => event(Body::Write(write(rest)?)),
+        kind::READ => event(Body::Read(write(rest)?)),
+        shell::TICK => event(Body::Tick),
+        shell::JSON => {
+            let fact = ShellEvent::from_json(rest).map_err(|_| DecodeError::Invalid)?;
+            event(Body::Shell(Box::new(fact)))
+        }
+        _ => Err(DecodeError::UnknownKind),
+    }
 }
 
 fn take<T: FromBytes + KnownLayout + Immutable>(bytes: &[u8]) -> Result<(T, &[u8]), DecodeError> {
@@ -86,7 +91,8 @@ fn tuple(t: &ConnTuple) -> Tuple {
     }
 }
 
-fn data<'a>(header: &EventHeader, rest: &'a [u8]) -> Result<Body<'a>, DecodeError> {
+#[inline]
+fn data<'a>(header: &EventHeader, rest: &'a [u8]) -> Result<Data<'a>, DecodeError> {
     let (d, rest) = take::<DataBody>(rest)?;
     let (conn_tuple, rest) = if header.flags & flags::TUPLE != 0 {
         let (t, rest) = take::<ConnTuple>(rest)?;
@@ -98,7 +104,7 @@ fn data<'a>(header: &EventHeader, rest: &'a [u8]) -> Result<Body<'a>, DecodeErro
     if d.captured > d.len {
         return Err(DecodeError::Invalid);
     }
-    Ok(Body::Data(Data {
+    Ok(Data {
         conn: ConnId(d.conn),
         py_context: d.py_context,
         direction: if d.direction == SEND { Direction::Send } else { Direction::Recv },
@@ -110,12 +116,13 @@ fn data<'a>(header: &EventHeader, rest: &'a [u8]) -> Result<Body<'a>, DecodeErro
         no_buffer: header.flags & flags::NO_BUFFER != 0,
         fault: header.flags & flags::FAULT != 0,
         second: header.flags & flags::SECOND != 0,
-    }))
+    })
 }
 
-fn state(rest: &[u8]) -> Result<Body<'_>, DecodeError> {
+#[inline]
+fn state(rest: &[u8]) -> Result<State, DecodeError> {
     let (s, _) = take::<StateBody>(rest)?;
-    Ok(Body::State(State {
+    Ok(State {
         conn: ConnId(s.conn),
         py_context: s.py_context,
         old: s.old,
@@ -124,16 +131,17 @@ fn state(rest: &[u8]) -> Result<Body<'_>, DecodeError> {
         write_seq: s.write_seq,
         copied_seq: s.copied_seq,
         tuple: tuple(&s.tuple),
-    }))
+    })
 }
 
-fn exec(rest: &[u8]) -> Result<Body<'_>, DecodeError> {
+fn exec(rest: &[u8]) -> Result<Exec<'_>, DecodeError> {
     let (e, rest) = take::<ExecBody>(rest)?;
     let len = usize::try_from(e.args_len).map_err(|_| DecodeError::Invalid)?;
     let args = rest.get(..len).ok_or(DecodeError::Short)?;
-    Ok(Body::Exec(Exec { ppid: e.ppid, comm: e.comm, args }))
+    Ok(Exec { ppid: e.ppid, comm: e.comm, args })
 }
 
+#[inline]
 fn write(rest: &[u8]) -> Result<Write<'_>, DecodeError> {
     let (w, rest) = take::<WriteBody>(rest)?;
     let captured = usize::try_from(w.captured).map_err(|_| DecodeError::Invalid)?;
@@ -158,12 +166,12 @@ fn write(rest: &[u8]) -> Result<Write<'_>, DecodeError> {
     })
 }
 
-fn connect_error(rest: &[u8]) -> Result<Body<'_>, DecodeError> {
+fn connect_error(rest: &[u8]) -> Result<ConnectError, DecodeError> {
     let (c, _) = take::<ConnectErrorBody>(rest)?;
-    Ok(Body::ConnectError(ConnectError {
+    Ok(ConnectError {
         py_context: c.py_context,
         error: u16::try_from(c.error).map_err(|_| DecodeError::Invalid)?,
         remote: SocketAddr::new(canonical(c.remote_addr), c.remote_port),
         netns: c.netns,
-    }))
+    })
 }

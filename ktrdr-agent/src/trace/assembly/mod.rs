@@ -297,24 +297,27 @@ impl Assembler {
 
     /// Emits what is due at `now`.
     pub fn advance(&mut self, now: Ns, causality: &mut Causality, out: &mut Vec<BoxedSpan>) {
+        // Asked after each record: as a rule none is due.
         while let Some(span) = self.due.pop(now) {
-            if self.nodes.get(span).is_none() {
-                continue;
-            }
-            if self.command_waits(span, now) || self.is_held(span, now) {
-                self.due.insert(now + RETRY_NS, span);
-                continue;
-            }
-            let place = match self.place(span, now, causality, 0) {
-                Placing::At(place) => Some(place),
-                Placing::Wait | Placing::In(_) if now == Ns::MAX => None,
-                Placing::Wait | Placing::In(_) => {
-                    self.due.insert(now + RETRY_NS, span);
-                    continue;
-                }
-            };
-            self.emit(span, place, out);
+            self.look(span, now, causality, out);
         }
+    }
+
+    /// Emits a span that is due, unless something it waits for is still to come.
+    #[inline(never)]
+    fn look(&mut self, span: SpanRef, now: Ns, causality: &mut Causality, out: &mut Vec<BoxedSpan>) {
+        if self.nodes.get(span).is_none() {
+            return;
+        }
+        if self.command_waits(span, now) || self.is_held(span, now) {
+            return self.due.insert(now + RETRY_NS, span);
+        }
+        let place = match self.place(span, now, causality, 0) {
+            Placing::At(place) => Some(place),
+            Placing::Wait | Placing::In(_) if now == Ns::MAX => None,
+            Placing::Wait | Placing::In(_) => return self.due.insert(now + RETRY_NS, span),
+        };
+        self.emit(span, place, out);
     }
 
     /// Gives a span that is still open its ids and its place, if that is known by now. Whether the span is known.
