@@ -49,30 +49,43 @@ pub(super) fn find(text: &str, found: &mut Found) {
     }
 }
 
+/// Bytes of which each shape has one in its beginning. A table: most texts are too short for a search by blocks.
+const MARKS: [bool; 256] = {
+    let mut marks = [false; 256];
+    let mut all: &[u8] = b"_- \tJI";
+    while let [mark, rest @ ..] = all {
+        marks[*mark as usize] = true;
+        all = rest;
+    }
+    marks
+};
+
 /// Whether a text holds the beginning of a shape: much cheaper than the expression, which then decides. Every text on its
 /// way out comes here, and hardly any holds one.
 fn possible(text: &[u8]) -> bool {
-    // A byte that each of them has in its beginning, with the bytes around it.
-    text.iter().enumerate().filter(|(_, b)| matches!(b, b'_' | b'-' | b' ' | b'\t' | b'J' | b'I')).any(
-        |(at, b)| {
-            let before = text.get(..at).unwrap_or_default();
-            match b {
-                b'_' => {
-                    let github = matches!(before, [.., b'g', b'h', b'p' | b'o' | b'u' | b's' | b'r']);
-                    github
-                        || [&b"pat"[..], b"npm", b"hf", b"rk", b"sk"].iter().any(|end| before.ends_with(end))
-                }
-                b'-' => {
-                    let slack = matches!(before, [.., b'x', b'o', b'x', _]);
-                    slack || [&b"pat"[..], b"----", b"sk", b"pypi"].iter().any(|end| before.ends_with(end))
-                }
-                b'J' => before.ends_with(b"ey"),
-                b'I' => matches!(before, [.., b'A', b'K' | b'S'] | [.., b'A']),
-                // `Bearer` and `Basic`.
-                _ => matches!(before, [.., b'r' | b'R' | b'c' | b'C']),
-            }
-        },
-    )
+    let mut marks = text.iter().enumerate().filter(|(_, b)| MARKS[usize::from(**b)]);
+    marks.any(|(at, _)| match text.split_at(at) {
+        (before, [b'_', ..]) => matches!(
+            before,
+            [.., b'g', b'h', b'p' | b'o' | b'u' | b's' | b'r']
+                | [.., b'p', b'a', b't']
+                | [.., b'n', b'p', b'm']
+                | [.., b'h', b'f']
+                | [.., b'r' | b's', b'k']
+        ),
+        (before, [b'-', ..]) => matches!(
+            before,
+            [.., b'x', b'o', b'x', _]
+                | [.., b'p', b'a', b't']
+                | [.., b'-', b'-', b'-', b'-']
+                | [.., b's', b'k']
+                | [.., b'p', b'y', b'p', b'i']
+        ),
+        (before, [b'J', ..]) => matches!(before, [.., b'e', b'y']),
+        (before, [b'I', ..]) => matches!(before, [.., b'A', b'K' | b'S'] | [.., b'A']),
+        // `Bearer` and `Basic`.
+        (before, _) => matches!(before, [.., b'r' | b'R' | b'c' | b'C']),
+    })
 }
 
 /// No word of a language: it has a digit, or capitals among small letters.
