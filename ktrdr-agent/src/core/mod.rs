@@ -246,6 +246,7 @@ impl Core {
             self.assembler.lost(ts);
             self.commands.lost();
         }
+        let ticked = matches!(body, Body::Tick);
         match body {
             // The large ones stay where they were decoded.
             Body::Data(ref d) => self.data(ts, Task { tgid, tid, py_context: d.py_context }, d),
@@ -287,7 +288,7 @@ impl Core {
             Body::Tick => self.tick(),
             Body::Shell(s) => self.shell(*s, ts),
         }
-        self.advance();
+        self.advance(ticked);
     }
 
     fn shell(&mut self, event: ShellEvent, ts: Ns) {
@@ -360,10 +361,13 @@ impl Core {
         }
     }
 
-    fn advance(&mut self) {
+    /// What time brings with it. `all`: also what may wait for more of its kind.
+    fn advance(&mut self, all: bool) {
         // Before the spans: what is said of them goes with them.
         self.settle_logs(self.now);
-        self.assembler.advance(self.now, &mut self.causality, &mut self.spans);
+        if all || self.assembler.is_late(self.now) {
+            self.assembler.advance(self.now, &mut self.causality, &mut self.spans);
+        }
         // After most records there is none.
         if !self.spans.is_empty() {
             self.emit();

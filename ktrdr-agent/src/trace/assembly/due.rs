@@ -24,6 +24,11 @@ impl Due {
         }
     }
 
+    /// When the first one is due.
+    pub fn first(&self) -> Option<Ns> {
+        self.ordered.front().into_iter().chain(self.others.first()).map(|(at, _)| *at).min()
+    }
+
     /// Takes out the first span, if it is due by `now`.
     pub fn pop(&mut self, now: Ns) -> Option<SpanRef> {
         let (ordered, other) = (self.ordered.front(), self.others.first());

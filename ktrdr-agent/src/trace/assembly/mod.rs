@@ -36,6 +36,9 @@ use crate::protocol::{Role, TraceContext};
 /// How long a span waits for the other end of its connection and for late evidence. Records are at most one reader
 /// timer (50 ms) late; with the reader's own delay a lone request stays visible within 200 ms.
 const GRACE_NS: Ns = 60 * MS;
+/// Spans leave together, those of so long at a time, unless a tick comes before: the way from here out and that of records
+/// into the core do not fit a processor's nearest memory both.
+const TOGETHER_NS: Ns = 2 * MS;
 /// How often a span that still waits for evidence is looked at again.
 const RETRY_NS: Ns = 20 * MS;
 
@@ -295,16 +298,19 @@ impl Assembler {
         }
     }
 
+    /// Whether spans have been due for so long that it is worth looking at them.
+    pub fn is_late(&self, now: Ns) -> bool {
+        self.due.first().is_some_and(|at| at.saturating_add(TOGETHER_NS) <= now)
+    }
+
     /// Emits what is due at `now`.
     pub fn advance(&mut self, now: Ns, causality: &mut Causality, out: &mut Vec<BoxedSpan>) {
-        // Asked after each record: as a rule none is due.
         while let Some(span) = self.due.pop(now) {
             self.look(span, now, causality, out);
         }
     }
 
     /// Emits a span that is due, unless something it waits for is still to come.
-    #[inline(never)]
     fn look(&mut self, span: SpanRef, now: Ns, causality: &mut Causality, out: &mut Vec<BoxedSpan>) {
         if self.nodes.get(span).is_none() {
             return;
