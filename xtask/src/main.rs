@@ -90,6 +90,8 @@ enum Task {
 enum BenchOf {
     /// What the agent costs a service that logs as much as it can (as root)
     Logs,
+    /// How fast recorded transfers become spans, and those OTLP (as root)
+    Replay,
     /// Whether every call has its true parent, on real servers under load (as root)
     Causality {
         /// Options of tests/causality/run.py, e.g. `--in-flight 1,100 --only fastapi/uvloop`
@@ -120,6 +122,7 @@ fn main() -> std::process::ExitCode {
         Task::Bench { rounds, seconds, what: Some(BenchOf::Logs) } => {
             host::as_root(|| bench::run_logs(rounds, seconds))
         }
+        Task::Bench { what: Some(BenchOf::Replay), .. } => host::as_root(bench::run_replay),
         Task::Bench { what: Some(BenchOf::Metrics), .. } => bench::metrics(),
         Task::Bench { rounds, seconds, what: None } => host::as_root(|| bench::run(rounds, seconds)),
     };

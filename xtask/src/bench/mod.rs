@@ -56,6 +56,17 @@ pub fn run_logs(rounds: usize, seconds: u64) -> Result<()> {
     report.write(&host::target().join("bench-logs.json"))
 }
 
+/// Only how fast recorded transfers become spans.
+pub fn run_replay() -> Result<()> {
+    let bench = prepared(1)?;
+    let nginx = nginx::Nginx::start(&bench.directory)?;
+    let load = Load { url: nginx.url(), connections: 32, seconds: 1 };
+    let mut report = report::Report::default();
+    report.replay(&replay::measure(&bench, &load)?);
+    report.print();
+    report.write(&host::target().join("bench-replay.json"))
+}
+
 fn prepared(rounds: usize) -> Result<Bench> {
     setup::run(setup::For::Test)?;
     let bench = Bench { binary: build::release(false)?, directory: host::target().join("bench"), rounds };
