@@ -12,13 +12,8 @@ pub(super) struct Constants {
 }
 
 impl Constants {
-    /// Resolves everything, for a host of so many possible CPUs, with or without second programs.
-    pub fn resolve(
-        types: &KernelTypes,
-        options: &KernelOptions,
-        cpus: u32,
-        seconds: bool,
-    ) -> Result<Self, KernelError> {
+    /// Resolves everything that the kernel's types and the options say.
+    pub fn resolve(types: &KernelTypes, options: &KernelOptions) -> Result<Self, KernelError> {
         let mut words = Vec::new();
         macro_rules! resolve {
             ($($name:ident = $strukt:literal, $path:literal, $need:ident;)+) => {
@@ -44,9 +39,13 @@ impl Constants {
         let gives_task = types.tracepoint_arguments("mark_victim").is_some_and(|arguments| arguments > 1);
         words.push((names::HAS_VICTIM_TASK, gives_task.into()));
         words.push((names::CALLS, options.calls()));
-        words.push((names::SECONDS, seconds.into()));
-        words.push((names::CPUS, cpus));
         Ok(Constants { words, wake_bytes: wake_bytes(options.ring_bytes) })
+    }
+
+    /// For a host of so many possible CPUs, with or without second programs.
+    pub fn on(mut self, cpus: u32, seconds: bool) -> Self {
+        self.words.extend([(names::CPUS, cpus), (names::SECONDS, seconds.into())]);
+        self
     }
 
     /// Hands them to the loader; every one must exist in the object.

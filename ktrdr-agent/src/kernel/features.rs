@@ -182,7 +182,7 @@ fn uprobes() -> Row {
 }
 
 fn fields(types: &KernelTypes, options: &KernelOptions) -> Row {
-    match Constants::resolve(types, options, 1, false) {
+    match Constants::resolve(types, options) {
         Ok(_) => Row::ok("BTF", format!("{}, with every field that is read", btf::VMLINUX)),
         Err(error) => {
             Row::bad(Status::Failed, "BTF", error.to_string(), "report the kernel's version to the project")

@@ -179,7 +179,7 @@ impl Kernel {
         };
         let cpus = aya::util::nr_cpus().map_err(|(_, error)| KernelError::Poll(error))? as u32;
         let seconds = hook == Hook::Socket && options.seconds.wanted();
-        let constants = constants::Constants::resolve(&types, options, cpus, seconds)?;
+        let constants = constants::Constants::resolve(&types, options)?.on(cpus, seconds);
         let kernel_btf = Btf::from_sys_fs().map_err(|error| KernelError::Btf(error.to_string()))?;
 
         let mut loader = EbpfLoader::new();

@@ -314,6 +314,14 @@ mod tests {
             first
         }
 
+        /// From its being read to its answer, with nothing in between.
+        fn serve(&mut self, span: u64, method: u64) -> Handed {
+            self.read(span, method);
+            let first = self.take();
+            self.answer(span);
+            first
+        }
+
         fn answer(&mut self, span: u64) {
             self.now += 500 * MS;
             self.open.retain(|m| m.span != SpanRef(span));
@@ -326,10 +334,8 @@ mod tests {
         for each in 1..4 {
             let mut s = Session::new(each);
             for (span, method, known) in [(1, LIST, false), (2, CALL, true), (3, CALL, true)] {
-                s.read(span, method);
-                let handed = s.take();
+                let handed = s.serve(span, method);
                 assert_eq!(handed, if known { Handed::To(SpanRef(span)) } else { Handed::Unknown });
-                s.answer(span);
             }
             (4..9).for_each(|span| s.read(span, CALL));
             (4..9).for_each(|span| assert_eq!(s.take(), Handed::To(SpanRef(span)), "{each} copies"));
@@ -345,9 +351,7 @@ mod tests {
     fn a_message_that_comes_in_between_takes_no_copy_of_the_one_before() {
         let mut s = Session::new(2);
         for span in 1..4 {
-            s.read(span, CALL);
-            s.take();
-            s.answer(span);
+            s.serve(span, CALL);
         }
         for span in 4..9 {
             s.read(span, CALL);
@@ -364,21 +368,15 @@ mod tests {
     fn nor_while_it_is_not_known_how_many_there_are() {
         for irregular in [false, true] {
             let mut s = Session::new(1);
-            s.read(1, CALL);
-            s.take();
-            s.answer(1);
-            s.read(2, CALL);
-            s.take();
-            s.answer(2);
+            s.serve(1, CALL);
+            s.serve(2, CALL);
             if irregular {
                 s.each = 3;
                 s.read(3, CALL);
                 s.l.copied(&s.open, s.now);
                 s.l.copied(&s.open, s.now);
                 s.answer(3);
-                s.read(4, CALL);
-                s.take();
-                s.answer(4);
+                s.serve(4, CALL);
                 s.read(5, CALL);
                 assert!(s.l.irregular);
             } else {
@@ -398,9 +396,7 @@ mod tests {
     #[test]
     fn who_copies_without_a_message_is_no_session() {
         let mut s = Session::new(1);
-        s.read(1, CALL);
-        s.take();
-        s.answer(1);
+        s.serve(1, CALL);
         assert_eq!(s.l.copied(&s.open, s.now), Handed::Elsewhere);
         s.read(2, CALL);
         assert_eq!(s.take(), Handed::Unknown);
@@ -410,9 +406,7 @@ mod tests {
     fn a_message_answered_without_a_copy_shakes_the_belief() {
         let mut s = Session::new(1);
         for span in 1..4 {
-            s.read(span, CALL);
-            s.take();
-            s.answer(span);
+            s.serve(span, CALL);
         }
         s.read(4, CALL);
         s.answer(4);
