@@ -9,6 +9,7 @@ mod hygiene;
 mod layers;
 mod layout;
 mod lexer;
+mod modules;
 mod sizes;
 mod tree;
 
@@ -32,9 +33,10 @@ impl Finding {
 type Rule = fn(&Tree) -> Vec<Finding>;
 
 #[rustfmt::skip]
-const RULES: [Rule; 15] = [
+const RULES: [Rule; 16] = [
     layout::top_level,
     layout::lints_are_inherited,
+    modules::every_file_is_compiled,
     sizes::files_stay_readable,
     layers::aya_only_in_kernel,
     layers::otlp_only_in_exporters,
