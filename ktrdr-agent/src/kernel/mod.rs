@@ -6,10 +6,12 @@ mod by_process;
 mod constants;
 mod controls;
 pub mod features;
+mod mapped;
 mod misses;
 mod multi;
 mod object;
 mod policies;
+mod positions;
 mod probes;
 mod python;
 mod return_probe;
@@ -194,7 +196,7 @@ impl Kernel {
         let multis = Multis::load(&ebpf);
         #[cfg(feature = "kernel-log")]
         let log = aya_log::EbpfLogger::init(&mut ebpf).map_err(|error| KernelError::Load(Box::new(error)))?;
-        let ring = Ring::new(controls::take(&mut ebpf, maps::EVENTS)?)?;
+        let ring = Ring::new(controls::take(&mut ebpf, maps::EVENTS)?, ring_size(options.ring_bytes))?;
         let mut controls = Controls::take(&mut ebpf)?;
         for &tgid in &options.exclude {
             controls.exclude(tgid).map_err(map_error(maps::EXCLUDED))?;
@@ -263,6 +265,11 @@ impl Kernel {
     /// Whether the last [`poll`](Self::poll) found the ring empty in the end.
     pub fn is_drained(&self) -> bool {
         self.ring.is_drained()
+    }
+
+    /// Bytes in the ring that were not read yet.
+    pub fn unread(&self) -> u64 {
+        self.ring.unread()
     }
 
     /// Records read so far; equals the counter `Submitted` once the ring is drained.

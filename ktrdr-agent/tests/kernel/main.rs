@@ -17,6 +17,7 @@ mod own_stack;
 mod pool;
 #[path = "../pythons/mod.rs"]
 mod pythons;
+mod reading;
 mod return_probes;
 mod seconds;
 mod steering;
