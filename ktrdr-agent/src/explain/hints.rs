@@ -35,6 +35,8 @@ fn for_cause(finding: &Finding<'_>, tree: &Tree<'_>, hints: &mut Vec<String>) {
     let here = local.is_some_and(|a| a == "localhost" || a == "::1" || a.starts_with("127."));
     match finding.kind {
         Kind::Refused | Kind::WorkerLost => refused(span, port, here, hints),
+        // A container that is gone took its address with it.
+        Kind::Unreachable | Kind::TimedOut if listener_gone(span) => refused(span, port, here, hints),
         Kind::Unreachable | Kind::TimedOut if view::is_connect(span) => {
             if let Some(address) = local {
                 hints.push(format!("ip route get {address}   # is there a way to it?"));
@@ -97,12 +99,14 @@ fn for_cause(finding: &Finding<'_>, tree: &Tree<'_>, hints: &mut Vec<String>) {
     }
 }
 
+fn listener_gone(span: &Span) -> bool {
+    view::text(span, "ktrdr.listener.state") == Some("listener_gone")
+}
+
 fn refused(span: &Span, port: Option<i64>, here: bool, hints: &mut Vec<String>) {
     let state = view::text(span, "ktrdr.listener.state");
     let place = view::text(span, "ktrdr.listener.place");
-    if let (Some(command), true) =
-        (view::text(span, "ktrdr.listener.command"), state == Some("listener_gone"))
-    {
+    if let (Some(command), true) = (view::text(span, "ktrdr.listener.command"), listener_gone(span)) {
         // A command line that was cut cannot be used.
         let whole = !command.contains('…') && command.len() <= 200;
         let command = if whole { format!(": `{command}`") } else { String::new() };

@@ -25,7 +25,9 @@ const EVERY_TIMES: u32 = 50;
 #[derive(Debug, Default)]
 pub struct Told {
     addresses: Addresses,
+    /// When all may be looked at again, and when they may for a reason.
     next: Ns,
+    soon: Ns,
 }
 
 impl Told {
@@ -37,12 +39,43 @@ impl Told {
 
     /// What has to be told before this record, if anything changed.
     pub fn before(&mut self, header: &EventHeader, body: &[u8], proc: &ProcFs) -> Option<ShellEvent> {
-        if header.ts < self.next || !self.matters(header.kind, body) {
+        let Matters { netns, all } = matters(header.kind, body)?;
+        let known = self.place_of(netns);
+        // A listener tells nothing of namespaces that are known.
+        if (all == All::IfUnknown && known.is_err() || all == All::Yes) && header.ts >= self.next {
+            return self.look(header.ts, proc);
+        }
+        // Between two looks a new one is asked for its own: who connects from it may be gone by the next.
+        let place = known.err()?;
+        if namespaces::of(proc, header.tgid) != Some(netns) {
             return None;
         }
+        let mut now = self.addresses.clone();
+        let told: usize = now.namespaces.iter().map(|n| n.addresses.len()).sum();
+        let (namespace, whole) =
+            one(proc, netns, header.tgid, hosts(proc), MAX_ADDRESSES.saturating_sub(told));
+        // Whose addresses these were may be gone, as a container that is made anew.
+        let taken =
+            now.namespaces.iter().any(|n| n.addresses.iter().any(|a| namespace.addresses.contains(a)));
+        if taken && header.ts >= self.soon {
+            return self.look(header.ts, proc);
+        }
+        now.namespaces.insert(place, namespace);
+        now.partial |= !whole;
+        self.tell(now)
+    }
+
+    /// Looks at all of them.
+    fn look(&mut self, ts: Ns, proc: &ProcFs) -> Option<ShellEvent> {
         let began = Instant::now();
         let now = snapshot(proc);
-        self.next = header.ts.saturating_add(pause(began.elapsed()));
+        let pause = Ns::try_from((began.elapsed() * EVERY_TIMES).as_nanos()).unwrap_or(Ns::MAX);
+        self.soon = ts.saturating_add(pause);
+        self.next = ts.saturating_add(pause.max(EVERY_NS));
+        self.tell(now)
+    }
+
+    fn tell(&mut self, now: Addresses) -> Option<ShellEvent> {
         if now == self.addresses {
             return None;
         }
@@ -50,34 +83,48 @@ impl Told {
         Some(ShellEvent::Addresses(self.addresses.clone()))
     }
 
-    /// Whether it takes the addresses of now to tell of this.
-    fn matters(&self, kind: u16, body: &[u8]) -> bool {
-        match kind {
-            kind::STATE => {
-                let Ok((s, _)) = StateBody::read_from_prefix(body) else { return false };
-                // By the kernel, or because the client gave up.
-                let failed = (s.old, s.new) == (tcp::SYN_SENT, tcp::CLOSE);
-                match failed {
-                    true => elsewhere(canonical(s.tuple.remote_addr)),
-                    false => s.new == tcp::LISTEN && !self.knows(s.tuple.netns),
-                }
-            }
-            kind::CONNECT_ERROR => {
-                let Ok((c, _)) = ConnectErrorBody::read_from_prefix(body) else { return false };
-                elsewhere(canonical(c.remote_addr))
-            }
-            _ => false,
-        }
-    }
-
-    fn knows(&self, netns: u32) -> bool {
-        self.addresses.namespaces.iter().any(|n| n.netns == netns)
+    /// Where a namespace is among those told, or belongs.
+    fn place_of(&self, netns: u32) -> Result<usize, usize> {
+        self.addresses.namespaces.binary_search_by_key(&netns, |n| n.netns)
     }
 }
 
-fn pause(took: Duration) -> Ns {
-    let took = Ns::try_from((took * EVERY_TIMES).as_nanos()).unwrap_or(Ns::MAX);
-    took.max(EVERY_NS)
+/// A record that is told with addresses.
+struct Matters {
+    /// The namespace that it happened in.
+    netns: u32,
+    all: All,
+}
+
+/// Whether it takes the addresses of all namespaces as they are now.
+#[derive(PartialEq, Eq)]
+enum All {
+    Yes,
+    /// Only if that of the record is not known.
+    IfUnknown,
+    No,
+}
+
+/// What addresses it takes to tell of this.
+fn matters(kind: u16, body: &[u8]) -> Option<Matters> {
+    match kind {
+        kind::STATE => {
+            let (s, _) = StateBody::read_from_prefix(body).ok()?;
+            let all = match (s.old, s.new) {
+                // By the kernel, or because the client gave up.
+                (tcp::SYN_SENT, tcp::CLOSE) if elsewhere(canonical(s.tuple.remote_addr)) => All::Yes,
+                (_, tcp::SYN_SENT) if elsewhere(canonical(s.tuple.remote_addr)) => All::No,
+                (_, tcp::LISTEN) => All::IfUnknown,
+                _ => return None,
+            };
+            Some(Matters { netns: s.tuple.netns, all })
+        }
+        kind::CONNECT_ERROR => {
+            let (c, _) = ConnectErrorBody::read_from_prefix(body).ok()?;
+            elsewhere(canonical(c.remote_addr)).then_some(Matters { netns: c.netns, all: All::Yes })
+        }
+        _ => None,
+    }
 }
 
 fn elsewhere(ip: IpAddr) -> bool {
@@ -90,22 +137,30 @@ pub fn snapshot(proc: &ProcFs) -> Addresses {
     let host = hosts(proc);
     let mut found = Addresses::default();
     let mut room = MAX_ADDRESSES;
+    // In the order of their numbers.
     for (netns, pid) in namespaces::all(proc, &pids) {
-        let read = |table| proc.read(pid, table, MAX_TABLE).unwrap_or_default();
-        let (v4, v6) = (read("net/fib_trie"), read("net/if_inet6"));
-        let mut addresses = trie(&String::from_utf8_lossy(&v4));
-        addresses.extend(String::from_utf8_lossy(&v6).lines().filter_map(inet6));
-        addresses.retain(|(ip, _)| tells(*ip));
-        addresses.sort_unstable();
-        addresses.dedup();
-        found.partial |= addresses.len() > room || [v4.len(), v6.len()].contains(&(MAX_TABLE as usize));
-        addresses.truncate(room);
-        room -= addresses.len();
-        let host = host == Some(netns);
-        let container = if host { None } else { contained(proc, pid) };
-        found.namespaces.push(NamespaceMeta { netns, host, container, addresses });
+        let (namespace, whole) = one(proc, netns, pid, host, room);
+        room -= namespace.addresses.len();
+        found.partial |= !whole;
+        found.namespaces.push(namespace);
     }
     found
+}
+
+/// A namespace by a process in it, with so many addresses at most; and whether that is all of them.
+fn one(proc: &ProcFs, netns: u32, pid: u32, host: Option<u32>, room: usize) -> (NamespaceMeta, bool) {
+    let read = |table| proc.read(pid, table, MAX_TABLE).unwrap_or_default();
+    let (v4, v6) = (read("net/fib_trie"), read("net/if_inet6"));
+    let mut addresses = trie(&String::from_utf8_lossy(&v4));
+    addresses.extend(String::from_utf8_lossy(&v6).lines().filter_map(inet6));
+    addresses.retain(|(ip, _)| tells(*ip));
+    addresses.sort_unstable();
+    addresses.dedup();
+    let whole = addresses.len() <= room && ![v4.len(), v6.len()].contains(&(MAX_TABLE as usize));
+    addresses.truncate(room);
+    let host = host == Some(netns);
+    let container = if host { None } else { contained(proc, pid) };
+    (NamespaceMeta { netns, host, container, addresses }, whole)
 }
 
 /// The host's own namespace: that of the first process, which may have privileges that forbid looking; then ours, if we are in no
@@ -257,6 +312,24 @@ zz
         assert_eq!(a.namespaces.len(), 3);
         fake.end(30);
         assert_eq!(before(2, &refused), None, "a moment ago");
+        let connects = state(tcp::CLOSE, tcp::SYN_SENT, 0, "::ffff:172.18.0.2", 400);
+        assert_eq!(before(2, &connects), None, "by a process of which nothing is known");
+        fake.end(1);
+        fake.process(1, 0, &["client"]).link("ns/net", "net:[400]").file("net/fib_trie", TRIE);
+        let Some(ShellEvent::Addresses(a)) = before(2, &connects) else { panic!("not told of a new one") };
+        assert_eq!(a.namespaces.iter().map(|n| n.netns).collect::<Vec<_>>(), [100, 200, 300, 400]);
+        assert!(a.namespaces.iter().any(|n| n.netns == 400 && !n.addresses.is_empty()));
+        assert_eq!(before(2, &connects), None, "known by now");
+        // In the place of 300 and 400: with their addresses, under another number.
+        fake.end(1);
+        fake.process(1, 0, &["client"]).link("ns/net", "net:[500]").file("net/fib_trie", TRIE);
+        let anew = state(tcp::CLOSE, tcp::SYN_SENT, 0, "::ffff:172.18.0.2", 500);
+        let Some(ShellEvent::Addresses(a)) = before(1800 * EVERY_NS, &anew) else {
+            panic!("not told of a new one")
+        };
+        assert_eq!(a.namespaces.iter().map(|n| n.netns).collect::<Vec<_>>(), [200, 500]);
+        fake.end(1);
+        fake.process(1, 0, &["init"]).link("ns/net", "net:[100]").file("net/fib_trie", "");
         let later = 3600 * EVERY_NS;
         let Some(ShellEvent::Addresses(a)) = before(later, &refused) else { panic!("not told") };
         assert_eq!(a.namespaces.len(), 2);

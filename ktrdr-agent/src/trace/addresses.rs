@@ -31,13 +31,13 @@ pub struct Addresses {
 impl Addresses {
     /// All there are; what was told before does not hold. Returns the namespaces that are gone: another one may have such a
     /// number by now, as that of another container shows.
-    pub fn told(&mut self, told: Told) -> Vec<u32> {
+    pub fn told(&mut self, told: Told) -> Vec<NamespaceMeta> {
         let now = told.namespaces.into_iter().map(|n| (n.netns, n)).collect();
         let before = std::mem::replace(&mut self.namespaces, now);
         self.partial = told.partial;
         let same =
             |n: &NamespaceMeta| self.namespaces.get(&n.netns).is_some_and(|now| now.container == n.container);
-        before.into_values().filter(|n| !same(n)).map(|n| n.netns).collect()
+        before.into_values().filter(|n| !same(n)).collect()
     }
 
     /// Nobody told anything yet: an older agent's recording.
@@ -72,16 +72,27 @@ impl Addresses {
 
     /// Words for a namespace, to follow "listening on a port".
     pub fn name(&self, netns: u32) -> String {
-        /// As much of a container's id as its runtime shows.
-        const SHOWN: usize = 12;
-        match self.namespaces.get(&netns) {
-            Some(NamespaceMeta { host: true, .. }) => "on the host".into(),
-            Some(NamespaceMeta { container: Some(id), .. }) => {
-                format!("in container {}", id.get(..SHOWN).unwrap_or(id))
-            }
-            _ => "in another network namespace of this host".into(),
-        }
+        name(self.namespaces.get(&netns))
     }
+}
+
+/// The same for one that is known, or is not.
+pub fn name(namespace: Option<&NamespaceMeta>) -> String {
+    /// As much of a container's id as its runtime shows.
+    const SHOWN: usize = 12;
+    match namespace {
+        Some(NamespaceMeta { host: true, .. }) => "on the host".into(),
+        Some(NamespaceMeta { container: Some(id), .. }) => {
+            format!("in container {}", id.get(..SHOWN).unwrap_or(id))
+        }
+        _ => "in another network namespace of this host".into(),
+    }
+}
+
+/// Its single addresses: a network that is all local may be another's, too.
+pub fn single(namespace: &NamespaceMeta) -> impl Iterator<Item = IpAddr> {
+    let alone = |(ip, prefix): &(IpAddr, u8)| *prefix == if ip.is_ipv4() { 32 } else { 128 };
+    namespace.addresses.iter().filter(move |address| alone(address)).map(|(ip, _)| *ip)
 }
 
 /// These are told of no namespace, since all have the same.
@@ -160,10 +171,11 @@ mod tests {
                 |(n, container): (usize, &Option<&str>)| namespace(n as u32, false, *container, &[]);
             Told { partial: false, namespaces: containers.iter().enumerate().map(namespace).collect() }
         };
+        let gone = |gone: Vec<NamespaceMeta>| gone.iter().map(|n| n.netns).collect::<Vec<_>>();
         assert!(a.told(told([Some("a"), None])).is_empty());
         assert!(a.told(told([Some("a"), None])).is_empty());
-        assert_eq!(a.told(told([Some("b"), None])), [0]);
-        assert_eq!(a.told(Told::default()), [0, 1]);
+        assert_eq!(gone(a.told(told([Some("b"), None]))), [0]);
+        assert_eq!(gone(a.told(Told::default())), [0, 1]);
     }
 
     #[test]

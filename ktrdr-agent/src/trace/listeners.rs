@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
-use super::addresses::{Addresses, Place};
+use super::addresses::{self, Addresses, Place};
+use super::departed::{Departed, Departures};
+use crate::event::shell::NamespaceMeta;
 use crate::event::{Ns, shell};
 
 /// Ports remembered per agent, over all network namespaces; hosts with more listening ports than this are rare and
@@ -38,6 +40,9 @@ pub enum Evidence {
     Gone(Listener),
     /// Nobody listens, and nobody was seen to; in another network namespace of this host this one does.
     Beside(u32, Listener),
+    /// Nobody listens, and nobody was seen to, but this one, when the address was another namespace's; and whether what
+    /// has it now is seen from here.
+    Departed(Departed, bool),
     /// Nobody listens, and nobody was seen to.
     Nothing,
     /// The target is not on this host: no evidence can be had here.
@@ -62,17 +67,30 @@ pub struct Found {
 pub struct Listeners {
     ports: BTreeMap<(u32, u16), Vec<Listener>>,
     addresses: Addresses,
+    departures: Departures,
 }
 
 impl Listeners {
     /// Which addresses are this host's, all of them.
     pub fn addresses(&mut self, told: shell::Addresses) {
-        let gone = self.addresses.told(told);
-        // Who listened there did not listen in the namespace that may have the number now.
-        for (_, list) in self.ports.iter_mut().filter(|((netns, _), _)| gone.contains(netns)) {
-            list.retain(|l| l.until.is_none());
+        for namespace in self.addresses.told(told) {
+            self.gone(&namespace);
         }
         self.ports.retain(|_, list| !list.is_empty());
+    }
+
+    /// A namespace is gone: who listened there did not listen in the one that may have its number now.
+    fn gone(&mut self, namespace: &NamespaceMeta) {
+        let all = (namespace.netns, 0)..=(namespace.netns, u16::MAX);
+        for ((_, port), list) in self.ports.range_mut(all) {
+            for listener in list.extract_if(.., |l| l.until.is_some()) {
+                let place = format!("{}, which is gone", addresses::name(Some(namespace)));
+                let departed = Departed { listener, place };
+                for ip in addresses::single(namespace).filter(|ip| covers(departed.listener.addr, *ip)) {
+                    self.departures.left(SocketAddr::new(ip, *port), departed.clone());
+                }
+            }
+        }
     }
 
     /// A socket listens: since then, if its beginning was seen.
@@ -146,7 +164,7 @@ impl Listeners {
     /// What is known about a target that refused who called from `netns`, when it was tried at `asked`.
     pub fn evidence(&self, netns: u32, target: SocketAddr, asked: Ns) -> Found {
         let here = |evidence| Found { evidence, there: None };
-        match self.addresses.place(netns, target.ip()) {
+        let mut found = match self.addresses.place(netns, target.ip()) {
             Place::Here => here(self.at(netns, target, asked)),
             Place::There(there) => Found { evidence: self.at(there, target, asked), there: Some(there) },
             Place::Several => here(Evidence::Several),
@@ -156,7 +174,16 @@ impl Listeners {
                 here(self.of(netns, target, asked).unwrap_or(Evidence::Unknown))
             }
             Place::Unknown => here(Evidence::Unknown),
+        };
+        let seen = match found.evidence {
+            Evidence::Nothing | Evidence::Beside(..) => Some(true),
+            Evidence::Remote | Evidence::Unknown => Some(false),
+            _ => None,
+        };
+        if let (Some(seen), Some(departed)) = (seen, self.departures.last(target)) {
+            found.evidence = Evidence::Departed(departed.clone(), seen);
         }
+        found
     }
 
     /// What is known of a target in this namespace.
@@ -202,9 +229,18 @@ impl Listeners {
         list.iter().max_by_key(|l| l.until).map(|l| Evidence::Gone(l.clone()))
     }
 
-    /// Words for where it is, if it is not where the caller is: "on the host".
+    /// Words for where that is, if it is not where the caller is: "on the host".
     pub fn place(&self, found: &Found) -> Option<String> {
         found.there.map(|netns| self.addresses.name(netns))
+    }
+
+    /// Words for where the listener is, or was, of whom the evidence is.
+    pub fn listeners_place(&self, found: &Found) -> Option<String> {
+        match &found.evidence {
+            Evidence::Beside(there, _) => Some(self.name(*there)),
+            Evidence::Departed(departed, _) => Some(departed.place.clone()),
+            _ => self.place(found),
+        }
     }
 
     /// Words for a namespace.

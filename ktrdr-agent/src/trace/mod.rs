@@ -8,6 +8,7 @@ pub mod causality;
 pub mod commands;
 pub mod connects;
 pub mod deaths;
+pub mod departed;
 pub mod gpu;
 pub mod ids;
 pub mod listeners;

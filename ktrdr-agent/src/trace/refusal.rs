@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use super::departed::Departed;
 use super::listeners::{Evidence, Found, Listener, Listeners, ago};
 use super::processes::Processes;
 use crate::event::{MS, Ns};
@@ -57,22 +58,41 @@ impl Refusal<'_> {
                 )
             }
             Evidence::Gone(l) => {
-                let ago = l.until.map(|t| ago(self.now.saturating_sub(t))).unwrap_or_default();
-                let nobody = format!("nothing is listening on port {port}{place}");
-                if l.tgid == 0 {
-                    return format!("{nobody} (a process listened until {ago} ago)");
-                }
-                let end = self.processes.get(l.tgid).and_then(|p| p.end);
-                let end = end.map_or_else(|| " and still runs".to_owned(), |end| format!(" and {end}"));
-                format!("{nobody} ({} listened until {ago} ago{end})", self.who(l.tgid))
+                format!("nothing is listening on port {port}{place} ({})", self.listened(l, ""))
+            }
+            Evidence::Departed(d, true) => {
+                format!("nothing is listening on port {port}{place} ({})", self.departed(d))
+            }
+            Evidence::Departed(d, false) => {
+                format!("nothing accepts connections at {target} ({})", self.departed(d))
             }
         }
     }
 
-    /// The same about one that nobody answered: of who does not listen a connect is refused, so that would explain nothing.
-    pub fn unanswered(&self, found: &Found, target: SocketAddr) -> Option<String> {
+    /// Who listened, until when, and how that ended.
+    fn listened(&self, l: &Listener, place: &str) -> String {
+        let ago = l.until.map(|t| ago(self.now.saturating_sub(t))).unwrap_or_default();
+        if l.tgid == 0 {
+            return format!("a process listened until {ago} ago{place}");
+        }
+        let end = self.processes.get(l.tgid).and_then(|p| p.end);
+        let end = end.map_or_else(|| " and still runs".to_owned(), |end| format!(" and {end}"));
+        format!("{} listened until {ago} ago{place}{end}", self.who(l.tgid))
+    }
+
+    fn departed(&self, d: &Departed) -> String {
+        self.listened(&d.listener, &format!(" {},", d.place))
+    }
+
+    /// The same about one that nobody answered, or that the way there is said to be none for (`unreachable`): of who does not
+    /// listen a connect is refused, so that would explain nothing, but for who had the address.
+    pub fn unanswered(&self, found: &Found, target: SocketAddr, unreachable: bool) -> Option<String> {
         match &found.evidence {
-            Evidence::Listening(l) => Some(self.although(l, found, target.port(), DROPPED)),
+            Evidence::Listening(l) => {
+                let why = if unreachable { REJECTED } else { DROPPED };
+                Some(self.although(l, found, target.port(), why))
+            }
+            Evidence::Departed(d, _) => Some(self.departed(d)),
             _ => None,
         }
     }
@@ -107,6 +127,8 @@ impl Refusal<'_> {
 
 const FULL: &str = "full backlog, or a firewall rejects";
 const DROPPED: &str = "full backlog, or a firewall drops";
+/// As firewalld does with what no zone lets through: an ICMP message, and no reset.
+const REJECTED: &str = "a firewall rejects";
 
 /// Where Docker's proxy for a published port passes connections on to, as its command line says. The kernel forwards most of
 /// them to the same address before they come to the proxy, so whoever is refused there was refused by the container.
@@ -152,20 +174,26 @@ mod tests {
         }
     }
 
-    /// A host (1) with a bridge, and a container (2) on that.
-    fn host() -> (Listeners, Processes) {
-        let mut listeners = Listeners::default();
-        let namespace = |netns, container: Option<&str>, addresses: &[&str]| NamespaceMeta {
+    fn namespace(netns: u32, container: Option<&str>, addresses: &[&str]) -> NamespaceMeta {
+        NamespaceMeta {
             netns,
             host: container.is_none(),
             container: container.map(str::to_owned),
             addresses: addresses.iter().map(|a| (a.parse().unwrap(), 32)).collect(),
-        };
-        let namespaces = vec![
-            namespace(1, None, &["192.168.1.5", "172.17.0.1"]),
-            namespace(2, Some("3f2a9b7c1d2e4455"), &["172.17.0.2"]),
-        ];
+        }
+    }
+
+    /// A host (1) with a bridge, and what is on that.
+    fn told(listeners: &mut Listeners, containers: &[NamespaceMeta]) {
+        let host = namespace(1, None, &["192.168.1.5", "172.17.0.1"]);
+        let namespaces = [&[host], containers].concat();
         listeners.addresses(Addresses { namespaces, partial: false });
+    }
+
+    /// The host with a container (2).
+    fn host() -> (Listeners, Processes) {
+        let mut listeners = Listeners::default();
+        told(&mut listeners, &[namespace(2, Some("3f2a9b7c1d2e4455"), &["172.17.0.2"])]);
         (listeners, Processes::new())
     }
 
@@ -190,7 +218,7 @@ mod tests {
         let target = at("172.17.0.1:5001");
         let say = |l: &Listeners, p: &Processes| {
             let refusal = Refusal { listeners: l, processes: p, asked: 0, now: 0 };
-            refusal.unanswered(&l.evidence(2, target, 0), target)
+            refusal.unanswered(&l.evidence(2, target, 0), target, false)
         };
         assert_eq!(say(&l, &p), None);
         l.up(1, at("127.0.0.1:5001"), 4711, None);
@@ -250,6 +278,64 @@ mod tests {
             say(&l, &p, 1, at("172.17.0.2:8000"), 9 * S, 9 * S),
             "nothing is listening on port 8000 in container 3f2a9b7c1d2e (pid 20 `uvicorn app:app` listened until 4 s \
              ago and exited with status 3)"
+        );
+    }
+
+    #[test]
+    fn who_listened_in_a_container_that_is_gone_is_known_by_its_address() {
+        let (mut l, mut p) = host();
+        p.learn(process(20, "uvicorn app:app"));
+        let bound = at("0.0.0.0:8000");
+        l.up(2, bound, 20, None);
+        l.down(2, bound, 20, 5 * S);
+        p.exit(20, 5 * S, &Exit { code: 3 << 8, ppid: 1, out_of_memory: false });
+        let target = at("172.17.0.2:8000");
+        let who = "pid 20 `uvicorn app:app` listened until 4 s ago in container 3f2a9b7c1d2e, which is gone, and exited \
+                   with status 3";
+        // Nobody has the address.
+        told(&mut l, &[]);
+        assert_eq!(
+            say(&l, &p, 1, target, 9 * S, 9 * S),
+            format!("nothing accepts connections at {target} ({who})")
+        );
+        let refusal = Refusal { listeners: &l, processes: &p, asked: 9 * S, now: 9 * S };
+        assert_eq!(refusal.unanswered(&l.evidence(1, target, 9 * S), target, true).as_deref(), Some(who));
+        // Made anew, and not listening yet; with the same number, and with another.
+        for netns in [2, 3] {
+            told(&mut l, &[namespace(netns, Some("9e8d7c6b5a4f3322"), &["172.17.0.2"])]);
+            assert_eq!(
+                say(&l, &p, 1, target, 9 * S, 9 * S),
+                format!("nothing is listening on port 8000 in container 9e8d7c6b5a4f ({who})")
+            );
+            let other = at("172.17.0.2:8001");
+            assert_eq!(
+                say(&l, &p, 1, other, 9 * S, 9 * S),
+                "nothing is listening on port 8001 in container 9e8d7c6b5a4f"
+            );
+        }
+        // What is there now is what counts.
+        l.up(3, at("127.0.0.1:8000"), 21, None);
+        assert!(say(&l, &p, 1, target, 9 * S, 9 * S).contains("on other addresses only: 127.0.0.1:8000"));
+        l.down(3, at("127.0.0.1:8000"), 21, 8 * S);
+        assert!(
+            say(&l, &p, 1, target, 9 * S, 9 * S).ends_with("(pid 21 listened until 1 s ago and still runs)")
+        );
+        // Gone as well, but it was not to be reached at that address.
+        told(&mut l, &[]);
+        assert!(
+            say(&l, &p, 1, target, 9 * S, 9 * S).contains("(pid 20 `uvicorn app:app` listened until 4 s ago")
+        );
+    }
+
+    #[test]
+    fn a_firewall_that_rejects_says_that_there_is_no_way() {
+        let (mut l, p) = host();
+        let target = at("172.17.0.2:8000");
+        l.up(2, at("0.0.0.0:8000"), 20, None);
+        let refusal = Refusal { listeners: &l, processes: &p, asked: 0, now: 0 };
+        assert_eq!(
+            refusal.unanswered(&l.evidence(1, target, 0), target, true).as_deref(),
+            Some("although pid 20 listens on 0.0.0.0:8000 in container 3f2a9b7c1d2e (a firewall rejects)")
         );
     }
 

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use super::connects::{self, Failed, Failure};
+use super::departed::Departed;
 use super::ids::ExchangeId;
 use super::listeners::{self, Evidence, Listeners};
 use super::model::{Attributes, BoxedSpan, Span, SpanEvent, SpanId, SpanKind, Status, TraceId};
@@ -263,9 +264,12 @@ pub fn failed_connect(f: &Failed, facts: &mut Facts<'_>) -> BoxedSpan {
     if f.failure == Failure::Errno(111) {
         text.push_str(", ");
         text.push_str(&refusal.explain(&found, c.remote));
-    } else if kind == "connection_timeout" {
-        text.push_str(&format!(" after {}", listeners::ago(f.end.saturating_sub(c.start))));
-        if let Some(although) = refusal.unanswered(&found, c.remote) {
+    } else if kind == "connection_timeout" || kind == "host_unreachable" {
+        let unreachable = kind == "host_unreachable";
+        if !unreachable {
+            text.push_str(&format!(" after {}", listeners::ago(f.end.saturating_sub(c.start))));
+        }
+        if let Some(although) = refusal.unanswered(&found, c.remote, unreachable) {
             text.push_str(", ");
             text.push_str(&although);
         }
@@ -290,11 +294,7 @@ pub fn failed_connect(f: &Failed, facts: &mut Facts<'_>) -> BoxedSpan {
     }
     a.set("ktrdr.connect.attempt", f.attempt);
     evidence_attributes(a, &found.evidence, facts.processes);
-    let place = match found.evidence {
-        Evidence::Beside(there, _) => Some(facts.listeners.name(there)),
-        _ => facts.listeners.place(&found),
-    };
-    if let Some(place) = place {
+    if let Some(place) = facts.listeners.listeners_place(&found) {
         a.set("ktrdr.listener.place", place);
     }
     for (ts, remote, failure) in &f.earlier {
@@ -320,7 +320,7 @@ fn evidence_attributes(a: &mut Attributes, evidence: &Evidence, processes: &Proc
         Evidence::Listening(l) => ("listening", Some(l)),
         Evidence::NotYet(l) => ("not_yet_listening", Some(l)),
         Evidence::OtherAddress(list) => ("other_address_only", list.first()),
-        Evidence::Gone(l) => ("listener_gone", Some(l)),
+        Evidence::Gone(l) | Evidence::Departed(Departed { listener: l, .. }, _) => ("listener_gone", Some(l)),
     };
     a.set("ktrdr.listener.state", word);
     let Some(l) = last else { return };

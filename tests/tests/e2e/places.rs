@@ -8,6 +8,7 @@ use ktrdr_tests::namespace::Namespace;
 use ktrdr_tests::net::{free_port, listens_beside};
 use ktrdr_tests::process::{Process, program, python, python_program, run};
 use ktrdr_tests::span::{Span, brief};
+use ktrdr_tests::wait;
 
 fn inside(ns: Option<&Namespace>, command: Command) -> Command {
     match ns {
@@ -101,6 +102,45 @@ fn a_refusal_is_explained_across_network_namespaces() {
     assert_eq!(remote.text("peer.service"), None, "{} is this host's: {}", here.id(), remote.brief());
 }
 
+/// As when a container is made anew: another namespace with the same address, in which nobody listens yet.
+#[test]
+fn who_listened_in_a_namespace_that_is_gone_is_named() {
+    if !can_observe() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let (port, other) = (free_port(), free_port());
+    let agent = Options::ports(&[port, other]).start();
+    let before = Namespace::linked("before", 4);
+    let address = before.inside().to_owned();
+    let was = server(Some(&before), "0.0.0.0", port, dir.path());
+    let pid = was.id();
+    // While it lives, so that the agent has seen whose the address is.
+    refused(None, &address, other);
+    agent.wait_for_spans(1);
+    drop((was, before));
+    let anew = Namespace::linked("anew", 4);
+    assert_eq!(anew.inside(), address);
+    let _other = server(Some(&anew), "127.0.0.1", free_port(), dir.path());
+    // The agent looks at addresses once a second at most, and takes what it knows until then.
+    let gone =
+        |s: &Span| s.text("ktrdr.listener.place").is_some_and(|place| place.ends_with("which is gone"));
+    let span = wait::until("the agent sees that it is gone", || {
+        let before = agent.spans().len();
+        refused(None, &address, port);
+        agent.wait_for_spans(before + 1).into_iter().find(gone)
+    });
+
+    let place = "in another network namespace of this host";
+    let text = &span.status_message;
+    assert_eq!(span.text("ktrdr.listener.state"), Some("listener_gone"), "{text}");
+    assert!(text.contains(&format!("nothing is listening on port {port} {place} (pid {pid} `")), "{text}");
+    assert!(text.contains(&format!("ago {place}, which is gone, and ")), "{text}");
+    for span in agent.stop().spans.iter().filter(|s| s.int("server.port") == Some(port.into())) {
+        assert_eq!(span.text("ktrdr.listener.state"), Some("listener_gone"), "{}", span.brief());
+    }
+}
+
 #[test]
 fn who_listens_behind_a_firewall_that_drops_is_named() {
     if !can_observe() {
@@ -109,12 +149,7 @@ fn who_listens_behind_a_firewall_that_drops_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let container = Namespace::linked("dropped", 3);
     let port = free_port();
-    let drops = format!(
-        "table ip ktrdr {{\n\
-         chain in {{ type filter hook input priority 0; tcp dport {port} drop; }}\n\
-         }}\n"
-    );
-    container.rules(&drops);
+    container.rules(&answers(port, "drop"));
     let agent = Options::ports(&[port]).start();
     let server = server(Some(&container), "0.0.0.0", port, dir.path());
     let mut client = python_program("connect.py");
@@ -130,4 +165,36 @@ fn who_listens_behind_a_firewall_that_drops_is_named() {
         text.contains("in another network namespace of this host (full backlog, or a firewall drops)"),
         "{text}"
     );
+}
+
+/// What nftables does with connections to a port: a rule's end.
+fn answers(port: u16, verdict: &str) -> String {
+    format!(
+        "table ip ktrdr {{\n\
+         chain in {{ type filter hook input priority 0; tcp dport {port} {verdict}; }}\n\
+         }}\n"
+    )
+}
+
+/// As firewalld rejects: "no route to host" for whoever is in the way of its rules.
+#[test]
+fn who_listens_behind_a_firewall_that_rejects_is_named() {
+    if !can_observe() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let container = Namespace::linked("rejected", 5);
+    let port = free_port();
+    container.rules(&answers(port, "reject with icmp type admin-prohibited"));
+    let agent = Options::ports(&[port]).start();
+    let server = server(Some(&container), "0.0.0.0", port, dir.path());
+    refused(None, container.inside(), port);
+    agent.wait_for_spans(1);
+    let spans = agent.stop().spans;
+    let [rejected] = &spans[..] else { panic!("{}", brief(&spans)) };
+    assert_eq!(rejected.text("error.type"), Some("host_unreachable"), "{}", rejected.brief());
+    let text = &rejected.status_message;
+    let although = format!(": host unreachable, although pid {} `", server.id());
+    assert!(text.contains(&although), "{text}");
+    assert!(text.ends_with("in another network namespace of this host (a firewall rejects)"), "{text}");
 }
