@@ -3,7 +3,7 @@
 //! Read when it is about to matter: before a connect is told that failed, and when a namespace listens that nobody told yet.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use ktrdr_ebpf_common::{ConnectErrorBody, EventHeader, StateBody, kind};
 use zerocopy::FromBytes as _;
