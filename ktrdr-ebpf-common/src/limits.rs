@@ -25,12 +25,16 @@ const _: () = assert!(RUNS.is_power_of_two());
 /// What lies in later entries counts as not captured.
 pub const MAX_IOVECS: usize = 64;
 
-/// Programs that may interrupt each other on one CPU, each with working memory of its own: the two socket tracepoints, and
-/// the one at the end of system calls.
+/// Programs that may interrupt each other on one CPU, each with working memory of its own (51 KB): the two socket
+/// tracepoints, and the one at the end of system calls.
 pub const SCRATCH_PLACES: u32 = 3;
 
+/// The same where those of single system calls may have programs of their own: `read`, `write` and `writev` (`connect` copies
+/// nothing).
+pub const SCRATCH_PLACES_WITH_FUNCTIONS: u32 = 5;
+
 /// The same with the second programs at the socket tracepoints ([`crate::maps::constants::SECONDS`]).
-pub const SCRATCH_PLACES_WITH_SECONDS: u32 = 5;
+pub const SCRATCH_PLACES_WITH_SECONDS: u32 = 7;
 
 /// Command-line bytes carried by an exec record, for processes that are gone before `/proc` can be read.
 pub const MAX_ARGS: usize = 1024;

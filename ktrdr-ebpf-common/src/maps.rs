@@ -60,8 +60,8 @@ pub const fn place_of(tgid: u32) -> u32 {
 }
 /// LRU hash: [`FileId`] → `u32`, 1 = a log, 0 = none: regular files that watched processes write.
 pub const FILES: &str = "FILES";
-/// Array of working memory, an entry per possible CPU for each of [`crate::limits::SCRATCH_PLACES`], or of
-/// [`crate::limits::SCRATCH_PLACES_WITH_SECONDS`] (the agent sizes it).
+/// Array of working memory, an entry per possible CPU for each of [`crate::limits::SCRATCH_PLACES`],
+/// [`crate::limits::SCRATCH_PLACES_WITH_FUNCTIONS`] or [`crate::limits::SCRATCH_PLACES_WITH_SECONDS`] (the agent sizes it).
 pub const SCRATCH: &str = "SCRATCH";
 
 /// Which writes of a process are captured: those to standard output and error always.

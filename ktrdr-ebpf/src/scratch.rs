@@ -1,8 +1,8 @@
 //! Working memory for data records, which are too long for the 512-byte stack.
 //!
 //! Send and receive programs can interrupt each other on one CPU, and where programs can be preempted any two, hence a place
-//! for each; one program never interrupts
-//! itself there (the kernel refuses the second run and counts it as a recursion miss). An array indexed by CPU and not
+//! for each; one program never interrupts itself there (the kernel refuses the second run and counts it as a recursion miss).
+//! Programs of which only one copies anything in an agent's life share one. An array indexed by CPU and not
 //! a per-CPU map, because values of those end at 32 KiB; the agent sizes it to the possible CPUs.
 
 use aya_ebpf::{helpers::bpf_get_smp_processor_id, macros::map, maps::Array};
@@ -77,7 +77,11 @@ pub fn length(bytes: usize) -> usize {
 pub enum Place {
     Send,
     Recv,
+    /// Of the program at the end of all system calls, whichever of the two is loaded; instead of it, of that of `write`.
     Syscall,
+    /// Of the programs at the functions of single calls; see `crate::probes::functions`.
+    Read,
+    Writev,
     /// Of the second programs; see `crate::second`.
     SecondSend,
     SecondRecv,

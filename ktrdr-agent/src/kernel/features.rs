@@ -3,8 +3,8 @@
 use std::{fs, path::Path, time::Instant};
 
 use super::{
-    Hook, Kernel, KernelOptions, ProbeStatus, ReturnProbes, btf, btf::KernelTypes, constants::Constants,
-    return_probe,
+    CallsSeen, Hook, Kernel, KernelOptions, ProbeStatus, ReturnProbes, btf, btf::KernelTypes,
+    constants::Constants, return_probe,
 };
 use crate::privileges::{self, Capability};
 
@@ -234,6 +234,9 @@ fn programs(options: &KernelOptions) -> Vec<Row> {
         ));
     }
     rows.push(returns(kernel.return_probes()));
+    if *kernel.calls_seen() != CallsSeen::Not {
+        rows.push(Row::ok("ends of calls", kernel.calls_seen().to_string()));
+    }
     for warning in kernel.warnings() {
         rows.push(Row::bad(
             Status::Warning,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{ProgramStats, probes};
+use super::{ProgramStats, call_ends, probes};
 
 /// Runs that the kernel refused because the program was under way on that processor: where it lets threads interrupt programs
 /// (7.x), or an interrupt's program meets its like. By program, without those that a second program made good for.
@@ -27,10 +27,10 @@ impl Misses {
         }
     }
 
-    /// Of the program at the end of system calls beside the socket hook: at most a line of a log, a request on standard input
+    /// Of the programs at the end of system calls beside the socket hook: at most a line of a log, a request on standard input
     /// or a connect that failed at once, and mostly a call of no interest. No call's parent depends on it.
     pub fn calls(&self) -> u64 {
-        self.0.get(probes::CALLS).copied().unwrap_or_default()
+        self.0.iter().filter(|(program, _)| call_ends::is_one(program)).map(|(_, missed)| missed).sum()
     }
 
     /// Of all other programs.
@@ -61,16 +61,16 @@ mod tests {
 
     #[test]
     fn what_a_second_program_told_is_not_missed() {
-        let alone = missed(&[("sock_send_length", 5), (probes::CALLS, 2), ("sched_process_exec", 0)]);
+        let alone = missed(&[("sock_send_length", 5), (probes::EVERY_CALL, 2), ("sched_process_exec", 0)]);
         assert_eq!((alone.others(), alone.calls()), (5, 2));
-        let both = missed(&[("sock_send_length", 5), ("sock_send_length_second", 1), (probes::CALLS, 2)]);
+        let both = missed(&[("sock_send_length", 5), ("sock_send_length_second", 1), ("exit_read", 2)]);
         assert_eq!((both.others(), both.calls()), (1, 2));
     }
 
     #[test]
     fn an_unloaded_program_is_remembered() {
         let mut misses = missed(&[("sock_send_length", 5)]);
-        misses.raise(missed(&[("sock_send_length", 6), (probes::CALLS, 1)]));
+        misses.raise(missed(&[("sock_send_length", 6), ("exit_write", 1)]));
         misses.raise(missed(&[]));
         assert_eq!((misses.others(), misses.calls()), (6, 1));
     }

@@ -3,6 +3,7 @@
 
 mod btf;
 mod by_process;
+mod call_ends;
 mod constants;
 mod controls;
 pub mod features;
@@ -28,6 +29,7 @@ use ktrdr_ebpf_common::{
     policies::Policy,
 };
 
+pub use call_ends::{CallEnds, CallsSeen};
 pub use controls::CounterValues;
 pub use misses::Misses;
 pub use probes::{Hook, ProbeReport, ProbeStatus};
@@ -54,13 +56,15 @@ pub struct KernelOptions {
     pub exclude: Vec<u32>,
     /// The agent's own process.
     pub agent_tgid: u32,
-    /// Report connects that failed before a packet left. With the socket hook any of this and the next two takes the raw
-    /// tracepoint `sys_exit`, which costs every system call of the host some nanoseconds; with the syscall hook it is there.
+    /// Report connects that failed before a packet left. With the socket hook any of this and the next two takes programs at the
+    /// end of system calls ([`CallEnds`]); with the syscall hook there is one.
     pub connect_errors: bool,
     /// Capture what watched processes write ([`Kernel::watch`]).
     pub logs: bool,
     /// Capture what processes read that speak JSON on standard input.
     pub stdio: bool,
+    /// Where the ends of those calls are looked at, beside the socket hook.
+    pub call_ends: CallEnds,
     /// How it is found out whether functions' returns may be observed.
     pub return_trial: Trial,
     /// What makes good for runs that the kernel refuses.
@@ -78,6 +82,7 @@ impl Default for KernelOptions {
             connect_errors: true,
             logs: true,
             stdio: true,
+            call_ends: CallEnds::default(),
             return_trial: Trial::default(),
             seconds: Seconds::default(),
         }
@@ -149,6 +154,7 @@ pub struct Kernel {
     controls: Controls,
     hook: Hook,
     probes: Vec<ProbeReport>,
+    call_ends: call_ends::Attached,
     /// The Python probes for an agent without CAP_SYS_ADMIN.
     multis: Multis,
     python: python::Links,
@@ -186,7 +192,13 @@ impl Kernel {
 
         let mut loader = EbpfLoader::new();
         loader.btf(Some(&kernel_btf)).map_max_entries(maps::EVENTS, ring_size(options.ring_bytes));
-        let places = if seconds { limits::SCRATCH_PLACES_WITH_SECONDS } else { limits::SCRATCH_PLACES };
+        let places = match hook {
+            _ if seconds => limits::SCRATCH_PLACES_WITH_SECONDS,
+            Hook::Socket if call_ends::tries_functions(&types, options) => {
+                limits::SCRATCH_PLACES_WITH_FUNCTIONS
+            }
+            _ => limits::SCRATCH_PLACES,
+        };
         loader.map_max_entries(maps::SCRATCH, cpus.saturating_mul(places));
         constants.set(&mut loader);
         let mut ebpf = step!("start.load")
@@ -201,7 +213,7 @@ impl Kernel {
         for &tgid in &options.exclude {
             controls.exclude(tgid).map_err(map_error(maps::EXCLUDED))?;
         }
-        let probes = step!("start.attach")
+        let (probes, call_ends) = step!("start.attach")
             .in_scope(|| probes::attach_all(&mut ebpf, &kernel_btf, &types, hook, options))
             .map_err(|(name, reason)| KernelError::Probe { name, reason })?;
         let trial_needed = return_probe::needed(&types);
@@ -213,6 +225,7 @@ impl Kernel {
             controls,
             hook,
             probes,
+            call_ends,
             multis,
             python: python::Links::default(),
             returns: ReturnProbes::Harmless("to be tried"),
@@ -226,7 +239,7 @@ impl Kernel {
 
     /// Detaches all programs: nothing more is produced. What is in the ring and the counters can still be read.
     pub fn detach(&mut self) {
-        probes::detach_all(&mut self.ebpf);
+        probes::detach_all(&mut self.ebpf, &mut self.call_ends);
         self.python = python::Links::default();
     }
 
@@ -238,6 +251,11 @@ impl Kernel {
     /// Every probe and what became of it.
     pub fn probes(&self) -> &[ProbeReport] {
         &self.probes
+    }
+
+    /// Where the ends of single system calls are looked at.
+    pub fn calls_seen(&self) -> &CallsSeen {
+        &self.call_ends.seen
     }
 
     /// Whether the returns of functions may be observed on this kernel, as all Python probes do.

@@ -7,7 +7,11 @@ use aya::{
     programs::{BtfTracePoint, Program, ProgramError, UProbe},
 };
 
-use super::{KernelOptions, Seconds, btf::KernelTypes};
+use super::{
+    KernelOptions, Seconds,
+    btf::KernelTypes,
+    call_ends::{self, Attached},
+};
 
 /// Which of the two ways transfers are seen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -58,8 +62,8 @@ enum Place {
     Raw,
     /// This one, behind the program of its name; only where the kernel may refuse that one a run.
     Second(&'static str),
-    /// The BTF raw tracepoint `sys_exit`, for calls that the options ask about.
-    Calls,
+    /// For calls that the options ask about: at their functions, or at the BTF raw tracepoint `sys_exit`.
+    CallEnd,
     /// Attached later, per library.
     Uprobe,
 }
@@ -74,8 +78,8 @@ struct Probe {
     required: bool,
 }
 
-/// The program at the end of system calls beside the socket hook.
-pub(super) const CALLS: &str = "sys_exit_calls";
+/// The program at the end of all system calls beside the socket hook.
+pub(super) const EVERY_CALL: &str = "sys_exit_calls";
 
 const PROBES: &[Probe] = &[
     Probe {
@@ -149,9 +153,37 @@ const PROBES: &[Probe] = &[
         required: false,
     },
     Probe {
-        name: CALLS,
+        name: "exit_read",
+        purpose: "requests on standard input",
+        place: Place::CallEnd,
+        hook: Some(Hook::Socket),
+        required: false,
+    },
+    Probe {
+        name: "exit_write",
+        purpose: "log lines",
+        place: Place::CallEnd,
+        hook: Some(Hook::Socket),
+        required: false,
+    },
+    Probe {
+        name: "exit_writev",
+        purpose: "log lines written in parts",
+        place: Place::CallEnd,
+        hook: Some(Hook::Socket),
+        required: false,
+    },
+    Probe {
+        name: "exit_connect",
+        purpose: "connects that failed before a packet left",
+        place: Place::CallEnd,
+        hook: Some(Hook::Socket),
+        required: false,
+    },
+    Probe {
+        name: EVERY_CALL,
         purpose: "log lines, requests on standard input, connects that failed before a packet left",
-        place: Place::Calls,
+        place: Place::CallEnd,
         hook: Some(Hook::Socket),
         required: false,
     },
@@ -186,16 +218,25 @@ const PROBES: &[Probe] = &[
 ];
 
 /// Loads and attaches everything the hook needs. The first required probe that fails is the error.
+///
+/// The ends of calls come first: a process that begins is one that may speak on standard input, which the next programs find.
 pub(super) fn attach_all(
     ebpf: &mut Ebpf,
     btf: &Btf,
     types: &KernelTypes,
     hook: Hook,
     options: &KernelOptions,
-) -> Result<Vec<ProbeReport>, (&'static str, String)> {
+) -> Result<(Vec<ProbeReport>, Attached), (&'static str, String)> {
     let mut reports = Vec::with_capacity(PROBES.len());
+    let ends = match hook {
+        Hook::Syscall => Attached::by_another(&does_without(hook)),
+        Hook::Auto | Hook::Socket => call_ends::attach(ebpf, btf, types, options),
+    };
     for probe in PROBES {
-        let status = attach(ebpf, btf, types, probe, hook, options);
+        let status = match probe.place {
+            Place::CallEnd => ends.status(probe.name),
+            _ => attach(ebpf, btf, types, probe, hook, options),
+        };
         if probe.required
             && let ProbeStatus::Failed(why) = status
         {
@@ -203,7 +244,11 @@ pub(super) fn attach_all(
         }
         reports.push(ProbeReport { name: probe.name, purpose: probe.purpose, status });
     }
-    Ok(reports)
+    Ok((reports, ends))
+}
+
+fn does_without(hook: Hook) -> String {
+    format!("the {hook} hook does without")
 }
 
 fn attach(
@@ -217,7 +262,7 @@ fn attach(
     if let Some(wanted) = probe.hook
         && wanted != hook
     {
-        return ProbeStatus::Skipped(format!("the {hook} hook does without"));
+        return ProbeStatus::Skipped(does_without(hook));
     }
     let Some(program) = ebpf.program_mut(probe.name) else {
         return ProbeStatus::Failed("the program is not in the object".into());
@@ -227,8 +272,7 @@ fn attach(
             Ok(()) => return ProbeStatus::Skipped("attached when a Python library is found".into()),
             Err(why) => Err(why),
         },
-        Place::Calls if options.calls() == 0 => return ProbeStatus::Skipped("switched off".into()),
-        Place::Calls => raw(program, "sys_exit", btf),
+        Place::CallEnd => Err("attached with its like".into()),
         Place::Raw if options.seconds == Seconds::Alone && second_of(probe.name).is_some() => {
             return ProbeStatus::Skipped("the second one is tried alone".into());
         }
@@ -251,7 +295,7 @@ pub(super) fn second_of(name: &str) -> Option<&'static str> {
     PROBES.iter().find(second).map(|probe| probe.name)
 }
 
-fn raw(program: &mut Program, name: &str, btf: &Btf) -> Result<(), String> {
+pub(super) fn raw(program: &mut Program, name: &str, btf: &Btf) -> Result<(), String> {
     let program: &mut BtfTracePoint = program.try_into().map_err(reason)?;
     program.load(name, btf).map_err(reason)?;
     program.attach().map(|_| ()).map_err(reason)
@@ -276,15 +320,18 @@ pub(super) fn withhold(reports: &mut [ProbeReport]) {
 ///
 /// Copies of Python contexts are seen to the last: a transfer under a context whose copy was not seen would be taken
 /// for one under the context that had its address before. Detaching a probe in user code takes a quarter of a second.
-pub(super) fn detach_all(ebpf: &mut Ebpf) {
+pub(super) fn detach_all(ebpf: &mut Ebpf, ends: &mut Attached) {
+    let closing = ends.close();
     detach(ebpf, |program| match program {
         Program::BtfTracePoint(p) => Some(p.unload()),
+        Program::FExit(p) => Some(p.unload()),
         _ => None,
     });
     detach(ebpf, |program| match program {
         Program::UProbe(p) => Some(p.unload()),
         _ => None,
     });
+    closing.wait();
 }
 
 fn detach(ebpf: &mut Ebpf, unload: impl Fn(&mut Program) -> Option<Result<(), ProgramError>>) {

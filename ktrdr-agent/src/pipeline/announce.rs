@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::RunOptions;
-use crate::kernel::{Hook, Kernel, ProbeStatus};
+use crate::kernel::{CallsSeen, Hook, Kernel, ProbeStatus};
 use crate::mask;
 use crate::privileges::Settled;
 use crate::settings::{ConsoleFormat, Settings};
@@ -22,6 +22,10 @@ pub(super) fn shortfalls(kernel: &Kernel, settled: &Settled) {
             ProbeStatus::Skipped(why) => tracing::debug!("{}: not used: {why}", p.name),
             ProbeStatus::Failed(why) => tracing::warn!("{} ({}) is missing: {why}", p.name, p.purpose),
         }
+    }
+    match kernel.calls_seen() {
+        seen @ CallsSeen::Every(_) => tracing::info!("log lines and failed connects are {seen}"),
+        seen => tracing::debug!("log lines and failed connects are {seen}"),
     }
     for failure in &settled.failures {
         tracing::warn!("less confined than it could be: {failure}");

@@ -5,7 +5,7 @@ use std::path::Path;
 use crate::core::CoreConfig;
 use crate::export::sampling::{Keep, Rules};
 use crate::export::{ConsoleOptions, ExportOptions, OtlpOptions, console, otlp};
-use crate::kernel::{Hook, KernelOptions};
+use crate::kernel::{CallEnds, Hook, KernelOptions};
 use crate::meta::host_attributes;
 use crate::settings::{self, Settings, values};
 use crate::telemetry::SenderOptions;
@@ -38,6 +38,11 @@ pub fn kernel(s: &Settings) -> KernelOptions {
             settings::Hook::Auto => Hook::Auto,
             settings::Hook::Socket => Hook::Socket,
             settings::Hook::Syscall => Hook::Syscall,
+        },
+        call_ends: match s.capture.call_ends {
+            settings::CallEnds::Auto => CallEnds::Auto,
+            settings::CallEnds::Functions => CallEnds::Functions,
+            settings::CallEnds::Every => CallEnds::Every,
         },
         ring_bytes: s.capture.ring_bytes,
         unknown_capture: s.capture.capture_bytes,

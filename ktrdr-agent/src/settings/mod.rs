@@ -39,7 +39,7 @@ pub use self::{
     said::{Console, Exclude, Include, Rule, Said, Services},
     sampling::Sampling,
     ui::Ui,
-    values::{Colour, Compression, ConsoleFormat, Hook, Protocol, Semconv},
+    values::{CallEnds, Colour, Compression, ConsoleFormat, Hook, Protocol, Semconv},
 };
 use ktrdr_ebpf_common::limits::MAX_PAYLOAD;
 
@@ -101,6 +101,8 @@ pub struct Settings {
 pub struct Capture {
     /// Kernel hooks.
     pub hook: Hook,
+    /// Where the ends of single system calls are looked at.
+    pub call_ends: CallEnds,
     /// Bytes copied of each transfer.
     pub capture_bytes: u32,
     /// Size of the ring: a power of two and a multiple of the page size.
@@ -230,7 +232,8 @@ impl Capture {
                 "must be a power of two from 64KiB to 2GiB (16MiB, 32MiB, 64MiB, …)",
             )
         })?;
-        Ok(Self { hook: said.hook, capture_bytes, ring_bytes, stdio: said.stdio })
+        let (hook, call_ends) = (said.hook, said.call_ends);
+        Ok(Self { hook, call_ends, capture_bytes, ring_bytes, stdio: said.stdio })
     }
 }
 

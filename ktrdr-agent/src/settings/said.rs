@@ -8,7 +8,10 @@ use std::collections::BTreeMap;
 use super::{
     budget::CpuBudget,
     schema::settings,
-    values::{Colour, Compression, ConsoleFormat, GpuSource, Hook, Period, Protocol, Secret, Semconv, Size},
+    values::{
+        CallEnds, Colour, Compression, ConsoleFormat, GpuSource, Hook, Period, Protocol, Secret, Semconv,
+        Size,
+    },
 };
 
 settings! {
@@ -48,6 +51,10 @@ settings! {
     pub struct Capture {
         /// Kernel hooks: "socket" (Linux 6.3 and later, cheapest), "syscall" (5.8 and later) or "auto".
         hook: Hook = Hook::Auto,
+        /// Where log lines, requests on standard input and failed connects are seen beside the socket hook: at the
+        /// "functions" of their system calls, which costs other calls nothing (not every kernel takes programs there), at the
+        /// end of "every" system call, or "auto".
+        call_ends: CallEnds = CallEnds::Auto,
         /// Bytes copied of each transfer, at most 16KiB. Request heads and the start of bodies have to fit; bytes
         /// beyond are counted but not seen.
         capture_bytes: Size = Size(ktrdr_ebpf_common::limits::DEFAULT_CAPTURE as u64),

@@ -196,6 +196,16 @@ choices! {
         Syscall = "syscall",
     }
 
+    /// Where the ends of single system calls are looked at, beside the socket hook.
+    pub enum CallEnds {
+        /// At their functions where the kernel lets programs be put there, else at the end of every call.
+        Auto = "auto",
+        /// At the functions of these calls (fexit), which costs other calls nothing.
+        Functions = "functions",
+        /// At the end of every system call of the host (`sys_exit`).
+        Every = "every",
+    }
+
     /// Names of HTTP attributes, as `OTEL_SEMCONV_STABILITY_OPT_IN` chooses them.
     pub enum Semconv {
         /// The stable names only.

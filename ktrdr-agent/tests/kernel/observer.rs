@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ktrdr_agent::kernel::{Hook, Kernel, KernelOptions, Seconds};
+use ktrdr_agent::kernel::{CallEnds, Hook, Kernel, KernelOptions, Seconds};
 use ktrdr_ebpf_common::{
     ConnTuple, ConnectErrorBody, Counter, DataBody, EventHeader, ExecBody, ExitBody, ForkBody, PyCopyBody,
     PyWorkBody, StateBody, WriteBody, flags, kind,
@@ -136,10 +136,12 @@ pub fn options(hook: Hook) -> KernelOptions {
     KernelOptions { hook, agent_tgid: 0, ..KernelOptions::default() }
 }
 
-/// With either hook; and by the second programs of the socket hook alone, as if the kernel refused the first every run.
-pub fn ways() -> [KernelOptions; 3] {
+/// With either hook; by the second programs of the socket hook alone, as if the kernel refused the first every run; and with the
+/// ends of all system calls looked at, where the kernel would let programs be put at the functions of single ones.
+pub fn ways() -> [KernelOptions; 4] {
     let second = KernelOptions { seconds: Seconds::Alone, ..options(Hook::Socket) };
-    [options(Hook::Socket), options(Hook::Syscall), second]
+    let every = KernelOptions { call_ends: CallEnds::Every, ..options(Hook::Socket) };
+    [options(Hook::Socket), options(Hook::Syscall), second, every]
 }
 
 impl Observer {

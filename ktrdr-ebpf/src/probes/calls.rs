@@ -1,5 +1,6 @@
-//! Raw `sys_exit` beside the socket tracepoints: what no socket tells of. It runs at every system call of the host, so what
-//! it is not there for ends after a few comparisons; the older hook's program does the same besides its own work.
+//! Raw `sys_exit` beside the socket tracepoints: what no socket tells of, where the kernel takes no programs at the functions
+//! of single calls ([`super::functions`]). It runs at every system call of the host, so what it is not there for ends after a
+//! few comparisons; the older hook's program does the same besides its own work.
 //!
 //! The alternative, a tracepoint of each call, is an event of perf: it costs each of these calls 55 ns more, all others 30 ns
 //! less, and takes tracefs and what distributions refuse to all but CAP_SYS_ADMIN.
@@ -11,7 +12,9 @@ use super::{connect, read, write};
 use crate::{
     constants::CALLS,
     error,
+    handled::By,
     memory::{Direct, Object},
+    scratch::Place,
     syscall::{self, Call},
 };
 
@@ -28,8 +31,9 @@ pub fn sys_exit_calls(ctx: BtfTracePointContext) -> i32 {
         let call = Call(Direct::at(ctx.arg::<*const u8>(0)));
         let result = ctx.arg::<i64>(1);
         match call.number()? {
-            syscall::READ if wanted(calls::READ) => read::ended(call, result),
-            syscall::WRITE | syscall::WRITEV if wanted(calls::WRITE) => write::ended(call, result),
+            syscall::READ if wanted(calls::READ) => read::ended(call, result, Place::Syscall),
+            syscall::WRITE if wanted(calls::WRITE) => write::ended(call, result, By::Write, Place::Syscall),
+            syscall::WRITEV if wanted(calls::WRITE) => write::ended(call, result, By::Writev, Place::Syscall),
             syscall::CONNECT if wanted(calls::CONNECT) => connect::ended(call, result),
             _ => Ok(()),
         }

@@ -2,6 +2,7 @@
 
 pub mod calls;
 mod connect;
+mod functions;
 mod pool;
 mod process;
 mod python;

@@ -5,7 +5,7 @@ use crate::{error::Error, memory::Direct, scratch::Place, speakers, syscall::Cal
 
 /// The end of a `read`.
 #[inline(always)]
-pub fn ended(call: Call<Direct>, result: i64) -> Result<(), Error> {
+pub fn ended(call: Call<Direct>, result: i64, place: Place) -> Result<(), Error> {
     if result <= 0 {
         return Ok(());
     }
@@ -16,7 +16,7 @@ pub fn ended(call: Call<Direct>, result: i64) -> Result<(), Error> {
         return Ok(());
     }
     match speaker.input(task, call)? {
-        Some(input) => speaker.read(input, call, result as u32, Place::Syscall),
+        Some(input) => speaker.read(input, call, result as u32, place),
         None => Ok(()),
     }
 }

@@ -1,14 +1,22 @@
 //! What watched processes write to pipes, terminals and files. Unix sockets are seen where all sockets are, and with the
 //! older hook so is everything here.
 
-use crate::{error::Error, handled, memory::Direct, scratch::Place, syscall::Call, task::Task, watch};
+use crate::{
+    error::Error,
+    handled::{self, By},
+    memory::Direct,
+    scratch::Place,
+    syscall::Call,
+    task::Task,
+    watch,
+};
 
 /// The end of a `write` or `writev`.
 #[inline(always)]
-pub fn ended(call: Call<Direct>, result: i64) -> Result<(), Error> {
+pub fn ended(call: Call<Direct>, result: i64, by: By, place: Place) -> Result<(), Error> {
     let task = Task::<Direct>::current();
     // Before anything else, or a mark could outlive its call.
-    if handled::take(task, call, result)? || result <= 0 {
+    if handled::take(task, call, result, by)? || result <= 0 {
         return Ok(());
     }
     let (tgid, tid) = task.ids()?;
@@ -20,5 +28,5 @@ pub fn ended(call: Call<Direct>, result: i64) -> Result<(), Error> {
     if process.floods(fd, len) {
         return Ok(());
     }
-    process.wrote(task, call, fd, len, false, Place::Syscall)
+    process.wrote(task, call, fd, len, false, place)
 }

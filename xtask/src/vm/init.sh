@@ -1,7 +1,7 @@
 #!/bin/busybox sh
-# The first and only process of a test guest: runs the agent once per hook, and once as a user with four capabilities,
-# beside two calls that work, one to a resource that is not there, one to nobody and one to nowhere, and prints what it
-# saw in sections that the host reads.
+# The first and only process of a test guest: runs the agent once per hook, once with the ends of all system calls looked at,
+# and once as a user with four capabilities, beside a call that works, one to a resource that is not there, one to nobody, one
+# to nowhere, and two programs that write lines, and prints what it saw in sections that the host reads.
 /bin/busybox --install -s /bin
 mount -t proc proc /proc
 mount -t sysfs sys /sys
@@ -31,9 +31,38 @@ until_true() {
     done
 }
 
+# Hundredths of a second since the start of the guest.
+hundredths() {
+    cut -d' ' -f1 /proc/uptime | tr -d .
+}
+
 # The agent observes, or ended.
 started() {
     grep -qs observing /tmp/log || ! kill -0 $agent 2>/dev/null
+}
+
+# listens PORT (as the kernel writes it)
+listens() {
+    cat /proc/net/tcp /proc/net/tcp6 | grep -q ":$1 0*:0000 0A"
+}
+
+# A process is watched from its first transfer on. These two get lines by network and write them, to a pipe and to a file.
+# Their own input stays open and empty: at its end they would say goodbye.
+mkfifo /tmp/quiet
+exec 5<>/tmp/quiet
+writers() {
+    nc -l -p 8081 <&5 | cat >/dev/null &
+    nc -l -p 8082 <&5 >/tmp/file &
+    until_true 20 listens 1F91 && until_true 20 listens 1F92
+    rm -f /tmp/to-pipe /tmp/to-file
+    mkfifo /tmp/to-pipe /tmp/to-file
+    nc 127.0.0.1 8081 </tmp/to-pipe &
+    nc 127.0.0.1 8082 </tmp/to-file &
+    exec 3>/tmp/to-pipe 4>/tmp/to-file
+}
+line() {
+    echo "a line to a pipe: $1" >&3
+    echo "a line to a file: $1" >&4
 }
 
 # as_user PROGRAM…: as nobody, with the capabilities of docs/privileges.md. Kernels before 5.11 count maps against the
@@ -49,15 +78,18 @@ echo "== check"
 ktrdr-agent check
 echo "== status $?"
 
-for run in auto syscall user; do
+for run in auto syscall every user; do
     # What the run before said must not pass for what this one says.
     rm -f /tmp/log /tmp/spans /tmp/stats
     case $run in
+        every) KTRDR_AGENT_CAPTURE__CALL_ENDS=every ktrdr-agent run --console json --stats-out /tmp/stats >/tmp/spans 2>/tmp/log & ;;
         user) as_user ktrdr-agent run --no-socket --console json --stats-out /tmp/stats >/tmp/spans 2>/tmp/log & ;;
         *) ktrdr-agent run --hook "$run" --console json --stats-out /tmp/stats >/tmp/spans 2>/tmp/log & ;;
     esac
     agent=$!
     if until_true 60 started; then
+        writers
+        line first
         wget -q -O /dev/null http://127.0.0.1:8080/
         wget -q -O /dev/null http://127.0.0.1:8080/missing 2>/dev/null
         wget -q -O /dev/null http://127.0.0.1:9/ 2>/dev/null
@@ -65,11 +97,19 @@ for run in auto syscall user; do
         wget -q -O /dev/null http://192.0.2.1:9/ 2>/dev/null
         until_true 20 grep -q connection_refused /tmp/spans
         until_true 20 grep -q network_unreachable /tmp/spans
+        # What happened before these calls was read before, so the writers are watched.
+        for n in 1 2 3; do line $n; done
+        until_true 20 grep -q 'to a pipe: 3' /tmp/spans
+        until_true 20 grep -q 'to a file: 3' /tmp/spans
+        exec 3>&- 4>&-
+        begin=$(hundredths)
         kill -INT $agent
     fi
     wait $agent
+    took=$((($(hundredths) - begin) * 10))
     [ "$run" = user ] && echo "== user-check" && (as_user ktrdr-agent check)
     echo "== hook $run"
+    echo "== took $took"
     echo "== log"
     cat /tmp/log
     echo "== spans"

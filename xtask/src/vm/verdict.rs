@@ -9,8 +9,12 @@ use serde_json::Value;
 use super::console::sections;
 use crate::{cmd, host};
 
-/// Both hooks, and once more as a user with four capabilities.
-const RUNS: usize = 3;
+/// Both hooks, the ends of all system calls beside the first, and once more as a user with four capabilities.
+const RUNS: usize = 4;
+/// What the agent says of that third run.
+const EVERY: &str = "at the end of all system calls";
+/// Longest that an agent may take from the signal to its end, of which a loaded emulator takes most.
+const STOP_MS: u64 = 3_000;
 
 /// Which hooks were seen to work.
 pub fn of(said: &str) -> Result<Vec<String>> {
@@ -24,6 +28,7 @@ pub fn of(said: &str) -> Result<Vec<String>> {
     let returns = [Some(check), user_check.first()].into_iter().flatten().map(|rows| return_probes(rows));
     let returns = returns.collect::<Result<Vec<_>>>()?;
     let (hooks, logs) = (sections(said, "hook"), sections(said, "log"));
+    let took = said.lines().filter_map(|line| line.strip_prefix("== took ")?.parse::<u64>().ok());
     let (spans, stats) = (sections(said, "spans"), sections(said, "stats"));
     ensure!(hooks.len() == RUNS && spans.len() == RUNS && stats.len() == RUNS, "not every hook was tried");
     let mut seen = Vec::new();
@@ -35,8 +40,15 @@ pub fn of(said: &str) -> Result<Vec<String>> {
         let stats: Value = serde_json::from_str(&stats.concat()).context("the agent's books are no JSON")?;
         books(&stats).with_context(|| format!("{hook} hook"))?;
         let complete = calls(&spans).with_context(|| format!("{hook} hook: {} spans", spans.len()));
-        let who = if run + 1 == RUNS { " without root" } else { "" };
-        let name = format!("{hook} hook{who}");
+        let every = log.contains(EVERY);
+        let how = match (hook, every) {
+            ("socket", true) => ", all calls' ends",
+            _ if run + 1 == RUNS => " without root",
+            _ => "",
+        };
+        ensure!(every == (run == 2 && hook == "socket"), "another form than was asked for:\n{log}");
+        let name = format!("{hook} hook{how}");
+        lines(&spans, &stats).with_context(|| name.clone())?;
         // The second hook only stands in where something is missing. 7.2 was seen to skip some runs in an
         // emulator (the kernel's own count, `recursion_misses`). Enough that it is told.
         match stats["program_runs_missed"].as_u64().unwrap_or_default() {
@@ -53,6 +65,11 @@ pub fn of(said: &str) -> Result<Vec<String>> {
             }
         }
     }
+    let took: Vec<u64> = took.collect();
+    ensure!(took.len() == RUNS && took.iter().all(|ms| *ms <= STOP_MS), "stopping took {took:?} ms");
+    if functions(&[Some(check), user_check.first()], seen.first())? {
+        seen.push("calls' ends at their functions".to_owned());
+    }
     if returns.iter().all(|tried| *tried) {
         seen.push("return probes, tried".to_owned());
     }
@@ -65,6 +82,35 @@ fn return_probes(check: &[&str]) -> Result<bool> {
     let row = row.context("`check` says nothing of return probes")?;
     ensure!(row.contains("  ok  "), "{row}");
     Ok(row.contains("tried"))
+}
+
+/// Whether the ends of single calls were looked at, with and without root: all of these kernels that have the socket hook let
+/// programs be put at functions.
+fn functions(checks: &[Option<&Vec<&str>>], first: Option<&String>) -> Result<bool> {
+    let beside = first.is_some_and(|hook| hook.starts_with("socket"));
+    for check in checks.iter().flatten() {
+        let row = check.iter().find(|line| line.starts_with("ends of calls "));
+        ensure!(row.is_some() == beside, "what `check` says of calls' ends: {row:?}");
+        ensure!(row.is_none_or(|row| row.contains("at their functions")), "{row:?}");
+    }
+    Ok(beside)
+}
+
+/// Each line of the two writers, once; fewer only where the kernel told that it refused runs: at the end of a write, or where a
+/// writer began.
+fn lines(spans: &[Value], stats: &Value) -> Result<()> {
+    let refused = stats["program_runs_missed_by"].as_object();
+    let concerned =
+        |name: &String| name.starts_with("exit_") || name.starts_with("sys_exit") || name.ends_with("_exec");
+    let refused = refused.is_some_and(|by| by.keys().any(concerned));
+    for to in ["pipe", "file"] {
+        for line in 1..=3 {
+            let line = format!("a line to a {to}: {line}");
+            let told = spans.iter().filter(|record| record["log"]["body"] == *line).count();
+            ensure!(told == 1 || told == 0 && refused, "{told} records of \"{line}\" instead of 1");
+        }
+    }
+    Ok(())
 }
 
 /// Whether calls of a Python server have the parents that they name, as `cargo xtask bench causality` asks.
@@ -144,9 +190,15 @@ mod tests {
                 r#"{{"trace_id":"{name}","span_id":"{id}","parent_span_id":"{parent}","name":"{name}","kind":"{kind}","attributes":{{"http.response.status_code":{status}}}}}"#
             )
         };
-        let hook = |hook: &str| {
+        let lines = ["pipe", "file"].map(|to| {
+            (1..=3)
+                .map(|n| format!("{{\"log\":{{\"body\":\"a line to a {to}: {n}\"}}}}\n"))
+                .collect::<String>()
+        });
+        let hook = |hook: &str, more: &str| {
             [
-                format!("== hook {hook}\n== log\nobserving (hook {hook}, ready)\n== spans"),
+                format!("== hook {hook}\n== took 20\n== log\n{more}\nobserving (hook {hook}, ready)\n== spans"),
+                lines.concat(),
                 span("GET /", "client", "1", "", 200),
                 span("GET /", "server", "2", server_parent, 200),
                 span("GET /missing", "client", "3", "", 404),
@@ -161,15 +213,25 @@ mod tests {
             ]
             .join("\n")
         };
-        let runs = [hook("socket"), hook("syscall"), hook("socket")];
-        let check = |how: &str| format!("== {how}\nreturn probes  ok        tried: it lives\n");
+        let runs = [hook("socket", ""), hook("syscall", ""), hook("socket", EVERY), hook("socket", "")];
+        let check = |how: &str| {
+            format!(
+                "== {how}\nreturn probes  ok        tried: it lives\nends of calls  ok        seen at their functions\n"
+            )
+        };
         let (check, user_check) = (check("check"), check("user-check"));
         format!("\n{check}== status 0\n{}\n{user_check}== done\n", runs.join("\n"))
     }
 
     #[test]
     fn a_good_guest_passes_and_others_fail_with_the_reason() {
-        let hooks = ["socket hook", "syscall hook", "socket hook without root"];
+        let hooks = [
+            "socket hook",
+            "syscall hook",
+            "socket hook, all calls' ends",
+            "socket hook without root",
+            "calls' ends at their functions",
+        ];
         assert_eq!(of(&said("1", 7)).unwrap(), [&hooks[..], &["return probes, tried"]].concat());
         let untried = said("1", 7).replace("tried: it lives", "not asked");
         assert_eq!(of(&untried).unwrap(), hooks);
@@ -180,6 +242,20 @@ mod tests {
         assert!(why(&said("1", 8)).contains("not those read"));
         let harmful = said("1", 7).replace("return probes  ok  ", "return probes  warning  ");
         assert!(why(&harmful).contains("return probes"));
+        let line = r#"{"log":{"body":"a line to a file: 2"}}"#;
+        assert!(why(&said("1", 7).replace(line, "")).contains("0 records"));
+        assert!(why(&said("1", 7).replace(line, &[line, line].join("\n"))).contains("2 records"));
+        let lost = |by: &str| {
+            let by = format!(r#""program_runs_missed_by":{{"{by}":2}},"records_read""#);
+            said("1", 7).replace(line, "").replace(r#""records_read""#, &by)
+        };
+        for by in ["exit_write", "sys_exit_calls", "sched_process_exec"] {
+            assert!(of(&lost(by)).is_ok());
+        }
+        assert!(why(&lost("sched_process_exit")).contains("0 records"));
+        assert!(why(&said("1", 7).replace("at their functions", EVERY)).contains("ends of calls"));
+        assert!(why(&said("1", 7).replace(EVERY, "")).contains("another form"));
+        assert!(why(&said("1", 7).replacen("took 20", "took 9000", 1)).contains("stopping"));
         assert!(why("").contains("nothing"));
         assert!(why(&said("1", 7).replace("== done\n", "")).contains("end"));
         let refused = "\n== check\nkernel  ok  5.4\nprograms  failed  no\n== status 1\n== done\n";
