@@ -19,6 +19,7 @@ mod return_probe;
 mod ring;
 mod seconds;
 mod stats;
+mod tracefs;
 
 use std::{io, time::Duration};
 

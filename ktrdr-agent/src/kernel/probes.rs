@@ -62,7 +62,7 @@ enum Place {
     Raw,
     /// This one, behind the program of its name; only where the kernel may refuse that one a run.
     Second(&'static str),
-    /// For calls that the options ask about: at their functions, or at the BTF raw tracepoint `sys_exit`.
+    /// For calls that the options ask about: at their functions, their tracepoints, or the BTF raw tracepoint `sys_exit`.
     CallEnd,
     /// Attached later, per library.
     Uprobe,
@@ -175,6 +175,34 @@ const PROBES: &[Probe] = &[
     },
     Probe {
         name: "exit_connect",
+        purpose: "connects that failed before a packet left",
+        place: Place::CallEnd,
+        hook: Some(Hook::Socket),
+        required: false,
+    },
+    Probe {
+        name: "point_read",
+        purpose: "requests on standard input",
+        place: Place::CallEnd,
+        hook: Some(Hook::Socket),
+        required: false,
+    },
+    Probe {
+        name: "point_write",
+        purpose: "log lines",
+        place: Place::CallEnd,
+        hook: Some(Hook::Socket),
+        required: false,
+    },
+    Probe {
+        name: "point_writev",
+        purpose: "log lines written in parts",
+        place: Place::CallEnd,
+        hook: Some(Hook::Socket),
+        required: false,
+    },
+    Probe {
+        name: "point_connect",
         purpose: "connects that failed before a packet left",
         place: Place::CallEnd,
         hook: Some(Hook::Socket),
@@ -325,6 +353,7 @@ pub(super) fn detach_all(ebpf: &mut Ebpf, ends: &mut Attached) {
     detach(ebpf, |program| match program {
         Program::BtfTracePoint(p) => Some(p.unload()),
         Program::FExit(p) => Some(p.unload()),
+        Program::TracePoint(p) => Some(p.unload()),
         _ => None,
     });
     detach(ebpf, |program| match program {
@@ -346,7 +375,7 @@ fn detach(ebpf: &mut Ebpf, unload: impl Fn(&mut Program) -> Option<Result<(), Pr
 
 /// An error with its causes; a verifier log is cut to its end, where the refusal is.
 pub(super) fn reason(error: ProgramError) -> String {
-    let mut text = match &error {
+    let text = match &error {
         ProgramError::LoadError { io_error, verifier_log } => {
             let log = verifier_log.to_string();
             let tail: Vec<&str> =
@@ -356,7 +385,12 @@ pub(super) fn reason(error: ProgramError) -> String {
         }
         other => other.to_string(),
     };
-    let mut source = std::error::Error::source(&error);
+    with_causes(text, &error)
+}
+
+/// What was said of an error, with its causes.
+pub(super) fn with_causes(mut text: String, error: &ProgramError) -> String {
+    let mut source = std::error::Error::source(error);
     while let Some(cause) = source {
         let cause_text = cause.to_string();
         if !text.contains(&cause_text) {

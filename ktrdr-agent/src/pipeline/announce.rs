@@ -24,7 +24,9 @@ pub(super) fn shortfalls(kernel: &Kernel, settled: &Settled) {
         }
     }
     match kernel.calls_seen() {
-        seen @ CallsSeen::Every(_) => tracing::info!("log lines and failed connects are {seen}"),
+        seen @ (CallsSeen::Tracepoints(_) | CallsSeen::Every(_)) => {
+            tracing::info!("log lines and failed connects are {seen}")
+        }
         seen => tracing::debug!("log lines and failed connects are {seen}"),
     }
     for failure in &settled.failures {

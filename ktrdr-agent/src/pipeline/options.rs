@@ -42,6 +42,7 @@ pub fn kernel(s: &Settings) -> KernelOptions {
         call_ends: match s.capture.call_ends {
             settings::CallEnds::Auto => CallEnds::Auto,
             settings::CallEnds::Functions => CallEnds::Functions,
+            settings::CallEnds::Tracepoints => CallEnds::Tracepoints,
             settings::CallEnds::Every => CallEnds::Every,
         },
         ring_bytes: s.capture.ring_bytes,

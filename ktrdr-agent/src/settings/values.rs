@@ -198,10 +198,12 @@ choices! {
 
     /// Where the ends of single system calls are looked at, beside the socket hook.
     pub enum CallEnds {
-        /// At their functions where the kernel lets programs be put there, else at the end of every call.
+        /// The first of the following that the kernel allows.
         Auto = "auto",
         /// At the functions of these calls (fexit), which costs other calls nothing.
         Functions = "functions",
+        /// At the tracepoints of these calls, which are events of perf.
+        Tracepoints = "tracepoints",
         /// At the end of every system call of the host (`sys_exit`).
         Every = "every",
     }

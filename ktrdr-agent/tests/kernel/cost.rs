@@ -98,6 +98,7 @@ fn cost_to_others() {
         (Hook::Socket, CallEnds::Auto, false, false),
         (Hook::Socket, CallEnds::Every, true, false),
         (Hook::Socket, CallEnds::Every, true, true),
+        (Hook::Socket, CallEnds::Tracepoints, true, true),
         (Hook::Socket, CallEnds::Auto, true, true),
         (Hook::Syscall, CallEnds::Auto, true, false),
         (Hook::Syscall, CallEnds::Auto, true, true),

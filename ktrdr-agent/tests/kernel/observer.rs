@@ -137,7 +137,7 @@ pub fn options(hook: Hook) -> KernelOptions {
 }
 
 /// With either hook; by the second programs of the socket hook alone, as if the kernel refused the first every run; and with the
-/// ends of all system calls looked at, where the kernel would let programs be put at the functions of single ones.
+/// ends of calls looked at as on kernels that let programs be put neither at their functions nor at their tracepoints.
 pub fn ways() -> [KernelOptions; 4] {
     let second = KernelOptions { seconds: Seconds::Alone, ..options(Hook::Socket) };
     let every = KernelOptions { call_ends: CallEnds::Every, ..options(Hook::Socket) };

@@ -1,9 +1,6 @@
-//! Raw `sys_exit` beside the socket tracepoints: what no socket tells of, where the kernel takes no programs at the functions
-//! of single calls ([`super::functions`]). It runs at every system call of the host, so what it is not there for ends after a
-//! few comparisons; the older hook's program does the same besides its own work.
-//!
-//! The alternative, a tracepoint of each call, is an event of perf: it costs each of these calls 55 ns more, all others 30 ns
-//! less, and takes tracefs and what distributions refuse to all but CAP_SYS_ADMIN.
+//! Raw `sys_exit` beside the socket tracepoints: what no socket tells of, where the kernel takes programs neither at the functions
+//! of single calls ([`super::functions`]) nor at their tracepoints ([`super::points`]). It runs at every system call of the host,
+//! so what it is not there for ends after a few comparisons; the older hook's program does the same besides its own work.
 
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 use ktrdr_ebpf_common::maps::calls;

@@ -3,6 +3,7 @@
 pub mod calls;
 mod connect;
 mod functions;
+mod points;
 mod pool;
 mod process;
 mod python;

@@ -9,10 +9,13 @@ use serde_json::Value;
 use super::console::sections;
 use crate::{cmd, host};
 
-/// Both hooks, the ends of all system calls beside the first, and once more as a user with four capabilities.
-const RUNS: usize = 4;
-/// What the agent says of that third run.
-const EVERY: &str = "at the end of all system calls";
+/// Both hooks, two other ways to look at the ends of calls beside the first, and once more as a user with four capabilities.
+const RUNS: usize = 5;
+/// Which of them these two are, what the agent says of them with the first hook, and what they are called.
+const ENDS: [(usize, &str, &str); 2] = [
+    (2, "at the end of all system calls", ", all calls' ends"),
+    (3, "at their tracepoints", ", calls' tracepoints"),
+];
 /// Longest that an agent may take from the signal to its end, of which a loaded emulator takes most.
 const STOP_MS: u64 = 3_000;
 
@@ -40,13 +43,12 @@ pub fn of(said: &str) -> Result<Vec<String>> {
         let stats: Value = serde_json::from_str(&stats.concat()).context("the agent's books are no JSON")?;
         books(&stats).with_context(|| format!("{hook} hook"))?;
         let complete = calls(&spans).with_context(|| format!("{hook} hook: {} spans", spans.len()));
-        let every = log.contains(EVERY);
-        let how = match (hook, every) {
-            ("socket", true) => ", all calls' ends",
-            _ if run + 1 == RUNS => " without root",
-            _ => "",
-        };
-        ensure!(every == (run == 2 && hook == "socket"), "another form than was asked for:\n{log}");
+        let mut how = if run + 1 == RUNS { " without root" } else { "" };
+        for (of, said, name) in ENDS {
+            let asked = run == of && hook == "socket";
+            ensure!(log.contains(said) == asked, "another form than was asked for:\n{log}");
+            how = if asked { name } else { how };
+        }
         let name = format!("{hook} hook{how}");
         lines(&spans, &stats).with_context(|| name.clone())?;
         // The second hook only stands in where something is missing. 7.2 was seen to skip some runs in an
@@ -100,8 +102,9 @@ fn functions(checks: &[Option<&Vec<&str>>], first: Option<&String>) -> Result<bo
 /// writer began.
 fn lines(spans: &[Value], stats: &Value) -> Result<()> {
     let refused = stats["program_runs_missed_by"].as_object();
-    let concerned =
-        |name: &String| name.starts_with("exit_") || name.starts_with("sys_exit") || name.ends_with("_exec");
+    let concerned = |name: &String| {
+        ["exit_", "point_", "sys_exit"].iter().any(|begin| name.starts_with(begin)) || name.ends_with("_exec")
+    };
     let refused = refused.is_some_and(|by| by.keys().any(concerned));
     for to in ["pipe", "file"] {
         for line in 1..=3 {
@@ -213,7 +216,14 @@ mod tests {
             ]
             .join("\n")
         };
-        let runs = [hook("socket", ""), hook("syscall", ""), hook("socket", EVERY), hook("socket", "")];
+        let [(_, every, _), (_, points, _)] = ENDS;
+        let runs = [
+            hook("socket", ""),
+            hook("syscall", ""),
+            hook("socket", every),
+            hook("socket", points),
+            hook("socket", ""),
+        ];
         let check = |how: &str| {
             format!(
                 "== {how}\nreturn probes  ok        tried: it lives\nends of calls  ok        seen at their functions\n"
@@ -229,6 +239,7 @@ mod tests {
             "socket hook",
             "syscall hook",
             "socket hook, all calls' ends",
+            "socket hook, calls' tracepoints",
             "socket hook without root",
             "calls' ends at their functions",
         ];
@@ -253,8 +264,10 @@ mod tests {
             assert!(of(&lost(by)).is_ok());
         }
         assert!(why(&lost("sched_process_exit")).contains("0 records"));
-        assert!(why(&said("1", 7).replace("at their functions", EVERY)).contains("ends of calls"));
-        assert!(why(&said("1", 7).replace(EVERY, "")).contains("another form"));
+        for (_, form, _) in ENDS {
+            assert!(why(&said("1", 7).replace("at their functions", form)).contains("at the"));
+            assert!(why(&said("1", 7).replace(form, "")).contains("another form"));
+        }
         assert!(why(&said("1", 7).replacen("took 20", "took 9000", 1)).contains("stopping"));
         assert!(why("").contains("nothing"));
         assert!(why(&said("1", 7).replace("== done\n", "")).contains("end"));
