@@ -1,6 +1,6 @@
 """Keeps N requests in flight on N kept-alive connections; ids are unique: CASE/N-number.
 
-usage: load.py PORT CASE IN_FLIGHT TOTAL
+usage: load.py PORT CASE IN_FLIGHT TOTAL [on]    on: goes on until standard input ends, and makes TOTAL requests from then on
 """
 
 import asyncio
@@ -27,9 +27,22 @@ async def worker(numbers):
     writer.close()
 
 
+def numbers(ended):
+    """Of the requests to make: without an end until `ended`, and TOTAL from then on."""
+    n, left = 0, TOTAL
+    while left > 0:
+        yield n
+        n, left = n + 1, left - ended()
+
+
 async def main():
-    numbers = iter(range(TOTAL))
-    await asyncio.gather(*(worker(numbers) for _ in range(IN_FLIGHT)))
+    ended = asyncio.Event()
+    if sys.argv[5:] == ["on"]:
+        asyncio.get_running_loop().run_in_executor(None, sys.stdin.read).add_done_callback(lambda _: ended.set())
+    else:
+        ended.set()
+    shared = numbers(ended.is_set)
+    await asyncio.gather(*(worker(shared) for _ in range(IN_FLIGHT)))
 
 
 asyncio.run(main())

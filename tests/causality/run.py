@@ -34,15 +34,40 @@ SERVERS = [
 ]
 
 
-def without_evidence(server):
+def without_evidence(server, case, row):
     """Why nothing that can be seen says which request such a call belongs to; it must not be linked wrongly all the same."""
     if server == "node/none":
         return "a runtime without contexts that can be seen: linked only while a single request is in flight"
+    if row == BLIND:
+        return "done before the agent was ready, or for a request of which nobody saw the beginning"
+    if row == BEGUN and case not in ANSWERED_BY_THE_TASK:
+        return "done by tasks that are older than the agent's sight, and do not answer"
     return None
+
+
+def row_of(request, ts, server, ready):
+    """The row that something done for a request at `ts` counts in: by the requests in flight, and by what could be seen."""
+    in_flight = request.split("-")[0]
+    if in_flight != str(UNDER_WAY):
+        return in_flight
+    # Times are as long as they are exact.
+    if server is None or ts[: len(ready) - 1] <= ready[:-1]:
+        return BLIND
+    return in_flight if server["start_time"][: len(ready) - 1] > ready[:-1] else BEGUN
+
+
+def ready_time(log):
+    """When the agent said that it observes."""
+    return next(line.split()[0] for line in log.read_text().splitlines() if "ready after" in line)
 
 
 # Requests in flight when an agent comes late; no other row has as many.
 UNDER_WAY = 33
+# What is shown of a request that began before the agent was ready: all that was done for it afterwards; and before, which may
+# have been under contexts that nobody could read. The same for requests of which nobody saw the beginning.
+BEGUN, BLIND = f"{UNDER_WAY} begun", f"{UNDER_WAY} blind"
+# Cases whose whole work is done by the task that answers. What others' tasks do that are older than the agent's sight is not known.
+ANSWERED_BY_THE_TASK = ["async", "own-client", "aiohttp"]
 CALL = re.compile(r"/x/([a-z-]+)/([a-z0-9-]+)/(\d+)$")
 DEADLINE_S = 60
 
@@ -117,10 +142,11 @@ def observe(args, kind, loop, cases, directory):
         if args.attach_late:
             app()
             # Under load: what is under way when the agent comes has no parent, and must get no wrong one.
-            load = spawn(HERE / "load.py", app_port, cases[0], UNDER_WAY, 20 * UNDER_WAY)
+            load = spawn(HERE / "load.py", app_port, cases[0], UNDER_WAY, 20 * UNDER_WAY, "on", stdin=subprocess.PIPE)
             started.append(load)
             wait_until(lambda: connections(app_port) >= UNDER_WAY, "the load")
             agent()
+            load.stdin.close()
             wait_until(lambda: load.poll() is not None, "the end of the load")
         else:
             agent()
@@ -151,10 +177,11 @@ def free_port():
         return s.getsockname()[1]
 
 
-def score_logs(lines):
+def score_logs(lines, ready):
     """Log records of requests against their trace: the message names the request it was written for."""
     servers = [s for s in lines if "log" not in s and s["kind"] == "server"]
     path_of = {s["span_id"]: s["attributes"].get("url.path") for s in servers}
+    by_path = {s["attributes"].get("url.path"): s for s in servers}
     # Of the server that was observed: logs are read of every process, also of another such server on this machine.
     pids = {s["resource"]["process.pid"] for s in servers}
     results = collections.defaultdict(collections.Counter)
@@ -163,14 +190,15 @@ def score_logs(lines):
         if not found or record["resource"].get("process.pid") not in pids:
             continue
         path, request = found.groups()
-        result = results[(path.split("/")[1], request.split("-")[0])]
+        row = row_of(request, record["log"]["time"], by_path.get(path), ready)
+        result = results[(path.split("/")[1], row)]
         result["records"] += 1
         named = path_of.get(record.get("span_id")) if record.get("span_id") else None
         result["right" if named == path else "unlinked" if named is None else "wrong"] += 1
     return results
 
 
-def score(spans):
+def score(spans, ready):
     """(case, in flight) → counts."""
     # Of a request whose beginning was not seen the path is not known.
     paths = ((s, s["attributes"].get("url.path")) for s in spans if s["kind"] == "server")
@@ -190,7 +218,7 @@ def score(spans):
             continue
         case, request, _ = found.groups()
         truth = None if request == "none" else f"/{case}/{request}"
-        key = (case, request.split("-")[0] if truth else "-")
+        key = (case, row_of(request, c["start_time"], by_path.get(truth), ready) if truth else "-")
         result = results[key]
         result["calls"] += 1
         named = case_of.get(c.get("parent_span_id")) or next(
@@ -236,17 +264,19 @@ def main():
                 continue
             old = directory / f"{kind}-{loop}.jsonl"
             spans = [json.loads(l) for l in old.open()] if args.again else observe(args, kind, loop, cases, directory)
-            logs = score_logs(spans)
-            results = score([s for s in spans if "log" not in s])
+            ready = ready_time(directory / f"{kind}-{loop}.log")
+            logs = score_logs(spans, ready)
+            results = score([s for s in spans if "log" not in s], ready)
+            if args.attach_late and not any(n == str(UNDER_WAY) for _, n in results):
+                failed = True
+                print(f"{kind + '/' + loop:18}no request came while the agent was ready and the load went on  ✗")
             if not results:
                 failed = True
                 print(f"{kind + '/' + loop:18}not one call was seen  ✗")
             for (case, n), r in results.items():
                 calls = r["calls"]
                 right = r["right"] / calls
-                why = without_evidence(f"{kind}/{loop}")
-                if n == str(UNDER_WAY):
-                    why = "some of its requests were under way when the agent came"
+                why = without_evidence(f"{kind}/{loop}", case, n)
                 bad = r["wrong"] > 0 or (why is None and right < 0.999)
                 failed |= bad
                 if why:
@@ -258,8 +288,11 @@ def main():
                 )
             for (case, n), r in logs.items():
                 right = r["right"] / r["records"]
-                bad = r["wrong"] > 0 or right < 0.999
+                why = without_evidence(f"{kind}/{loop}", case, n)
+                bad = r["wrong"] > 0 or (why is None and right < 0.999)
                 failed |= bad
+                if why:
+                    notes.setdefault(why, []).append(f"{kind}/{loop} {case} logs")
                 print(
                     f"{kind + '/' + loop:18}{case + ' logs':13}{n:>9}{r['records']:>8}{right:>9.2%}{r['wrong']:>7}"
                     f"{'':>15}{r['unlinked']:>7}{'':>13}{'  ✗' if bad else ''}",

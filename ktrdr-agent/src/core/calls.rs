@@ -92,6 +92,11 @@ impl Core {
                         self.session_began(id, span);
                     }
                 }
+                Paired::Unasked(mark) => {
+                    if on.role == Role::Server {
+                        self.causality.unasked(mark.task, mark.ts);
+                    }
+                }
                 Paired::Done(x) => {
                     self.done(x, &on);
                     // The connect belongs to the first call on the connection only.

@@ -69,6 +69,8 @@ pub enum Paired {
     Read(SpanRef),
     /// The first bytes of its response moved.
     Answered(SpanRef, Mark),
+    /// The first bytes of a response moved, and which request it answers is not known.
+    Unasked(Mark),
     /// It is over.
     Done(Box<Exchange>),
 }
@@ -248,6 +250,7 @@ impl Pairing {
         if self.trusted == Some(0) && response.key.is_none() {
             // The answers of requests behind a gap cannot be told apart: give them up together.
             self.unpaired_responses += 1;
+            out.push(Paired::Unasked(start));
             self.close(None, "order_lost", out);
             self.trusted = Some(0);
             self.answered_since = true;
@@ -265,6 +268,7 @@ impl Pairing {
             None => {
                 self.unpaired_responses += 1;
                 self.responding = None;
+                out.push(Paired::Unasked(start));
             }
         }
     }

@@ -20,6 +20,7 @@
 mod alone;
 mod delivery;
 mod given;
+mod older;
 mod partial;
 mod pool;
 mod python;
@@ -224,6 +225,13 @@ impl Causality {
         let node = node.filter(|_| tells);
         let ts = self.wrote(task, ts);
         self.respond(task, node, span, ts);
+    }
+
+    /// The first bytes of a response were written to a request that nobody saw come.
+    pub fn unasked(&mut self, task: Task, ts: Ns) {
+        if let Some(node) = self.node_of(task, ts) {
+            self.tree.unasked(node, ts);
+        }
     }
 
     /// The call served is over (response complete, or broken off).

@@ -82,7 +82,9 @@ impl Causality {
     /// parent belong to the request, and a copy of another one shows that the handler has returned.
     fn bind_pending(&mut self, tgid: u32, tid: u32, parent: NodeId, ts: Ns) -> Binding {
         let pending = self.threads.peek(&tid).filter(|t| t.tgid == tgid).and_then(|t| t.pending);
-        let Some(pending) = pending.filter(|p| !p.closed) else { return Binding::None };
+        // What its handler copied may have been copied before copies were seen.
+        let older = |p: &Pending| p.span.is_some_and(|span| self.older(span));
+        let Some(pending) = pending.filter(|p| !p.closed && !older(p)) else { return Binding::None };
         let (bound, first) = match pending.parent {
             Some(p) => (p == parent, false),
             None => (self.may_bind(tgid, &pending, parent, ts), true),
@@ -187,15 +189,14 @@ impl Causality {
     /// The response to `span` was written under `node`: confirms, refutes or replaces what the tree says.
     /// Whether it claims the context. With `given` the loop sent it for whoever wrote it under that.
     pub(super) fn response_context(&mut self, span: SpanRef, node: NodeId, given: bool, ts: Ns) -> bool {
-        let Some((tgid, read, read_node, via)) =
-            self.requests.peek(&span).map(|r| (r.tgid, r.read, r.node, r.via))
+        let Some((tgid, conn, read, read_node, via)) =
+            self.requests.peek(&span).map(|r| (r.tgid, r.conn, r.read, r.node, r.via))
         else {
             return false;
         };
         let Some(p) = self.processes.peek(&tgid) else { return false };
-        // Its task may be older than our sight.
         if read < p.since {
-            return false;
+            return self.answered_older(span, node, given, ts);
         }
         // What a thread does outside its tasks is known by the thread only.
         if self.tree.own(node) {
@@ -216,7 +217,9 @@ impl Causality {
         if let Some(r) = self.requests.get_mut(&span) {
             r.answered_under = Some(node);
         }
-        let claim = Claim { span, from: read, to: ts, void: false, unseen: self.sight.void(read) };
+        self.answers_itself(span, node);
+        let unseen = self.sight.void(read);
+        let claim = Claim { span, conn, from: read, to: ts, void: false, unseen, older: false };
         let Evidence { found, doubt, .. } = self.tree.find(node, ts, &self.requests);
         match found {
             Found::Bound(s) | Found::Claim(s) | Found::After(s) if s == span => {
@@ -259,7 +262,7 @@ impl Causality {
     /// Some loops (uvloop) queue what a task writes and write it later, under a context of their own. That one was
     /// there before the first request, or answers on two connections at a time, which no task does. Such a response
     /// tells nothing about its request, and a call under it nothing about its cause.
-    fn written_by_the_loop(&mut self, span: SpanRef, node: NodeId, ts: Ns) -> bool {
+    pub(super) fn written_by_the_loop(&mut self, span: SpanRef, node: NodeId, ts: Ns) -> bool {
         let Some((tgid, via, conn, read)) =
             self.requests.peek(&span).map(|r| (r.tgid, r.via, r.conn, r.read))
         else {
@@ -281,6 +284,7 @@ impl Causality {
             let p = self.process(tgid);
             p.mixed = false;
             p.via.clear();
+            self.answers_for_all(span);
             for earlier in self.tree.disclaim(node) {
                 let Some(r) = self.requests.get_mut(&earlier) else { continue };
                 r.refuted = false;

@@ -121,7 +121,9 @@ impl Causality {
             over.extend(p.horizon.pop_front().map(|(_, call)| call));
         }
         for call in over {
-            self.resolve(call, Phase::Horizon);
+            if !self.resolve(call, Phase::Horizon) {
+                self.waits_on(tgid, call);
+            }
         }
     }
 

@@ -134,17 +134,22 @@ impl Causality {
             self.tree.watch(node, call);
         }
         if let Some(newest) = newest {
-            let p = self.process(tgid);
-            p.horizon.push_back((newest, call));
-            if p.horizon.len() > MAX_HORIZON
-                && let Some((_, call)) = p.horizon.pop_front()
-            {
-                self.evict(call);
-            }
+            self.wait_behind(tgid, newest, call);
         }
         self.deadlines.push_back((ts.saturating_add(SETTLE_NS), call));
         if self.deadlines.len() > MAX_OPEN
             && let Some((_, call)) = self.deadlines.pop_front()
+        {
+            self.evict(call);
+        }
+    }
+
+    /// Lets the call settle when all requests up to this one are over.
+    pub(super) fn wait_behind(&mut self, tgid: u32, newest: u64, call: CallRef) {
+        let p = self.process(tgid);
+        p.horizon.push_back((newest, call));
+        if p.horizon.len() > MAX_HORIZON
+            && let Some((_, call)) = p.horizon.pop_front()
         {
             self.evict(call);
         }
@@ -245,6 +250,10 @@ impl Causality {
                     return Missing(Gap::ContextStale);
                 }
                 Found::Conflict => return Missing(Gap::Contradiction),
+                Found::Claim(span) | Found::After(span) if self.older(span) => {
+                    let after = matches!(found, Found::After(_));
+                    return self.judge_older(c, span, mixed && after, phase);
+                }
                 Found::Handed(span) => return self.judge_handed(span),
                 Found::Unseen => return Missing(Gap::LeftOut),
                 Found::Claim(_) if mixed && phase < Phase::Horizon => return Wait,

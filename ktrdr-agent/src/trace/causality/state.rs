@@ -166,6 +166,9 @@ pub(super) struct Thread {
     pub read_context: Option<u64>,
     /// Transfers happened under other contexts than that of the reads: tasks share this thread.
     pub many_contexts: bool,
+    /// The context that a response was last written under on it, and whether there was another one, none of them its loop's.
+    pub answered_under: Option<NodeId>,
+    pub several_answer: bool,
     /// Created while its creator served a request.
     pub clone: Option<Clone>,
     /// It is of a pool, and took this last.

@@ -32,6 +32,10 @@ pub(super) struct Claim {
     pub void: bool,
     /// Others may that nobody sees.
     pub unseen: bool,
+    /// Where it was asked.
+    pub conn: ConnId,
+    /// It was read before contexts were followed.
+    pub older: bool,
 }
 
 /// Where a context is: its process, its address, and for a thread's own context the thread.
@@ -61,6 +65,10 @@ pub(super) struct Node {
     /// It was copied for a request that nobody sees.
     unseen: bool,
     pub claims: SmallVec<[Claim; 1]>,
+    /// Requests of several connections claim it.
+    several: bool,
+    /// When it last answered a request that nobody saw come.
+    unasked: Option<Ns>,
     /// Connection whose requests are read under it.
     reader: Option<ConnId>,
     /// See [`Tree::doubt`].
@@ -325,6 +333,7 @@ impl Tree {
         let Some(n) = self.nodes.get_mut(&id) else { return };
         let mut claim = claim;
         for c in &mut n.claims {
+            n.several |= c.conn != claim.conn;
             // Two requests served at the same time under one context: neither is known to be the origin.
             if c.to > claim.from && c.from < claim.to {
                 c.void = true;
@@ -335,6 +344,13 @@ impl Tree {
             n.claims.remove(0);
         }
         n.claims.push(claim);
+    }
+
+    /// It answered a request that nobody saw come: what ran there since another one was read may have been for that.
+    pub fn unasked(&mut self, id: NodeId, ts: Ns) {
+        if let Some(n) = self.nodes.get_mut(&id) {
+            n.unasked = Some(ts);
+        }
     }
 
     /// Lets a response under this context or its ancestors settle the call.
@@ -386,6 +402,9 @@ impl Tree {
 impl Node {
     fn evidence(&self, ts: Ns, requests: &Lru<SpanRef, Request>) -> Found {
         let claim = |c: &Claim, found: fn(SpanRef) -> Found| match c {
+            // One that serves several may have served others before contexts were followed.
+            Claim { older: true, .. } if self.several => Found::Nothing,
+            Claim { from, .. } if self.unasked.is_some_and(|ts| *from <= ts) => Found::Nothing,
             Claim { void: true, .. } => Found::Conflict,
             Claim { unseen: true, .. } => Found::Unseen,
             Claim { span, .. } => found(*span),
