@@ -62,8 +62,6 @@ enum Place {
     Raw,
     /// This one, behind the program of its name; only where the kernel may refuse that one a run.
     Second(&'static str),
-    /// For calls that the options ask about: at their functions, their tracepoints, or the BTF raw tracepoint `sys_exit`.
-    CallEnd,
     /// Attached later, per library.
     Uprobe,
 }
@@ -77,9 +75,6 @@ struct Probe {
     /// Without it the agent is blind.
     required: bool,
 }
-
-/// The program at the end of all system calls beside the socket hook.
-pub(super) const EVERY_CALL: &str = "sys_exit_calls";
 
 const PROBES: &[Probe] = &[
     Probe {
@@ -153,69 +148,6 @@ const PROBES: &[Probe] = &[
         required: false,
     },
     Probe {
-        name: "exit_read",
-        purpose: "requests on standard input",
-        place: Place::CallEnd,
-        hook: Some(Hook::Socket),
-        required: false,
-    },
-    Probe {
-        name: "exit_write",
-        purpose: "log lines",
-        place: Place::CallEnd,
-        hook: Some(Hook::Socket),
-        required: false,
-    },
-    Probe {
-        name: "exit_writev",
-        purpose: "log lines written in parts",
-        place: Place::CallEnd,
-        hook: Some(Hook::Socket),
-        required: false,
-    },
-    Probe {
-        name: "exit_connect",
-        purpose: "connects that failed before a packet left",
-        place: Place::CallEnd,
-        hook: Some(Hook::Socket),
-        required: false,
-    },
-    Probe {
-        name: "point_read",
-        purpose: "requests on standard input",
-        place: Place::CallEnd,
-        hook: Some(Hook::Socket),
-        required: false,
-    },
-    Probe {
-        name: "point_write",
-        purpose: "log lines",
-        place: Place::CallEnd,
-        hook: Some(Hook::Socket),
-        required: false,
-    },
-    Probe {
-        name: "point_writev",
-        purpose: "log lines written in parts",
-        place: Place::CallEnd,
-        hook: Some(Hook::Socket),
-        required: false,
-    },
-    Probe {
-        name: "point_connect",
-        purpose: "connects that failed before a packet left",
-        place: Place::CallEnd,
-        hook: Some(Hook::Socket),
-        required: false,
-    },
-    Probe {
-        name: EVERY_CALL,
-        purpose: "log lines, requests on standard input, connects that failed before a packet left",
-        place: Place::CallEnd,
-        hook: Some(Hook::Socket),
-        required: false,
-    },
-    Probe {
         name: "py_context_copy_ret",
         purpose: "Python causality",
         place: Place::Uprobe,
@@ -261,10 +193,7 @@ pub(super) fn attach_all(
         Hook::Auto | Hook::Socket => call_ends::attach(ebpf, btf, types, options),
     };
     for probe in PROBES {
-        let status = match probe.place {
-            Place::CallEnd => ends.status(probe.name),
-            _ => attach(ebpf, btf, types, probe, hook, options),
-        };
+        let status = attach(ebpf, btf, types, probe, hook, options);
         if probe.required
             && let ProbeStatus::Failed(why) = status
         {
@@ -272,6 +201,7 @@ pub(super) fn attach_all(
         }
         reports.push(ProbeReport { name: probe.name, purpose: probe.purpose, status });
     }
+    reports.extend(ends.reports());
     Ok((reports, ends))
 }
 
@@ -300,7 +230,6 @@ fn attach(
             Ok(()) => return ProbeStatus::Skipped("attached when a Python library is found".into()),
             Err(why) => Err(why),
         },
-        Place::CallEnd => Err("attached with its like".into()),
         Place::Raw if options.seconds == Seconds::Alone && second_of(probe.name).is_some() => {
             return ProbeStatus::Skipped("the second one is tried alone".into());
         }

@@ -5,13 +5,8 @@ use aya::{
     programs::{FExit, Program, ProgramError, TracePoint},
 };
 
-use super::{Call, Link, Programs, Single};
-use crate::kernel::{
-    btf::KernelTypes,
-    features,
-    probes::{self, EVERY_CALL},
-    tracefs::Tracefs,
-};
+use super::{Call, EVERY_CALL, Link, Programs, Single};
+use crate::kernel::{btf::KernelTypes, features, probes, tracefs::Tracefs};
 
 /// Before, the kernel does not count the runs that it refuses a program at a tracepoint of perf ("bpf: Count missed stats in
 /// trace_call_bpf"), and what is missing would not be told.

@@ -10,8 +10,11 @@ use std::{any::Any, fmt, thread};
 use aya::{Btf, Ebpf};
 use ktrdr_ebpf_common::maps::calls;
 
-use super::{KernelOptions, ProbeStatus, btf::KernelTypes, probes::EVERY_CALL};
+use super::{KernelOptions, ProbeReport, ProbeStatus, btf::KernelTypes};
 use loader::Loader;
+
+/// The program at the end of all system calls.
+const EVERY_CALL: &str = "sys_exit_calls";
 
 /// Where the ends of single system calls are looked at.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -82,12 +85,14 @@ struct Call {
     /// Of the category `syscalls`.
     tracepoint: &'static str,
     programs: [&'static str; 2],
+    /// What they tell the agent.
+    purpose: &'static str,
     /// Of [`calls`].
     asked: u32,
 }
 
 macro_rules! call {
-    ($call:literal, $asked:expr) => {
+    ($call:literal, $asked:expr, $purpose:literal) => {
         Call {
             function: if cfg!(target_arch = "aarch64") {
                 concat!("__arm64_sys_", $call)
@@ -96,16 +101,17 @@ macro_rules! call {
             },
             tracepoint: concat!("sys_exit_", $call),
             programs: [concat!("exit_", $call), concat!("point_", $call)],
+            purpose: $purpose,
             asked: $asked,
         }
     };
 }
 
 const CALLS: [Call; 4] = [
-    call!("read", calls::READ),
-    call!("write", calls::WRITE),
-    call!("writev", calls::WRITE),
-    call!("connect", calls::CONNECT),
+    call!("read", calls::READ, "requests on standard input"),
+    call!("write", calls::WRITE, "log lines"),
+    call!("writev", calls::WRITE, "log lines written in parts"),
+    call!("connect", calls::CONNECT, "connects that failed before a packet left"),
 ];
 
 impl Call {
@@ -185,8 +191,17 @@ impl Attached {
         Closing(thread::Builder::new().name("detach".into()).spawn(move || drop(links)).ok())
     }
 
+    /// What became of each of them.
+    pub fn reports(&self) -> impl Iterator<Item = ProbeReport> {
+        let report = |name, purpose| ProbeReport { name, purpose, status: self.status(name) };
+        let single = Single::ALL
+            .into_iter()
+            .flat_map(move |way| CALLS.iter().map(move |call| report(call.program(way), call.purpose)));
+        single.chain([report(EVERY_CALL, "the same of all of these calls")])
+    }
+
     /// What became of a program.
-    pub fn status(&self, program: &str) -> ProbeStatus {
+    fn status(&self, program: &str) -> ProbeStatus {
         for call in &CALLS {
             for (name, status) in call.programs.iter().zip(&self.single) {
                 if *name == program {
