@@ -8,8 +8,14 @@ context, so all they cost is in it, and another program that takes a core away i
 three take turns in many short slices, each first as often as the others, and are compared within a round; printed are
 the median of the rounds' ratios and the range in which the true one lies with 95 % (bootstrap over the rounds). What
 other programs do to the caches only ever adds, so the cheapest quarter of each mode's slices is compared as well, with
-its own range. Rounds are what narrows the ranges: four times as many halve them. Below stands what a single copy costs and how many there are per request, which gives the same by multiplication. Exits with 1 only if
-something could not be measured.
+its own range. Rounds are what narrows the ranges: four times as many halve them.
+
+What the service does by itself varies more than the agent costs where a request takes milliseconds. So its time in the
+kernel is compared by itself, too, and told as a part of all its time without the agent: whatever the agent does in a
+service it does there. The kernel samples that with its timer, so a slice has an error of its own, which the range has in it.
+
+Below stands what a single copy costs and how many there are per request, which gives the same by multiplication. Exits
+with 1 only if something could not be measured.
 """
 
 import argparse
@@ -73,6 +79,12 @@ def cpu_seconds(pid):
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+def kernel_seconds(pid):
+    """Time in the kernel of all threads, ended ones included."""
+    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(") ", 1)[1].split()
+    return int(fields[12]) / os.sysconf("SC_CLK_TCK")
+
+
 def load(port, case, seconds):
     """Requests answered, and how many of them per second."""
     url = f"http://127.0.0.1:{port}/{case}/cost-0"
@@ -87,8 +99,9 @@ def load(port, case, seconds):
 class Slice:
     def __init__(self, port, case, seconds, service, agent):
         pids = [service.pid] + ([agent.process.pid] if agent.process else [])
-        before = [cpu_seconds(pid) for pid in pids]
+        before, in_kernel = [cpu_seconds(pid) for pid in pids], kernel_seconds(service.pid)
         self.requests, self.rate = load(port, case, seconds)
+        self.kernel = (kernel_seconds(service.pid) - in_kernel) / self.requests * 10_000
         used = [cpu_seconds(pid) - b for pid, b in zip(pids, before)]
         self.service = used[0] / self.requests * 10_000
         self.agent = used[1] / self.requests * 10_000 if agent.process else 0.0
@@ -104,6 +117,12 @@ def cheapest_change(rounds):
     quarter = lambda values: statistics.mean(sorted(values)[: max(1, len(rounds) // 4)])
     before, after = zip(*rounds)
     return 100 * (quarter(after) / quarter(before) - 1)
+
+
+def kernel_change(rounds):
+    """By how much the mean time in the kernel grew, of all time before (%); of (all before, kernel before, kernel after)."""
+    total, before, after = (statistics.mean(column) for column in zip(*rounds))
+    return 100 * (after - before) / total
 
 
 def with_range(rounds, statistic):
@@ -135,11 +154,16 @@ def measure(args, service, port, backend, directory):
                 f"  {mode:15}{middle(lambda s: s.service):>15.3f} s/10,000{middle(lambda s: s.rate):>12.0f}"
                 f"{middle(lambda s: s.agent):>13.3f} s/10,000"
             )
-        for what, before in (("causality alone", OFF), ("all of the agent", WITHOUT)):
-            rounds = lambda of: [(of(b), of(a)) for b, a in zip(by_mode[before], by_mode[ON])]
+        for what, mode in (("causality alone", OFF), ("all of the agent", WITHOUT)):
+            rounds = lambda of: [(of(b), of(a)) for b, a in zip(by_mode[mode], by_mode[ON])]
             cpu = rounds(lambda s: s.service)
             print(f"  {what}: CPU of the service {with_range(cpu, median_change)}, of the cheapest quarter")
             print(f"    {with_range(cpu, cheapest_change)}; requests/s {with_range(rounds(lambda s: s.rate), median_change)}")
+            kernel = [
+                (without.service, before.kernel, after.kernel)
+                for without, before, after in zip(by_mode[WITHOUT], by_mode[mode], by_mode[ON])
+            ]
+            print(f"    by the service's time in the kernel {with_range(kernel, kernel_change)}")
 
 
 # A process that the agent knows by its socket; copies contexts on demand and tells the least time of one (ns).

@@ -18,6 +18,8 @@ mod python;
 mod return_probe;
 mod ring;
 mod seconds;
+#[cfg(test)]
+mod stack_tests;
 mod stats;
 mod tracefs;
 

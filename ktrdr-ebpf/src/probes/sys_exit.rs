@@ -19,29 +19,33 @@ use crate::{
 
 /// `(struct pt_regs *regs, long ret)`
 #[btf_tracepoint(function = "sys_exit")]
+#[inline(always)]
 pub fn sys_exit(ctx: BtfTracePointContext) -> i32 {
-    error::run(|| {
-        let call = Call(Direct::at(ctx.arg::<*const u8>(0)));
-        let result = ctx.arg::<i64>(1);
-        let number = call.number()?;
-        if number == syscall::CONNECT {
-            return connect::ended(call, result);
-        }
-        if number == syscall::READ
-            && result > 0
-            && wanted(calls::READ)
-            && let Some(speaker) = speakers::of(current_ids().0)
-            && let task = Task::<Probed>::current()
-            && !task.is_compat()?
-            && let Some(input) = speaker.input(task, call)?
-        {
-            return speaker.read(input, call, result as u32, Place::Syscall);
-        }
-        match transfer_of(number, call, result)? {
-            Some((fd, transfer)) => moved(call, fd, transfer),
-            None => Ok(()),
-        }
-    })
+    error::told(ended(&ctx))
+}
+
+#[inline(always)]
+fn ended(ctx: &BtfTracePointContext) -> Result<(), Error> {
+    let call = Call(Direct::at(ctx.arg::<*const u8>(0)));
+    let result = ctx.arg::<i64>(1);
+    let number = call.number()?;
+    if number == syscall::CONNECT {
+        return connect::ended(call, result);
+    }
+    if number == syscall::READ
+        && result > 0
+        && wanted(calls::READ)
+        && let Some(speaker) = speakers::of(current_ids().0)
+        && let task = Task::<Probed>::current()
+        && !task.is_compat()?
+        && let Some(input) = speaker.input(task, call)?
+    {
+        return speaker.read(input, call, result as u32, Place::Syscall);
+    }
+    match transfer_of(number, call, result)? {
+        Some((fd, transfer)) => moved(call, fd, transfer),
+        None => Ok(()),
+    }
 }
 
 /// File descriptor and transfer, where a system call may have moved bytes of a socket.
