@@ -4,6 +4,7 @@
 mod btf;
 mod by_process;
 mod call_ends;
+mod closing;
 mod constants;
 mod controls;
 pub mod features;
@@ -33,6 +34,7 @@ use ktrdr_ebpf_common::{
 };
 
 pub use call_ends::{CallEnds, CallsSeen};
+pub use closing::Closing;
 pub use controls::CounterValues;
 pub use misses::Misses;
 pub use probes::{Hook, ProbeReport, ProbeStatus};
@@ -240,10 +242,10 @@ impl Kernel {
         Ok(kernel)
     }
 
-    /// Detaches all programs: nothing more is produced. What is in the ring and the counters can still be read.
-    pub fn detach(&mut self) {
-        probes::detach_all(&mut self.ebpf, &mut self.call_ends);
-        self.python = python::Links::default();
+    /// Detaches all programs: no transfer is told any more, and nothing is produced once the [`Closing`] is done. What is in the
+    /// ring and the counters can still be read. No Python probe is to be attached from here on.
+    pub fn detach(&mut self) -> Closing {
+        probes::detach_all(&mut self.ebpf, &mut self.call_ends, &mut self.python)
     }
 
     /// The hook in use; never [`Hook::Auto`].

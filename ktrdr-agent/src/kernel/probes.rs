@@ -11,6 +11,8 @@ use super::{
     KernelOptions, Seconds,
     btf::KernelTypes,
     call_ends::{self, Attached},
+    closing::Closing,
+    python,
 };
 
 /// Which of the two ways transfers are seen.
@@ -273,33 +275,25 @@ pub(super) fn withhold(reports: &mut [ProbeReport]) {
     }
 }
 
-/// Detaches and unloads every program. One that is not loaded has nothing to detach.
+/// Detaches every program. One that is not loaded has nothing to detach.
 ///
 /// Copies of Python contexts are seen to the last: a transfer under a context whose copy was not seen would be taken
-/// for one under the context that had its address before. Detaching a probe in user code takes a quarter of a second.
-pub(super) fn detach_all(ebpf: &mut Ebpf, ends: &mut Attached) {
-    let closing = ends.close();
-    detach(ebpf, |program| match program {
-        Program::BtfTracePoint(p) => Some(p.unload()),
-        Program::FExit(p) => Some(p.unload()),
-        Program::TracePoint(p) => Some(p.unload()),
-        _ => None,
-    });
-    detach(ebpf, |program| match program {
-        Program::UProbe(p) => Some(p.unload()),
-        _ => None,
-    });
-    closing.wait();
-}
-
-fn detach(ebpf: &mut Ebpf, unload: impl Fn(&mut Program) -> Option<Result<(), ProgramError>>) {
+/// for one under the context that had its address before.
+pub(super) fn detach_all(ebpf: &mut Ebpf, ends: &mut Attached, python: &mut python::Links) -> Closing {
+    let ends = ends.close();
     for (name, program) in ebpf.programs_mut() {
-        let Some(result) = unload(program) else { continue };
+        let result = match program {
+            Program::BtfTracePoint(p) => p.unload(),
+            Program::FExit(p) => p.unload(),
+            Program::TracePoint(p) => p.unload(),
+            _ => continue,
+        };
         match result {
             Ok(()) | Err(ProgramError::NotLoaded) => {}
             Err(error) => tracing::warn!("{name} could not be detached: {error}"),
         }
     }
+    ends.and(python.close(ebpf))
 }
 
 /// An error with its causes; a verifier log is cut to its end, where the refusal is.

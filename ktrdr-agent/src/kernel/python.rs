@@ -17,7 +17,9 @@ use aya::{
 use ktrdr_ebpf_common::maps::{self, PyProcess, PyThread};
 
 use super::{
-    Kernel, KernelError, ProbeStatus, ReturnProbes, features, map_error,
+    Kernel, KernelError, ProbeStatus, ReturnProbes,
+    closing::{self, Closing},
+    features, map_error,
     multi::{Kind, Multi, Relocated},
     object, probes,
 };
@@ -44,9 +46,23 @@ pub(super) struct Links {
 
 enum Link {
     /// Ends when it is closed.
-    Multi(#[expect(dead_code, reason = "held")] OwnedFd),
+    Multi(OwnedFd),
     /// Of the program of this name. Ends with it, or when that is told.
     Event(&'static str, UProbeLinkId),
+}
+
+impl Link {
+    /// What ends it when it is dropped.
+    fn owned(self, ebpf: &mut Ebpf) -> Option<closing::Link> {
+        Some(match self {
+            Link::Multi(link) => Box::new(link),
+            Link::Event(name, event) => {
+                let program: &mut UProbe = ebpf.program_mut(name)?.try_into().ok()?;
+                let link = program.take_link(event);
+                Box::new(link.inspect_err(|error| tracing::debug!("{name} is not attached: {error}")).ok()?)
+            }
+        })
+    }
 }
 
 impl Links {
@@ -54,6 +70,12 @@ impl Links {
         self.next += 1;
         self.attached.insert(self.next, links);
         self.next
+    }
+
+    /// Begins to end all of them.
+    pub fn close(&mut self, ebpf: &mut Ebpf) -> Closing {
+        let links = std::mem::take(&mut self.attached).into_values().flatten();
+        Closing::begin(links.filter_map(|link| link.owned(ebpf)).collect())
     }
 }
 
@@ -170,15 +192,8 @@ impl Kernel {
     }
 
     fn end(&mut self, links: Vec<Link>) {
-        for link in links {
-            let Link::Event(name, event) = link else { continue };
-            let program: Option<&mut UProbe> = self.ebpf.program_mut(name).and_then(|p| p.try_into().ok());
-            if let Some(program) = program
-                && let Err(error) = program.detach(event)
-            {
-                tracing::debug!("a Python probe was not detached: {error}");
-            }
-        }
+        let links = links.into_iter().filter_map(|link| link.owned(&mut self.ebpf));
+        Closing::begin(links.collect()).wait();
     }
 }
 

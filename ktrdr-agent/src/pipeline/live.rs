@@ -91,6 +91,7 @@ pub fn run(settings: &Settings, run: &RunOptions) -> anyhow::Result<()> {
         lost,
         misses: Misses::default(),
         wall: 0,
+        stopping: false,
     };
     let python = step!("start.python").entered();
     for fact in facts {
@@ -160,6 +161,8 @@ struct Live {
     lost: [u64; LOSSES.len()],
     misses: Misses,
     wall: i64,
+    /// Nothing more is attached.
+    stopping: bool,
 }
 
 impl Live {
@@ -206,7 +209,9 @@ impl Live {
         let now = now.unwrap_or(newest);
         self.exclude()?;
         watch::files(&mut self.kernel, &mut self.files);
-        if_slow("python", || self.look_at_python())?;
+        if !self.stopping {
+            if_slow("python", || self.look_at_python())?;
+        }
         if_slow("gpus", || self.look_at_gpus())?;
         #[cfg(feature = "kubernetes")]
         for fact in self.meta.pods_known() {
@@ -359,14 +364,22 @@ impl Live {
     /// Detaches, takes what the ring still holds, finishes what is open, delivers.
     fn stop(mut self, ready: Duration, stats_out: Option<stats::Out>) -> anyhow::Result<()> {
         const DRAIN: Duration = Duration::from_millis(150);
+        /// How often it is looked whether the programs are gone, which takes the kernel a tenth of a second or two.
+        const LOOK: Duration = Duration::from_millis(5);
         /// From the signal to the last delivery; what the kernel and the process take to be gone comes on top.
         const END: Duration = Duration::from_millis(850);
         let begin = Instant::now();
         let _stopping = step!("stop").entered();
         self.housekeeping()?;
         // First of all: what is counted from here on could not be read any more.
-        self.kernel.detach();
+        self.stopping = true;
+        let detaching = self.kernel.detach();
         let until = Instant::now() + DRAIN;
+        // What the ring holds is understood meanwhile: lines of logs are all that comes after it.
+        while !detaching.is_done() {
+            self.turn(LOOK)?;
+        }
+        detaching.wait();
         while self.turn(Duration::ZERO)? > 0 && Instant::now() < until {}
         // What is left after that is too much to be understood in time: it is counted.
         let mut unread = 0;

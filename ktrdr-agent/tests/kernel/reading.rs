@@ -23,7 +23,7 @@ fn what_is_unread_is_known() {
     let unread = observer.kernel.unread() - before;
     assert!(unread >= 2 * MESSAGES * BYTES, "{unread} bytes of {MESSAGES} messages at both ends");
 
-    observer.kernel.detach();
+    observer.kernel.detach().wait();
     observer.agree();
     assert_eq!(observer.kernel.unread(), 0);
 }

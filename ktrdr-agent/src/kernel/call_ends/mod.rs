@@ -5,12 +5,16 @@ mod loader;
 #[cfg(test)]
 mod tests;
 
-use std::{any::Any, fmt, thread};
+use std::fmt;
 
 use aya::{Btf, Ebpf};
 use ktrdr_ebpf_common::maps::calls;
 
-use super::{KernelOptions, ProbeReport, ProbeStatus, btf::KernelTypes};
+use super::{
+    KernelOptions, ProbeReport, ProbeStatus,
+    btf::KernelTypes,
+    closing::{Closing, Link},
+};
 use loader::Loader;
 
 /// The program at the end of all system calls.
@@ -175,20 +179,10 @@ pub(super) struct Attached {
     links: Vec<Link>,
 }
 
-/// What keeps a program at its place.
-type Link = Box<dyn Any + Send>;
-
 impl Attached {
-    /// Begins to take programs away from single calls, for each of which the kernel waits until all threads have passed the
-    /// place where it was (0.1 s). On a thread of its own, as other programs take their time, too; [`Closing::wait`] waits for
-    /// it.
+    /// Begins to take programs away from single calls.
     pub fn close(&mut self) -> Closing {
-        let links = std::mem::take(&mut self.links);
-        if links.is_empty() {
-            return Closing(None);
-        }
-        // Where no thread can be had, they are closed here and now.
-        Closing(thread::Builder::new().name("detach".into()).spawn(move || drop(links)).ok())
+        Closing::begin(std::mem::take(&mut self.links))
     }
 
     /// What became of each of them.
@@ -220,18 +214,6 @@ impl Attached {
         let status = ProbeStatus::Skipped(why.into());
         let single = [status.clone(), status.clone()];
         Attached { seen: CallsSeen::Not, everywhere: status, single, asked: 0, links: Vec::new() }
-    }
-}
-
-/// The end of programs at single calls.
-pub(super) struct Closing(Option<thread::JoinHandle<()>>);
-
-impl Closing {
-    /// They are gone.
-    pub fn wait(self) {
-        if self.0.is_some_and(|thread| thread.join().is_err()) {
-            tracing::warn!("a program at a system call was not detached");
-        }
     }
 }
 
