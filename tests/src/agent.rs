@@ -285,6 +285,14 @@ fn balanced(stats: &Stats) {
     assert_eq!(stats.decoded + undecoded, stats.records_read + stats.shell_records, "{stats:?}");
     let bytes = &stats.bytes;
     assert_eq!(bytes.moved + bytes.gaps, bytes.parsed + bytes.skipped + bytes.lost, "{stats:?}");
+    let logs = |what: &[&str]| what.iter().map(|name| stats.logs[*name]).sum::<u64>();
+    let records = ["record_bytes", "copy_bytes", "output_bytes", "binary_bytes", "blank_bytes"];
+    let others = ["unobserved_bytes", "conversation_bytes", "no_log_bytes"];
+    assert_eq!(logs(&["bytes"]), logs(&records) + logs(&others), "{stats:?}");
+    if stats.records_unread + undecoded == 0 {
+        let captured = stats.kernel["write_bytes_captured"];
+        assert_eq!(captured, stats.logs["bytes"] + stats.stdio["bytes"], "{stats:?}");
+    }
     for (name, sink) in &stats.sinks {
         let settled = sink["exported"]
             + sink["dropped_full"]

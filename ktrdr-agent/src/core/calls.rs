@@ -51,6 +51,10 @@ impl Core {
             }
             return;
         };
+        if outcome.effects.served {
+            // Whoever serves logs, also where the kernel side was kept from telling that it listens.
+            self.logs.serves(task.tgid);
+        }
         let capture = match (outcome.effects.opaque, outcome.effects.recognised) {
             (true, _) => Some(0),
             (false, true) => Some(self.config.capture),

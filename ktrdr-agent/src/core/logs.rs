@@ -4,19 +4,21 @@ use super::{Core, Output};
 use crate::event::{Ns, Task, Write};
 use crate::trace::assembly::said::{HOLD_NS, exception_attributes};
 use crate::trace::causality::{Method, Origin, Written};
-use crate::trace::logs::{Draft, LogRecord, PLACE_NS, Settled, Severity, Unlinked};
+use crate::trace::logs::{Aside, Draft, LogRecord, PLACE_NS, Settled, Severity, Unlinked};
 use crate::trace::model::{Attributes, SpanEvent, SpanId, TraceId};
 use crate::trace::operations::ids;
 
 impl Core {
     pub(super) fn wrote(&mut self, ts: Ns, task: Task, w: &Write<'_>) {
         let excluded = self.processes.get(task.tgid).is_some_and(|p| p.meta.excluded);
-        if excluded
-            || task.tgid == self.agent_tgid
-            || self.conversed(ts, task, w)
-            || !self.logs.concerns(w, self.watching.pipes(task.tgid))
-        {
-            return;
+        if excluded || task.tgid == self.agent_tgid {
+            return self.logs.aside(Aside::Unobserved, w);
+        }
+        if self.conversed(ts, task, w) {
+            return self.logs.aside(Aside::Conversation, w);
+        }
+        if !self.logs.concerns(w, self.watching.pipes(task.tgid)) {
+            return self.logs.aside(Aside::NoLog, w);
         }
         // A long write is one, whatever it is divided into.
         let origin = if w.offset == 0 { self.causality.written(task, ts) } else { Written::Known(None) };

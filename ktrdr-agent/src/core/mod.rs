@@ -17,6 +17,8 @@ mod hostile_tests;
 mod lingering;
 mod load;
 #[cfg(test)]
+mod log_bytes_laws;
+#[cfg(test)]
 mod log_laws;
 #[cfg(test)]
 mod log_tests;

@@ -37,6 +37,7 @@ struct Said {
 impl Core {
     /// A process that may be a server read from standard input.
     pub(super) fn read(&mut self, ts: Ns, task: Task, w: &Write<'_>) {
+        self.stdio.counts.bytes += w.payload.len() as u64;
         let excluded = self.processes.get(task.tgid).is_some_and(|p| p.meta.excluded);
         if excluded || task.tgid == self.agent_tgid || self.stdio.passes_on(task.tgid) {
             return;

@@ -180,21 +180,22 @@ impl Engine {
         role: &dyn Fn(&Tuple) -> Option<Role>,
     ) -> Option<Outcome<'_>> {
         let id = d.conn;
-        let holding = {
+        let (holding, served) = {
             let conn = self.conn(id, d.tuple, ts)?;
-            if conn.owner != task.tgid {
+            let another = conn.owner != task.tgid;
+            if another {
                 conn.owner = task.tgid;
             }
             if conn.role.is_none() {
                 conn.role = role(&conn.tuple);
             }
-            conn.waits()
+            (conn.waits(), another && conn.role == Some(Role::Server))
         };
         self.counts.moved += u64::from(d.len);
         let conn = self.conns.get_mut(&id)?;
         let mut work = work(&self.settings, &mut self.numbers, &mut self.reports, &mut self.spare);
         conn.data(ts, task, d, &mut work);
-        let effects = done(work);
+        let effects = Effects { served, ..done(work) };
         match (holding, conn.waits()) {
             (false, true) => {
                 self.holding.insert(id);

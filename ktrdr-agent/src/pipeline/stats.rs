@@ -89,6 +89,9 @@ pub struct Logs {
     pub cut_bytes: u64,
     /// Bytes of long writes that were not captured.
     pub uncaptured_bytes: u64,
+    /// `bytes` of captured writes, and by name what became of them; the sum of the others.
+    #[serde(flatten)]
+    pub bytes: BTreeMap<&'static str, u64>,
     /// Records without a trace, by reason: `unlinked_…`.
     #[serde(flatten)]
     pub unlinked: BTreeMap<String, u64>,
@@ -97,6 +100,8 @@ pub struct Logs {
 /// What became of JSON-RPC on pipes.
 #[derive(Debug, Serialize)]
 pub struct Stdio {
+    /// Bytes captured of what was read.
+    pub bytes: u64,
     /// Requests and notifications that servers read.
     pub requests: u64,
     /// Of these, with the client's end.
@@ -210,12 +215,14 @@ impl Stats {
                 binary_lines: core.logs.join.binary_lines,
                 cut_bytes: core.logs.join.cut_bytes,
                 uncaptured_bytes: core.logs.join.uncaptured_bytes,
+                bytes: core.logs.bytes.named().into(),
                 unlinked: Unlinked::ALL
                     .iter()
                     .map(|why| (format!("unlinked_{}", why.name()), core.logs.unlinked[*why as usize]))
                     .collect(),
             },
             stdio: Stdio {
+                bytes: core.stdio.bytes,
                 requests: core.stdio.requests,
                 joined: core.stdio.joined,
                 unpaired: core.stdio.unpaired,

@@ -99,13 +99,15 @@ fn functions(checks: &[Option<&Vec<&str>>], first: Option<&String>) -> Result<bo
 }
 
 /// Each line of the two writers, once; fewer only where the kernel told that it refused runs: at the end of a write, or where a
-/// writer began.
+/// writer began. What was captured is a record all the same: nothing in the guest prints anything else.
 fn lines(spans: &[Value], stats: &Value) -> Result<()> {
     let refused = stats["program_runs_missed_by"].as_object();
     let concerned = |name: &String| {
         ["exit_", "point_", "sys_exit"].iter().any(|begin| name.starts_with(begin)) || name.ends_with("_exec")
     };
     let refused = refused.is_some_and(|by| by.keys().any(concerned));
+    let logs = &stats["logs"];
+    ensure!(logs["bytes"] == logs["record_bytes"], "lines that were captured are no records: {logs}");
     for to in ["pipe", "file"] {
         for line in 1..=3 {
             let line = format!("a line to a {to}: {line}");
@@ -179,6 +181,16 @@ fn books(stats: &Value) -> Result<()> {
     let (moved, passed) =
         (bytes("moved") + bytes("gaps"), bytes("parsed") + bytes("skipped") + bytes("lost"));
     ensure!(moved == passed, "{moved} bytes moved, {passed} accounted for");
+    let logs = stats["logs"].as_object().context("the books say nothing of logs")?;
+    let written = |name: &str| logs.get(name).and_then(Value::as_u64).unwrap_or_default();
+    let fates = ["record", "copy", "output", "binary", "blank", "unobserved", "conversation", "no_log"];
+    let told = fates.iter().map(|fate| written(&format!("{fate}_bytes"))).sum::<u64>();
+    let read = stats["stdio"]["bytes"].as_u64().unwrap_or_default();
+    let captured = kernel["write_bytes_captured"].as_u64().unwrap_or_default();
+    ensure!(
+        written("bytes") == told && captured == told + read,
+        "{captured} bytes of lines captured, {told} accounted for: {logs:?}"
+    );
     Ok(())
 }
 
@@ -210,7 +222,7 @@ mod tests {
                 r#"{"attributes":{"error.type":"network_unreachable"}}"#.to_owned(),
                 format!(
                     r#"== stats
-{{"kernel":{{"records_submitted":{submitted},"records_lost_ring_full":0,"copy_faults":0,"kernel_read_faults":0,"map_faults":0}},"records_read":7,"bytes":{{"moved":3,"gaps":0,"parsed":2,"skipped":1,"lost":0}}}}
+{{"kernel":{{"records_submitted":{submitted},"records_lost_ring_full":0,"copy_faults":0,"kernel_read_faults":0,"map_faults":0,"write_bytes_captured":130}},"logs":{{"bytes":120,"record_bytes":120,"output_bytes":0}},"stdio":{{"bytes":10}},"records_read":7,"bytes":{{"moved":3,"gaps":0,"parsed":2,"skipped":1,"lost":0}}}}
 == end"#
                 ),
             ]
@@ -264,6 +276,11 @@ mod tests {
             assert!(of(&lost(by)).is_ok());
         }
         assert!(why(&lost("sched_process_exit")).contains("0 records"));
+        let of_bytes = |from: &str, to: &str| why(&said("1", 7).replace(from, to));
+        assert!(of_bytes("\"record_bytes\":120", "\"record_bytes\":60").contains("60 accounted for"));
+        assert!(of_bytes("captured\":130", "captured\":190").contains("120 accounted for"));
+        let output = "\"record_bytes\":60,\"output_bytes\":60";
+        assert!(of_bytes("\"record_bytes\":120,\"output_bytes\":0", output).contains("are no records"));
         for (_, form, _) in ENDS {
             assert!(why(&said("1", 7).replace("at their functions", form)).contains("at the"));
             assert!(why(&said("1", 7).replace(form, "")).contains("another form"));

@@ -99,6 +99,8 @@ pub struct Effects {
     pub recognised: bool,
     /// Nothing more is to be had from this connection.
     pub opaque: bool,
+    /// Another process than before uses it, at the server's end.
+    pub served: bool,
 }
 
 impl Conn {

@@ -12,6 +12,8 @@ mod writer;
 use foldhash::fast::FixedState;
 use hashlink::LruCache;
 
+use ktrdr_ebpf_common::limits::{MAX_PAYLOAD, MAX_WRITE_RECORDS};
+
 use crate::event::{FileId, FileKind, MS, Ns, Task, Write};
 use writer::{About, Records, Writer};
 
@@ -22,7 +24,8 @@ const MAX_WRITERS: usize = 4_096;
 const CONTINUE_NS: Ns = 30 * MS;
 /// The same where a stack trace has begun and not ended.
 const UNFINISHED_NS: Ns = 250 * MS;
-/// How long half a line waits for its end: a prompt or a progress bar may never have one.
+/// How long half a line waits for its end: a prompt or a progress bar may never have one. Nor may a write whose last part was
+/// lost.
 const HALF_LINE_NS: Ns = 1_000 * MS;
 
 /// A record as it was written.
@@ -46,6 +49,8 @@ pub struct Raw<O> {
     pub cut: usize,
     /// Writes of the process that were lost before it, since its last record.
     pub lost: u64,
+    /// Captured bytes that it is made of: line feeds, colours and what was not kept are among them.
+    pub bytes: u64,
 }
 
 /// What was counted.
@@ -55,6 +60,10 @@ pub struct JoinCounts {
     pub bytes: u64,
     /// Lines that were no text.
     pub binary_lines: u64,
+    /// Bytes of those.
+    pub binary_bytes: u64,
+    /// Bytes of lines with nothing on them that belong to no record.
+    pub blank_bytes: u64,
     /// Bytes of lines and records beyond the limit.
     pub cut_bytes: u64,
     /// Bytes that the kernel side did not capture of writes that were too long.
@@ -91,6 +100,9 @@ impl<O: Clone> Joiner<O> {
         records.note_lost(task.tgid, w.lost);
         records.counts.bytes += w.payload.len() as u64;
         let key = (task.tgid, w.id, task.tid);
+        let part = w.payload.len() == MAX_PAYLOAD
+            && w.offset as usize + MAX_PAYLOAD
+                < (w.len as usize).min(MAX_PAYLOAD * MAX_WRITE_RECORDS as usize);
         if !writers.contains_key(&key) {
             if writers.len() >= MAX_WRITERS
                 && let Some(((_, file, _), old)) = writers.remove_lru()
@@ -101,29 +113,9 @@ impl<O: Clone> Joiner<O> {
             writers.insert(key, Writer::default());
         }
         let Some(writer) = writers.get_mut(&key) else { return };
-        let end = w.offset as usize + w.payload.len();
-        let part = w.payload.len() == ktrdr_ebpf_common::limits::MAX_PAYLOAD
-            && end < w.len as usize
-            && end
-                < ktrdr_ebpf_common::limits::MAX_PAYLOAD
-                    * ktrdr_ebpf_common::limits::MAX_WRITE_RECORDS as usize;
-        writer.part(w.offset, origin);
-        if part {
-            writer.write.extend_from_slice(w.payload);
-            return;
-        }
-        let cut = w.len as usize - end;
-        records.counts.uncaptured_bytes += cut as u64;
-        let origin = writer.write_origin.take();
-        let about = About { ts, task, file: w.id, kind: w.kind, fd: w.fd, origin, cut };
-        // Nearly every write is of one part, and need not be kept.
-        if writer.write.is_empty() {
-            writer.whole(w.payload, about, records);
-        } else {
-            let mut whole = std::mem::take(&mut writer.write);
-            whole.extend_from_slice(w.payload);
-            writer.whole(&whole, about, records);
-        }
+        let cut = w.len as usize - (w.offset as usize + w.payload.len());
+        let about = About { ts, task, file: w.id, kind: w.kind, fd: w.fd, origin: Some(origin), cut };
+        writer.write((w.offset, w.payload), about, part, records);
     }
 
     /// Closes what has waited long enough at `now`.
@@ -132,12 +124,14 @@ impl<O: Clone> Joiner<O> {
         let mut halves = Vec::new();
         for (key, writer) in writers.iter_mut() {
             writer.expire(now, CONTINUE_NS, UNFINISHED_NS, records);
-            if writer.half_since().is_some_and(|at| at.saturating_add(HALF_LINE_NS) <= now) {
+            let waits = [writer.half_since(), writer.part_since()].into_iter().flatten().min();
+            if waits.is_some_and(|at| at.saturating_add(HALF_LINE_NS) <= now) {
                 halves.push(*key);
             }
         }
         for key in halves {
             if let Some(writer) = writers.get_mut(&key) {
+                writer.end_write(records);
                 writer.end_half(key.1, records);
             }
         }
@@ -164,6 +158,12 @@ impl<O: Clone> Joiner<O> {
         while let Some(((_, file, _), writer)) = self.writers.remove_lru() {
             writer.close(file, &mut self.records);
         }
+    }
+
+    /// Bytes of writes of which nothing is complete yet.
+    #[cfg(test)]
+    pub fn in_hand(&self) -> u64 {
+        self.writers.iter().map(|(_, writer)| writer.in_hand()).sum()
     }
 
     /// Records that are complete, in the order of their writing as far as that is known.

@@ -8,6 +8,7 @@
 //! A record has a trace only on evidence, and says which. Text is never evidence of a trace: whoever can have a service
 //! log what he sends could claim any. An operation id in a text is kept as what it is, inferred.
 
+mod bytes;
 pub mod hints;
 pub mod join;
 mod last;
@@ -28,6 +29,7 @@ use hashlink::LruCache;
 use crate::event::{FileId, FileKind, Ns, Task, Write};
 use crate::mask::Mask;
 use crate::trace::causality::{SpanRef, Written};
+pub use bytes::{Aside, ByteCounts};
 use hints::Hints;
 use join::{JoinCounts, Joiner, Raw};
 use last::Last;
@@ -71,6 +73,8 @@ impl Draft {
 pub struct LogCounts {
     /// Of lines and records.
     pub join: JoinCounts,
+    /// What became of what was written.
+    pub bytes: ByteCounts,
     /// Records made.
     pub records: u64,
     /// Records that are another one's copy in a second file.
@@ -130,7 +134,7 @@ impl Logs {
         self.files.insert(id, log.then(|| path.into()));
     }
 
-    /// A process serves.
+    /// A process serves: it listens, or uses a connection at the server's end.
     pub fn serves(&mut self, tgid: u32) {
         self.servers.insert(tgid, ());
     }
@@ -157,6 +161,11 @@ impl Logs {
         (*read <= ts && path.ends_with(&**asked)).then_some(*span)
     }
 
+    /// A write is none of a log's.
+    pub fn aside(&mut self, why: Aside, w: &Write<'_>) {
+        self.counts.bytes.aside(why, w.payload.len());
+    }
+
     /// Whether a write is to where logs go. `pipes`: the process's other pipes are watched, too, for what is no log.
     pub fn concerns(&self, w: &Write<'_>, pipes: bool) -> bool {
         match (w.fd, w.kind) {
@@ -169,6 +178,7 @@ impl Logs {
 
     /// Takes a write.
     pub fn write(&mut self, ts: Ns, task: Task, w: &Write<'_>, origin: Written) {
+        self.counts.bytes.captured += w.payload.len() as u64;
         self.hints.written(ts, task, w.payload);
         self.joiner.write(ts, task, w, origin);
     }
@@ -177,6 +187,12 @@ impl Logs {
     pub fn expire(&mut self, now: Ns) -> Vec<Draft> {
         self.joiner.expire(now);
         self.closed()
+    }
+
+    /// Bytes of writes of which nothing is complete yet.
+    #[cfg(test)]
+    pub fn in_hand(&self) -> u64 {
+        self.joiner.in_hand()
     }
 
     /// What may still be told of a span: stack traces that are not complete yet, and exceptions and errors whose span is not
@@ -206,7 +222,9 @@ impl Logs {
 
     fn closed(&mut self) -> Vec<Draft> {
         let drafts = self.joiner.take().into_iter().filter_map(|raw| self.draft(raw)).collect();
-        self.counts.join = self.joiner.counts();
+        let join = self.joiner.counts();
+        (self.counts.bytes.binary, self.counts.bytes.blank) = (join.binary_bytes, join.blank_bytes);
+        self.counts.join = join;
         self.counts.copies = self.once.copies;
         drafts
     }
@@ -214,6 +232,7 @@ impl Logs {
     fn draft(&mut self, raw: Raw<Written>) -> Option<Draft> {
         let Some(mut parsed) = parse::record(&raw.text) else {
             self.counts.output += 1;
+            self.counts.bytes.output += raw.bytes;
             return None;
         };
         let mut exception = None;
@@ -230,12 +249,15 @@ impl Logs {
         if !server && raw.fd != STDERR && parsed.format == Format::Plain && exception.is_none() {
             // What a command prints is its result.
             self.counts.output += 1;
+            self.counts.bytes.output += raw.bytes;
             return None;
         }
         if self.once.is_copy(raw.task.tid, raw.file, raw.ts, &parsed.message) {
+            self.counts.bytes.copies += raw.bytes;
             return None;
         }
         self.counts.records += 1;
+        self.counts.bytes.records += raw.bytes;
         let operation = hints::only_id(&raw.text).map(Arc::from);
         let path = self.files.peek(&raw.file).cloned().flatten();
         let draft = Draft { raw, parsed, exception, operation, path };

@@ -105,6 +105,8 @@ pub struct Dismissed {
 /// What was counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StdioCounts {
+    /// Bytes of captured reads.
+    pub bytes: u64,
     /// Requests and notifications that servers read.
     pub requests: u64,
     /// Of them, those whose client was seen writing them.

@@ -12,11 +12,12 @@ const MAX_LINES: usize = 2_000;
 
 /// What one thread writes to one file.
 pub(super) struct Writer<O> {
-    /// Of a write in several parts: what came so far, and the origin, which comes with the first.
-    pub(super) write: Vec<u8>,
-    pub(super) write_origin: Option<O>,
-    /// Half a line, when it was begun, and its origin.
+    /// Of a write in several parts: what came so far, and what is known of it.
+    write: Vec<u8>,
+    write_of: Option<About<O>>,
+    /// Half a line, of how many bytes it was made, when it was begun, and its origin.
     half: Vec<u8>,
+    half_bytes: usize,
     half_at: Option<(Ns, Task, Option<O>)>,
     record: Option<Open<O>>,
 }
@@ -93,24 +94,57 @@ struct Batch {
 
 impl<O> Default for Writer<O> {
     fn default() -> Self {
-        Self { write: Vec::new(), write_origin: None, half: Vec::new(), half_at: None, record: None }
+        Self {
+            write: Vec::new(),
+            write_of: None,
+            half: Vec::new(),
+            half_bytes: 0,
+            half_at: None,
+            record: None,
+        }
     }
 }
 
 impl<O: Clone> Writer<O> {
-    /// A write, or another part of one, that begins at this offset.
-    pub(super) fn part(&mut self, offset: u32, origin: O) {
+    /// Takes a write, or a part of one that begins at this offset; `more` of it follow. The origin of the first part is that
+    /// of all.
+    pub(super) fn write(
+        &mut self,
+        (offset, bytes): (u32, &[u8]),
+        mut about: About<O>,
+        more: bool,
+        records: &mut Records<O>,
+    ) {
         if offset == 0 {
-            self.write.clear();
-            self.write_origin = Some(origin);
-        } else if offset as usize != self.write.len() {
-            // A part was lost: these may be two writes.
-            self.write_origin = None;
+            self.end_write(records);
+        } else {
+            // Where a part was lost, these may be two writes.
+            let before = self.write_of.take().filter(|_| offset as usize == self.write.len());
+            about.origin = before.and_then(|first| first.origin);
+        }
+        if more {
+            self.write.extend_from_slice(bytes);
+            self.write_of = Some(about);
+        } else if self.write.is_empty() {
+            // Nearly every write is of one part, and need not be kept.
+            self.whole(bytes, about, records);
+        } else {
+            let mut whole = std::mem::take(&mut self.write);
+            whole.extend_from_slice(bytes);
+            self.whole(&whole, about, records);
         }
     }
 
+    /// What came of a write is all there is: its other parts were lost.
+    pub(super) fn end_write(&mut self, records: &mut Records<O>) {
+        let Some(about) = self.write_of.take() else { return };
+        let write = std::mem::take(&mut self.write);
+        self.whole(&write, about, records);
+    }
+
     /// Takes a whole write.
-    pub(super) fn whole(&mut self, bytes: &[u8], mut about: About<O>, records: &mut Records<O>) {
+    fn whole(&mut self, bytes: &[u8], mut about: About<O>, records: &mut Records<O>) {
+        records.counts.uncaptured_bytes += about.cut as u64;
         let (ts, task) = (about.ts, about.task);
         let last_newline = memchr::memrchr(b'\n', bytes);
         // What the kernel side cut off ended the line, as far as is known.
@@ -126,7 +160,7 @@ impl<O: Clone> Writer<O> {
         }
         let origin = about.origin.clone();
         if ended || last_newline.is_some() {
-            self.lines(body, about, records);
+            self.lines((body, bytes.len() - rest.len()), about, records);
         }
         if !rest.is_empty() {
             match &mut self.half_at {
@@ -134,23 +168,31 @@ impl<O: Clone> Writer<O> {
                 Some((_, half_task, half_origin)) if *half_task != task => *half_origin = None,
                 Some(_) => {}
             }
+            self.half_bytes += rest.len();
             keep(&mut self.half, rest, records);
         }
     }
 
-    /// The complete lines of a write.
-    fn lines(&mut self, body: &[u8], mut about: About<O>, records: &mut Records<O>) {
+    /// The complete lines of a write, which are so many bytes with what ends the last one.
+    fn lines(&mut self, (body, mut left): (&[u8], usize), mut about: About<O>, records: &mut Records<O>) {
         let mut batch = Batch { before: records.closed.len(), began: 0 };
         let mut begun = about.ts;
-        let mut lines = lines(body);
+        // Each with its line feed, which the last one may lack.
+        let mut lines = lines(body).map(|line| {
+            let bytes = left.min(line.len() + 1);
+            left -= bytes;
+            (line, bytes)
+        });
         if let Some((half_ts, half_task, half_origin)) = self.half_at.take() {
             begun = half_ts;
             let mut joined = std::mem::take(&mut self.half);
-            keep(&mut joined, lines.next().unwrap_or_default(), records);
+            let (line, bytes) = lines.next().unwrap_or_default();
+            let bytes = bytes + std::mem::take(&mut self.half_bytes);
+            keep(&mut joined, line, records);
             // Begun by another task of the thread: by whom the whole is, is not known.
             let same = half_task == about.task && half_origin.is_some();
             about.origin = about.origin.filter(|_| same);
-            self.line(&joined, begun, &about, &mut batch, records);
+            self.line((&joined, bytes), begun, &about, &mut batch, records);
         }
         for line in lines {
             self.line(line, begun, &about, &mut batch, records);
@@ -158,17 +200,19 @@ impl<O: Clone> Writer<O> {
         self.written(&batch, &about, records);
     }
 
-    /// A complete line; the first of the write was begun at `begun`.
+    /// A complete line, and how many bytes were written of it; the first of the write was begun at `begun`.
     fn line(
         &mut self,
-        bytes: &[u8],
+        (line, bytes): (&[u8], usize),
         begun: Ns,
         about: &About<O>,
         batch: &mut Batch,
         records: &mut Records<O>,
     ) {
-        let Some(line) = text::line(bytes) else {
+        let bytes = bytes as u64;
+        let Some(line) = text::line(line) else {
             records.counts.binary_lines += 1;
+            records.counts.binary_bytes += bytes;
             return;
         };
         if let Some(open) = &mut self.record {
@@ -176,6 +220,7 @@ impl<O: Clone> Writer<O> {
             let within = batch.began > 0 && open.recognised && !parse::begins(&line);
             if open.stack.takes(&line) || within {
                 open.last = about.ts;
+                open.raw.bytes += bytes;
                 open.append(&line, records);
                 return;
             }
@@ -184,6 +229,7 @@ impl<O: Clone> Writer<O> {
             records.closed.push(done.raw);
         }
         if line.is_empty() {
+            records.counts.blank_bytes += bytes;
             return;
         }
         batch.began += 1;
@@ -199,6 +245,7 @@ impl<O: Clone> Writer<O> {
             origin: about.origin.clone(),
             cut: 0,
             lost: records.lost(about.task.tgid),
+            bytes,
         };
         let open = Open { raw, stack, lines: 0, last: about.ts, recognised };
         self.record.insert(open).append(&line, records);
@@ -230,6 +277,17 @@ impl<O: Clone> Writer<O> {
         }
     }
 
+    /// Since when a write waits for its other parts.
+    pub(super) fn part_since(&self) -> Option<Ns> {
+        self.write_of.as_ref().map(|about| about.ts)
+    }
+
+    /// Bytes that wait here.
+    #[cfg(test)]
+    pub(super) fn in_hand(&self) -> u64 {
+        (self.write.len() + self.half_bytes) as u64 + self.record.as_ref().map_or(0, |open| open.raw.bytes)
+    }
+
     /// Since when half a line waits for its end.
     pub(super) fn half_since(&self) -> Option<Ns> {
         self.half_at.as_ref().map(|(at, ..)| *at)
@@ -243,23 +301,25 @@ impl<O: Clone> Writer<O> {
 
     /// Whether anything waits here.
     pub(super) fn holds(&self) -> bool {
-        self.record.is_some() || !self.half.is_empty()
+        self.record.is_some() || self.half_bytes > 0 || self.write_of.is_some()
     }
 
     /// Half a line is taken for a whole one.
     pub(super) fn end_half(&mut self, file: FileId, records: &mut Records<O>) {
         let Some((ts, task, origin)) = self.half_at.take() else { return };
         let half = std::mem::take(&mut self.half);
+        let bytes = std::mem::take(&mut self.half_bytes);
         let of = self.record.as_ref().map(|o| (o.raw.kind, o.raw.fd));
         let (kind, fd) = of.unwrap_or((FileKind::Pipe, 1));
         let about = About { ts, task, file, kind, fd, origin, cut: 0 };
         let mut batch = Batch { before: records.closed.len(), began: 0 };
-        self.line(&half, ts, &about, &mut batch, records);
+        self.line((&half, bytes), ts, &about, &mut batch, records);
         self.written(&batch, &about, records);
     }
 
     /// Nothing more will be written.
     pub(super) fn close(mut self, file: FileId, records: &mut Records<O>) {
+        self.end_write(records);
         self.end_half(file, records);
         records.closed.extend(self.record.take().map(|o| o.raw));
     }
