@@ -99,6 +99,7 @@ impl Core {
                 Paired::Unasked(mark) => {
                     if on.role == Role::Server {
                         self.causality.unasked(mark.task, mark.ts);
+                        self.stands_no_more(&on.tuple);
                     }
                 }
                 Paired::Done(x) => {
@@ -190,6 +191,7 @@ impl Core {
         let call = match on.role {
             Role::Client => Some(self.causality.call(b.start.task, b.start.ts)),
             Role::Server => {
+                self.stands_no_more(&on.tuple);
                 self.causality.request_read(b.head.task, conn, b.span, b.head.ts);
                 let request = self.engine.get(conn).and_then(|c| c.pairing.get(b.span)).map(|x| &x.request);
                 let path = request.and_then(|r| r.attributes.get("url.path")?.as_str()).unwrap_or_default();

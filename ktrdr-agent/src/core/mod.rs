@@ -38,6 +38,9 @@ mod scenario;
 #[cfg(test)]
 mod second_laws;
 mod sockets;
+mod standing;
+#[cfg(test)]
+mod standing_tests;
 mod stdio;
 #[cfg(test)]
 mod stdio_tests;
@@ -78,6 +81,7 @@ use crate::trace::processes::{End, Processes};
 use crate::trace::stdio::Stdio;
 use lingering::Lingering;
 use load::Loads;
+use standing::Standing;
 use thinning::Thinning;
 use watching::Watching;
 
@@ -117,6 +121,7 @@ pub struct Core {
     lingering: Lingering,
     watching: Watching,
     thinning: Thinning,
+    standing: Standing,
     loads: Loads,
     losses: Losses,
     metrics: Option<Box<Metrics>>,
@@ -173,6 +178,7 @@ impl Core {
             lingering: Lingering::default(),
             watching: Watching::default(),
             thinning: Thinning::default(),
+            standing: Standing::default(),
             loads: Loads::default(),
             losses: Losses::default(),
             metrics,
@@ -320,6 +326,7 @@ impl Core {
                     self.watch_user(l.tgid);
                 }
             }
+            ShellEvent::Accepted(a) => self.accepted_before(a),
             ShellEvent::Lost(l) => {
                 // A full ring was told by the records behind the loss; another loss is known by its number only.
                 let told = self.losses.told();
@@ -378,6 +385,7 @@ impl Core {
 
     /// The stream ends: what is open is finished as it is.
     fn end(&mut self) {
+        self.causality.ends();
         self.settle_lingering(Ns::MAX);
         for id in self.engine.ids() {
             if let Some(outcome) = self.engine.closed(self.now, id, "agent_stopped") {

@@ -38,6 +38,7 @@ impl Core {
                 self.connects.failed(s.conn, s.error, ts);
             }
             (tcp::SYN_SENT | tcp::SYN_RECV, tcp::ESTABLISHED) => {
+                self.stands_no_more(&s.tuple);
                 let connecting = self.connects.succeeded(s.conn);
                 if self.own_connecting.remove(&s.conn) {
                     self.remember_own(&s.tuple);
@@ -81,6 +82,7 @@ impl Core {
                     110 => "connection_timeout",
                     _ => "connection_closed",
                 };
+                self.stands_no_more(&s.tuple);
                 self.own.remove(&(s.tuple.local, s.tuple.remote));
                 self.assembler.relays.closed(Ends::of(&s.tuple, Role::Server), ts);
                 let open = || self.engine.get(s.conn).is_some_and(|c| c.pairing.open() > 0);

@@ -2,7 +2,7 @@
 //! lost. They travel as JSON records (low rate), so that a recorded trace replays without `/proc`.
 
 use ktrdr_ebpf_common::{EventHeader, kind::SHELL_KINDS};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 use zerocopy::IntoBytes;
@@ -27,6 +27,8 @@ pub enum ShellEvent {
     Process(ProcessMeta),
     /// A listener that existed before the agent.
     Listener(ListenerMeta),
+    /// Connections that a process had accepted before the agent came.
+    Accepted(Accepted),
     /// Which addresses are this host's.
     Addresses(Addresses),
     /// Records or transfers that were lost since the last such event, by counter name.
@@ -138,6 +140,22 @@ pub struct ListenerMeta {
     pub port: u16,
     /// A process that holds the socket, 0 = unknown.
     pub tgid: u32,
+}
+
+/// Connections that a process had accepted when the agent began to observe: requests may be under way on them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Accepted {
+    /// A process that holds them.
+    pub tgid: u32,
+    /// Network namespace (inode number).
+    pub netns: u32,
+    /// Their end here.
+    pub local: SocketAddr,
+    /// Their other ends.
+    pub peers: Vec<SocketAddr>,
+    /// There are more than are told of.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub more: bool,
 }
 
 /// The addresses of this host, all of them: what was told before does not hold any more.

@@ -129,7 +129,8 @@ impl Metadata {
         }
     }
 
-    /// The facts that begin a stream: the host and its addresses, then everybody who listens, then the listeners.
+    /// The facts that begin a stream: the host and its addresses, then everybody who listens, then the listeners, and
+    /// what they accepted.
     pub fn start(&mut self) -> Vec<ShellEvent> {
         let host = host::Host::read(&self.proc, &self.root);
         let mut events = vec![ShellEvent::Start(Start {
@@ -156,6 +157,7 @@ impl Metadata {
         pids.dedup();
         events.extend(pids.into_iter().filter_map(|pid| self.report(pid)));
         events.extend(found.listeners.into_iter().map(ShellEvent::Listener));
+        events.extend(found.accepted.into_iter().map(ShellEvent::Accepted));
         events
     }
 

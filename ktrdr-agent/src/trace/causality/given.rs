@@ -6,7 +6,8 @@
 
 use ktrdr_ebpf_common::GIVEN_BEFORE;
 
-use super::state::{Causality, Lru, lru};
+use super::SpanRef;
+use super::state::{Causality, Lru, OpenCall, lru};
 use super::tree::NodeId;
 use crate::event::{Ns, Task};
 
@@ -31,6 +32,8 @@ struct Writer {
     context: u64,
     /// When it wrote. By the time of the send the address may be another context's, of which nobody saw where it came from.
     ts: Ns,
+    /// Requests that the process had read by then.
+    reads: u64,
 }
 
 /// Whether a number stands in the place of the task's context.
@@ -40,22 +43,29 @@ pub(super) fn is_given(task: Task) -> bool {
 
 impl Causality {
     pub(super) fn gave(&mut self, task: Task, number: u64, behind: bool, ts: Ns) {
-        let writer = self.node_of(task, ts).map(|node| Writer { node, context: task.py_context, ts });
+        let reads = self.process(task.tgid).reads;
+        let writer = self.node_of(task, ts).map(|node| Writer { node, context: task.py_context, ts, reads });
         let p = self.process(task.tgid);
         if !p.gives {
             p.gives = true;
             // Found late: what responses said till now was the loop's.
-            if p.sends {
-                self.not_told(task.tgid, ts);
+            p.standing.loop_is_found();
+            if let Some(sent) = p.sent {
+                self.not_told(task.tgid, sent);
             }
         }
         let key = (self.process(task.tgid).contexts, task.tid, number);
         if !behind {
             self.given.0.insert(key, writer);
-        } else if let Some(first) = self.given.0.get_mut(&key)
-            && first.map(|w| w.node) != writer.map(|w| w.node)
-        {
-            *first = None;
+            return;
+        }
+        // A worker's may be for a request that was read in between, and so later than what was written first.
+        let several = self.given.0.peek(&key).is_some_and(|first| match (*first, writer) {
+            (Some(a), Some(b)) => a.node != b.node || (a.reads != b.reads && !self.tree.inherits(b.node)),
+            (first, last) => first.is_some() || last.is_some(),
+        });
+        if several {
+            self.given.0.insert(key, None);
         }
     }
 
@@ -66,15 +76,31 @@ impl Causality {
 
     /// Takes note of a response: whether it tells for whom it was sent.
     pub(super) fn tells(&mut self, task: Task, node: Option<NodeId>, ts: Ns) -> bool {
-        let given = is_given(task);
-        let p = self.process(task.tgid);
-        p.sends |= !given;
-        // Of a thread outside all tasks the thread tells; a loop's is one that was not seen to be given this.
-        let tells = if given { node.is_some() } else { !p.gives || node.is_none_or(|n| self.tree.own(n)) };
+        if !is_given(task) {
+            let p = self.process(task.tgid);
+            p.sent = p.sent.max(Some(ts));
+        }
+        let tells = self.says(task, node);
         if !tells {
             self.not_told(task.tgid, ts);
         }
         tells
+    }
+
+    /// Whether a response tells for whom it was sent.
+    pub(super) fn says(&self, task: Task, node: Option<NodeId>) -> bool {
+        if is_given(task) {
+            return node.is_some();
+        }
+        // Of a thread outside all tasks the thread tells; a loop's is one that was not seen to be given this.
+        let gives = self.processes.peek(&task.tgid).is_some_and(|p| p.gives);
+        !gives || node.is_none_or(|n| self.tree.own(n))
+    }
+
+    /// The response that claims the call's context was the loop's, as is known since it was found: so is the context.
+    pub(super) fn sent_by_the_loop(&self, c: &OpenCall, span: SpanRef) -> bool {
+        let gives = self.processes.peek(&c.task.tgid).is_some_and(|p| p.gives);
+        gives && self.requests.peek(&span).is_some_and(|r| !r.given)
     }
 
     /// The node of whoever gave the loop what it sends.

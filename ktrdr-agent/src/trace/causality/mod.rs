@@ -26,6 +26,7 @@ mod pool;
 mod python;
 mod requests;
 mod settle;
+mod standing;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -143,6 +144,8 @@ pub enum Gap {
     Forgotten,
     /// Some connections are left out: the request may be one that nobody sees, or evidence needs all of them.
     LeftOut,
+    /// It may be the work of a request that was read before the agent came, and is under way.
+    RequestUnseen,
 }
 
 impl Gap {
@@ -156,6 +159,7 @@ impl Gap {
             Gap::Unconfirmed => "unconfirmed",
             Gap::Forgotten => "forgotten",
             Gap::LeftOut => "left-out",
+            Gap::RequestUnseen => "request-unseen",
         }
     }
 }
@@ -229,9 +233,8 @@ impl Causality {
 
     /// The first bytes of a response were written to a request that nobody saw come.
     pub fn unasked(&mut self, task: Task, ts: Ns) {
-        if let Some(node) = self.node_of(task, ts) {
-            self.tree.unasked(node, ts);
-        }
+        let node = self.node_of(task, ts);
+        self.answered_unasked(task, node, ts);
     }
 
     /// The call served is over (response complete, or broken off).
@@ -378,6 +381,7 @@ impl Causality {
 
     /// Forgets what is out of bounds at `now`.
     pub fn expire(&mut self, now: Ns) {
+        self.clock = self.clock.max(now);
         self.watched.get_or_insert(now);
         self.settle_overdue(now);
     }

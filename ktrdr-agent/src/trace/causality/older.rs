@@ -6,10 +6,12 @@
 //!
 //! - Not the loop, which writes what tasks gave it: on its thread responses were written under another task's context, too.
 //! - Not a queue's worker, which works for several: it answered on no other connection, and no request that nobody saw come
-//!   since this one was read; and the requests that were in flight with the call are all over, so that each of them would have said so.
+//!   since this one was read; and the requests that were in flight with the call are all over, so that each of them would have said
+//!   so. That goes for those that nobody saw come, too ([`super::standing`]).
 //!
-//! What may be wrong all the same: a worker that works for a request that nobody saw come, which is answered after all those that
-//! were in flight with the call. The same holds of any claim soon after the agent came.
+//! What may be wrong all the same: a worker that works for a request that nobody saw come, and that takes longer than a call waits,
+//! or whose client gave it up; or that records were lost of; or of which the loop that sent the response did not tell who answered,
+//! if the worker ends right after.
 //!
 //! Where contexts are also made unseen, addresses prove less, and so what was done after the response stays without an edge.
 
@@ -69,7 +71,7 @@ impl Causality {
     pub(super) fn judge_older(&mut self, c: &OpenCall, span: SpanRef, stale: bool, phase: Phase) -> Verdict {
         // Touched, so that what still works for it keeps it known.
         let Some(r) = self.requests.get(&span) else { return Verdict::Missing(Gap::Forgotten) };
-        let (tid, number) = (r.tid, r.number);
+        let (tid, number, wrote) = (r.tid, r.number, r.answered_under);
         let Some(p) = self.processes.peek(&c.task.tgid) else { return Verdict::Missing(Gap::Forgotten) };
         if phase < Phase::Horizon {
             return Verdict::Wait;
@@ -77,10 +79,19 @@ impl Causality {
         let several = self.threads.peek(&tid).is_some_and(|t| t.tgid == c.task.tgid && t.several_answer);
         let proven = p.mixed || p.direct.proven() || p.via.iter().any(|(_, style)| style.proven());
         if several && proven && phase == Phase::Horizon {
+            if self.left_with(c) {
+                return Verdict::Missing(Gap::LeftOut);
+            }
             // A request whose response does not tell may have been in flight with the call. One that had been answered by then
             // is of interest only where addresses are reused unseen.
-            let untold = c.ts.saturating_add(if p.mixed { 0 } else { SETTLE_NS }) <= p.untold;
-            return match stale || untold {
+            let then = c.ts.saturating_add(if p.mixed { 0 } else { SETTLE_NS });
+            let untold = stale || then <= p.untold;
+            // So may one that nobody saw come. But a worker would have worked for both, and is not over with one of them.
+            let over = !p.mixed && wrote.is_some_and(|node| self.tree.over(node));
+            if !untold && !over && then <= p.standing.untold {
+                return Verdict::Wait;
+            }
+            return match untold {
                 true => Verdict::Missing(Gap::ContextUnseen),
                 false => Verdict::Final(Some(Origin { span, method: Method::PythonContext })),
             };
@@ -92,6 +103,9 @@ impl Causality {
 
     /// A call is still open though all requests are over that were in flight with it: it waits for those in flight now.
     pub(super) fn waits_on(&mut self, tgid: u32, call: CallRef) {
+        if self.waits_on_unasked(tgid, call) {
+            return;
+        }
         let newest = self.processes.peek(&tgid).and_then(|p| p.in_flight.last_key_value()).map(|(n, _)| *n);
         if let Some(newest) = newest {
             self.wait_behind(tgid, newest, call);

@@ -83,10 +83,8 @@ impl Causality {
     pub fn unseen_request(&mut self, task: Task, conn: ConnId, ts: Ns) {
         let node = self.node_of(task, ts);
         let unshared = node.is_some_and(|n| self.tree.read(n, conn, ts));
-        let newest = self.tree.newest();
-        let p = self.process(task.tgid);
-        p.serves = true;
-        p.first_read.get_or_insert(newest);
+        self.first_read(task.tgid);
+        self.process(task.tgid).serves = true;
         let t = self.note_read_context(task);
         t.pending = Some(Pending { span: None, read: node, unshared, parent: None, closed: false });
     }
@@ -95,6 +93,10 @@ impl Causality {
     pub fn request_left(&mut self, span: SpanRef, ts: Ns) {
         if let Some(r) = self.requests.get_mut(&span) {
             r.left = true;
+            let (tgid, answered) = (r.tgid, r.responded.is_some());
+            if !answered && let Some(p) = self.processes.get_mut(&tgid) {
+                p.left = Some(ts);
+            }
         }
         self.end_request(span, ts);
     }
@@ -104,6 +106,11 @@ impl Causality {
     pub(super) fn may_be_unseen(&self, c: &OpenCall, since: Ns) -> bool {
         self.sight.void(since)
             && (c.clone.is_some() || self.processes.peek(&c.task.tgid).is_some_and(|p| p.serves))
+    }
+
+    /// Whether a request that was in flight with the call was left, and so does not say whether it is its own.
+    pub(super) fn left_with(&self, c: &OpenCall) -> bool {
+        self.processes.peek(&c.task.tgid).is_some_and(|p| p.left.is_some_and(|left| c.ts <= left))
     }
 
     /// The same of what threads tell: all requests must have been seen since theirs was read, or since they were created.

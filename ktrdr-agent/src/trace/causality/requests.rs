@@ -16,13 +16,12 @@ impl Causality {
         span: SpanRef,
         ts: Ns,
     ) {
-        let newest = self.tree.newest();
+        self.first_read(task.tgid);
         let t = self.thread(task.tgid, task.tid);
         let before = t.serving.replace(span);
         t.is_loop |= before.is_some();
         let p = self.process(task.tgid);
         p.loops |= before.is_some();
-        p.first_read.get_or_insert(newest);
         let epoch = p.epoch;
         let number = p.reads;
         p.reads += 1;
@@ -59,6 +58,7 @@ impl Causality {
             confirmed: false,
             refuted: false,
             answered_under: None,
+            given: false,
             one_thread: false,
             overlapped: before.is_some(),
             alone,
@@ -72,9 +72,17 @@ impl Causality {
         self.requests.insert(span, request);
     }
 
+    /// What there is of contexts before a process reads its first request is no request's.
+    pub(super) fn first_read(&mut self, tgid: u32) {
+        // One that nobody saw begin may have read others before: some are contexts of their tasks, or were.
+        let newest = if self.born.peek(&tgid).is_some() { self.tree.newest() } else { NodeId::NONE };
+        self.process(tgid).first_read.get_or_insert(newest);
+    }
+
     pub(super) fn respond(&mut self, task: Task, node: Option<NodeId>, span: SpanRef, ts: Ns) {
         let Some(r) = self.requests.get_mut(&span).filter(|r| r.responded.is_none()) else { return };
         r.responded = Some(ts);
+        r.given = is_given(task);
         r.one_thread = r.tid == task.tid && r.tgid == task.tgid && !r.overlapped;
         // Of one among others that nobody sees, that it stayed on its thread, or was alone there, says nothing.
         let whole = !self.sight.void(r.read);

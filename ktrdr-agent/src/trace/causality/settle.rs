@@ -38,6 +38,11 @@ pub(super) enum Asked {
     Open(OpenCall, Option<u64>),
 }
 
+/// A request that nobody saw come may be the origin.
+fn unasked(phase: Phase) -> Verdict {
+    if phase < Phase::Deadline { Wait } else { Missing(Gap::RequestUnseen) }
+}
+
 fn origin(span: SpanRef, method: Method) -> Verdict {
     Final(Some(Origin { span, method }))
 }
@@ -76,7 +81,8 @@ impl Causality {
         let vouched = |read| self.processes.peek(&task.tgid).is_some_and(|p| p.idle.vouches(read, ts));
         let single = single.filter(|s| self.requests.peek(s).is_some_and(|r| r.alone && vouched(r.read)));
         let idle = newest.is_none();
-        let c = OpenCall { task, epoch, contexts, ts, node, serving, single, idle, clone, about };
+        let c =
+            OpenCall { task, epoch, contexts, ts, node, serving, single, idle, clone, behind: false, about };
         let phase = if newest.is_none() { Phase::Horizon } else { Phase::Now };
         match self.look(&c, phase) {
             Some((origin, gap)) => Asked::Settled(origin, gap),
@@ -133,8 +139,9 @@ impl Causality {
         if let Some(node) = node {
             self.tree.watch(node, call);
         }
-        if let Some(newest) = newest {
-            self.wait_behind(tgid, newest, call);
+        match newest {
+            Some(newest) => self.wait_behind(tgid, newest, call),
+            None => _ = self.waits_on_unasked(tgid, call),
         }
         self.deadlines.push_back((ts.saturating_add(SETTLE_NS), call));
         if self.deadlines.len() > MAX_OPEN
@@ -185,7 +192,10 @@ impl Causality {
     pub(super) fn resolve(&mut self, call: CallRef, phase: Phase) -> bool {
         let Some(Call::Open(c)) = self.calls.peek(&call) else { return true };
         let c = c.clone();
-        let Some((origin, gap)) = self.look(&c, phase) else { return false };
+        // At its deadline what it waited for is over at last, or not.
+        let over = phase == Phase::Deadline && self.waited_for_unasked(&c);
+        let at_last = if over { self.look(&c, Phase::Horizon) } else { None };
+        let Some((origin, gap)) = at_last.or_else(|| self.look(&c, phase)) else { return false };
         self.waits_no_more(&c);
         if let Some(state) = self.calls.get_mut(&call) {
             *state = Call::Settled(origin, gap);
@@ -238,10 +248,26 @@ impl Causality {
             if self.may_be_unseen(c, c.ts) {
                 return self.judge_partly(c, found, mixed, phase);
             }
+            // Whose it is may be said by the response to a request that nobody saw come.
+            let others = phase >= Phase::Horizon && self.may_work_unasked(c.task.tgid);
             match found {
+                Found::Claim(_) | Found::Bound(_) | Found::After(_) if mixed && others => {
+                    return unasked(phase);
+                }
+                Found::Claim(span) | Found::After(span) if others && self.older(span) => {
+                    return unasked(phase);
+                }
+                Found::Claim(span) | Found::After(span) if self.sent_by_the_loop(c, span) => {
+                    return Missing(Gap::ContextUnseen);
+                }
                 // A request in flight with the call is still to say whether it is its own.
                 Found::Claim(_) | Found::Bound(_) | Found::After(_) if mixed && phase == Phase::Deadline => {
                     return Missing(Gap::ContextStale);
+                }
+                Found::Claim(_) | Found::Bound(_) | Found::After(_)
+                    if mixed && phase == Phase::Horizon && self.left_with(c) =>
+                {
+                    return Missing(Gap::LeftOut);
                 }
                 // By elimination, which takes that all of them say it.
                 Found::Claim(_) | Found::Bound(_) | Found::After(_)
@@ -312,7 +338,7 @@ impl Causality {
 
     /// Whether the call may be that of a request whose response did not say under which context it was served.
     fn untold(&self, c: &OpenCall) -> bool {
-        self.processes.peek(&c.task.tgid).is_some_and(|p| c.ts <= p.untold)
+        self.processes.peek(&c.task.tgid).is_some_and(|p| c.ts <= p.untold.max(p.standing.untold))
     }
 
     pub(super) fn judge_handed(&mut self, span: SpanRef) -> Verdict {

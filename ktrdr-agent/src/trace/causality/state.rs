@@ -10,6 +10,7 @@ use super::delivery::Deliveries;
 use super::given::Given;
 use super::partial::Sight;
 use super::pool::{Items, Work};
+use super::standing::Standing;
 use super::tree::{NodeId, Style, Tree};
 use super::{CallRef, CausalityStats, Gap, Origin, SpanRef};
 use crate::event::{ConnId, Ns, Task};
@@ -67,6 +68,8 @@ pub struct Causality {
     pub(super) watched: Option<Ns>,
     /// When processes created since then were.
     pub(super) born: Lru<u32, Ns>,
+    /// The latest time that was told.
+    pub(super) clock: Ns,
     pub(super) next_call: u64,
     pub(super) next_epoch: u32,
     pub(super) stats: CausalityStats,
@@ -87,6 +90,7 @@ impl Default for Causality {
             deadlines: VecDeque::new(),
             watched: None,
             born: lru(MAX_PROCESSES),
+            clock: 0,
             next_call: 0,
             next_epoch: 0,
             stats: CausalityStats::default(),
@@ -111,6 +115,8 @@ pub(super) struct Process {
     pub in_flight: BTreeMap<u64, SpanRef>,
     /// What it did while none was.
     pub idle: Idle,
+    /// Connections that may hold others.
+    pub standing: Standing,
     /// It listens, or reads requests.
     pub serves: bool,
     /// A response was written under another context than one that a copy gave to its request.
@@ -124,8 +130,10 @@ pub(super) struct Process {
     pub mixed: bool,
     /// What its loop sends later is told of when it is written, so that responses do say under which context they were.
     pub gives: bool,
-    /// Responses were sent of which that was not told.
-    pub sends: bool,
+    /// When a response was sent last of which that was not told.
+    pub sent: Option<Ns>,
+    /// When a request was left last that was under way: what it does and says from then on is not seen.
+    pub left: Option<Ns>,
     /// Until when a context may be that of a request whose response did not tell it: its loop sent it, and for whom is not
     /// known. Where addresses may be stale, that no other response claims a context proves nothing till then.
     pub untold: Ns,
@@ -133,7 +141,7 @@ pub(super) struct Process {
     pub direct: Style,
     /// The same for copies by another context, which the loop entered after the read (uvloop): by that context.
     pub via: Lru<NodeId, Style>,
-    /// The newest context when the first request was read.
+    /// The newest context when the first request was read, where that was seen.
     pub first_read: Option<NodeId>,
     /// A request's response came from another thread than its read, so threads do not stand for requests.
     pub migrates: bool,
@@ -225,6 +233,8 @@ pub(super) struct Request {
     pub refuted: bool,
     /// The context of the response, where that seems to be a task's.
     pub answered_under: Option<NodeId>,
+    /// The response was sent by a loop, which was seen to be given it.
+    pub given: bool,
     /// The response came from the thread that read it, which served nothing else meanwhile.
     pub one_thread: bool,
     /// Another request was open on its thread at some time.
@@ -274,6 +284,8 @@ pub(super) struct OpenCall {
     /// No request was in flight.
     pub idle: bool,
     pub clone: Option<Clone>,
+    /// Of the requests that were in flight, only such may be left that nobody saw come.
+    pub behind: bool,
     /// What was asked about.
     pub about: About,
 }
@@ -302,13 +314,15 @@ impl Causality {
                 reads: 0,
                 in_flight: BTreeMap::new(),
                 idle: Idle::watched(watched),
+                standing: Standing::default(),
                 serves: false,
                 strays: false,
                 sessions: false,
                 unplaced: 0,
                 mixed: false,
                 gives: false,
-                sends: false,
+                sent: None,
+                left: None,
                 untold: 0,
                 direct: Style::default(),
                 via: lru(MAX_STYLES),

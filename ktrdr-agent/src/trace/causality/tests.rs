@@ -6,3 +6,4 @@ mod pool;
 mod scenario;
 mod servers;
 mod simulation;
+mod standing;

@@ -22,6 +22,11 @@ const MAX_CLAIMS: usize = 4;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct NodeId(u64);
 
+impl NodeId {
+    /// Before all of them.
+    pub const NONE: Self = Self(0);
+}
+
 /// A response written under a context: what ran there from the read to the response served that request.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Claim {
@@ -87,6 +92,8 @@ pub(super) struct Node {
     answers: usize,
     /// It answered on two connections at a time: a loop writes under it what tasks queued.
     writer: bool,
+    /// It is no more: another one was copied to where it was.
+    over: bool,
     /// Calls under it or its descendants that a response under it may settle.
     waiting: Vec<CallRef>,
 }
@@ -196,7 +203,11 @@ impl Tree {
         let id = NodeId(self.next);
         let node = Node { parent, made, own: place.thread.is_some(), ..Node::default() };
         self.nodes.insert(id, node);
-        self.current.insert(place, id);
+        if let Some(before) = self.current.insert(place, id)
+            && let Some(n) = self.nodes.peek_mut(&before)
+        {
+            n.over = true;
+        }
         id
     }
 
@@ -278,9 +289,27 @@ impl Tree {
         self.get(id).is_some_and(|n| n.own)
     }
 
+    /// It is known to be no more.
+    pub fn over(&self, id: NodeId) -> bool {
+        self.get(id).is_some_and(|n| n.over)
+    }
+
     /// No copy to this address was seen, and no read under it.
     pub fn unknown(&self, id: NodeId) -> bool {
         self.get(id).is_none_or(|n| n.made.is_none())
+    }
+
+    /// A copy gave it, or one that it descends from, to a request.
+    pub fn inherits(&self, id: NodeId) -> bool {
+        let mut at = Some(id);
+        for _ in 0..MAX_WATCHED {
+            let Some(n) = at.and_then(|id| self.get(id)) else { return false };
+            if n.bound.is_some() {
+                return true;
+            }
+            at = n.parent;
+        }
+        false
     }
 
     /// A thread's own context, or copied from one: who created the thread may tell what runs there.
@@ -349,7 +378,7 @@ impl Tree {
     /// It answered a request that nobody saw come: what ran there since another one was read may have been for that.
     pub fn unasked(&mut self, id: NodeId, ts: Ns) {
         if let Some(n) = self.nodes.get_mut(&id) {
-            n.unasked = Some(ts);
+            n.unasked = n.unasked.max(Some(ts));
         }
     }
 

@@ -40,6 +40,7 @@ impl World {
     }
     pub fn python() -> Self {
         let mut w = Self::new();
+        w.c.exec(1, 0);
         w.c.python(1, true, 0);
         w
     }
@@ -55,6 +56,11 @@ impl World {
     /// The task as the kernel programs tell of it.
     fn told(&self, t: Task) -> Task {
         if self.blind { Task { py_context: 0, ..t } } else { t }
+    }
+    /// It had accepted a connection before anybody looked.
+    pub fn stood(&mut self) {
+        let ts = self.tick();
+        self.c.stood(1, ts);
     }
     pub fn tick(&mut self) -> Ns {
         self.now += 1_000;

@@ -83,6 +83,8 @@ struct Sim {
     late: Option<Late>,
     /// The agent has come.
     attached: bool,
+    /// Connections that were there before it and have shown nothing yet.
+    standing: Vec<u64>,
     hidden: u64,
     pool: Pool,
     /// The loop sends later (uvloop before 0.23).
@@ -125,7 +127,8 @@ impl Sim {
     }
 
     fn late(late: Late, server: Server, conns: u64, seed: u64) -> Self {
-        Self { late: Some(late), attached: false, ..Self::of(World::blind(), server, conns, seed) }
+        let standing = (0..conns).collect();
+        Self { late: Some(late), attached: false, standing, ..Self::of(World::blind(), server, conns, seed) }
     }
 
     fn of(mut w: World, server: Server, conns: u64, seed: u64) -> Self {
@@ -155,6 +158,7 @@ impl Sim {
             partial: false,
             late: None,
             attached: true,
+            standing: Vec::new(),
             hidden: HIDDEN,
             pool: Pool::default(),
             later: false,
@@ -201,7 +205,10 @@ impl Sim {
 
     fn come(&mut self, step: usize) {
         let Some(Late { attached, followed }) = self.late else { return };
-        self.attached |= step >= attached;
+        if step >= attached && !self.attached {
+            self.attached = true;
+            self.standing.iter().for_each(|_| self.w.stood());
+        }
         if self.w.blind && step >= followed {
             self.w.follow();
         }
@@ -210,6 +217,7 @@ impl Sim {
     /// A request comes; whether anybody sees it.
     fn read(&mut self, task: Task, conn: u64) -> (SpanRef, bool) {
         if self.attached && !self.left_out(conn) {
+            self.stands_no_more(conn);
             return (self.w.read(task, conn), true);
         }
         if self.attached {
@@ -304,18 +312,29 @@ impl Sim {
         }
     }
 
-    fn answered(&mut self, task: Task, span: SpanRef, seen: bool) {
+    /// Something was seen of the connection.
+    fn stands_no_more(&mut self, conn: u64) {
+        if let Some(at) = self.standing.iter().position(|c| *c == conn) {
+            self.standing.swap_remove(at);
+            self.w.c.stands_no_more(1);
+        }
+    }
+
+    fn answered(&mut self, task: Task, conn: u64, span: SpanRef, seen: bool) {
         match seen {
             true => self.w.finish(task, span),
             // Of a connection that is left out nobody tells.
-            false if self.attached && !self.partial => self.w.unasked(task),
+            false if self.attached && !self.partial => {
+                self.w.unasked(task);
+                self.stands_no_more(conn);
+            }
             false => {}
         }
     }
 
     fn answer(&mut self, ctx: u64, conn: u64, span: SpanRef, seen: bool) {
         if !self.later {
-            self.answered(at(1, ctx), span, seen);
+            self.answered(at(1, ctx), conn, span, seen);
             self.idle.push(conn);
             return;
         }
@@ -341,7 +360,7 @@ impl Sim {
             match what {
                 Sent::Call(truth) => self.called(task, truth),
                 Sent::Answer { conn, span, seen } => {
-                    self.answered(task, span, seen);
+                    self.answered(task, conn, span, seen);
                     self.idle.push(conn);
                 }
             }
