@@ -125,6 +125,14 @@ fn aiohttp_serves_from_its_connections_tasks() {
     check("aiohttp-uvloop.rec.gz", &[("gather", 48)]);
 }
 
+/// gunicorn's gevent workers, at first with one connection and then with 12: a greenlet for each, of whose first request nothing
+/// tells yet.
+#[test]
+fn a_greenlet_per_connection() {
+    let scores = score(&replay("gunicorn-gevent.rec.gz"));
+    assert_eq!(scores.get("threads"), Some(&Score { right: 212, wrong: 0, none: 28 }));
+}
+
 #[test]
 fn a_thread_per_connection() {
     check("threads-none.rec.gz", &[("threads", 24)]);

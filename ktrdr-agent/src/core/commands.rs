@@ -76,8 +76,7 @@ impl Core {
         program.by = task.tgid;
         let program = program.clone();
         let above = self.commands.above(&program);
-        let work = Task { tgid: program.tgid, tid: program.tgid, py_context: 0 };
-        let call = program.known.then(|| self.causality.call(work, ts));
+        let call = program.known.then(|| self.causality.program(program.tgid, ts));
         let (tgid, exec, known) = (program.tgid, program.exec, program.known);
         self.assembler.begin_command(NewCommand { span, tgid, exec, call, above, known });
         Some(span)

@@ -340,7 +340,12 @@ impl Core {
                     *self.counts.lost.entry(name).or_default() += n;
                 }
             }
-            ShellEvent::Python(p) => self.causality.python(p.tgid, p.exact, self.now),
+            ShellEvent::Python(p) => {
+                self.causality.python(p.tgid, p.exact, self.now);
+                if p.greenlets {
+                    self.causality.greenlets(p.tgid);
+                }
+            }
             ShellEvent::Thinned(t) => self.thinned(t),
             ShellEvent::Gpu(g) => self.gpus.status_is(g),
             ShellEvent::GpuSample(g) => self.gpu_sample(ts, &g),

@@ -212,6 +212,9 @@ pub struct PythonStatus {
     pub version: String,
     /// Contexts are followed; otherwise `why` says what is missing.
     pub exact: bool,
+    /// Its threads may switch between greenlets: gevent is loaded.
+    #[serde(default)]
+    pub greenlets: bool,
     /// Why not. Of one that is exact: what is not known nevertheless, and why; empty = nothing.
     pub why: String,
 }

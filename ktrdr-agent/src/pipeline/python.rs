@@ -96,7 +96,7 @@ impl Probes for Kernel {
 }
 
 fn report(status: &PythonStatus) {
-    let PythonStatus { tgid, version, exact, why } = status;
+    let PythonStatus { tgid, version, exact, why, .. } = status;
     match exact {
         true if why.is_empty() => {
             tracing::info!("python causality: exact (pid {tgid}, CPython {version})");

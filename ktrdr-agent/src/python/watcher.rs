@@ -12,6 +12,7 @@ use ktrdr_ebpf_common::maps::{PyForetelling, PyProcess, PyThread};
 use ktrdr_ebpf_common::{EventHeader, kind};
 
 use super::image::{Image, ImageError};
+use super::maps;
 use super::pool::Pools;
 use super::probed::{FileId, ProbeId, Probed};
 use super::process::{PythonError, PythonProcess, Tls};
@@ -321,7 +322,9 @@ impl Watcher {
                     self.pools.attach(&process, probes).map_err(|why| format!("pools of threads: {why}"));
                 let seen_loop = seen_loop.map_err(|why| format!("what tasks write through uvloop: {why}"));
                 let why: Vec<String> = [pools, seen_loop].into_iter().filter_map(Result::err).collect();
-                PythonStatus { tgid, version, exact: true, why: why.join("; ") }
+                let greenlets =
+                    maps::extension(tgid, "gevent", "_gevent_c").is_ok_and(|found| found.is_some());
+                PythonStatus { tgid, version, exact: true, greenlets, why: why.join("; ") }
             }
             Err(why) => degraded(tgid, version, why.clone()),
         };
@@ -425,5 +428,5 @@ enum Told {
 }
 
 fn degraded(tgid: u32, version: String, why: String) -> PythonStatus {
-    PythonStatus { tgid, version, exact: false, why }
+    PythonStatus { tgid, version, exact: false, greenlets: false, why }
 }

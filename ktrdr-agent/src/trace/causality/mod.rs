@@ -20,6 +20,7 @@
 mod alone;
 mod delivery;
 mod given;
+mod greenlets;
 mod older;
 mod partial;
 mod pool;
@@ -203,8 +204,9 @@ impl Causality {
     }
 
     /// The task received bytes on some TCP socket (before [`Self::request_read`], if they complete a request's head).
-    pub fn received(&mut self, task: Task, _conn: ConnId, ts: Ns) {
+    pub fn received(&mut self, task: Task, conn: ConnId, ts: Ns) {
         self.expire(ts);
+        self.received_on(task, conn, ts);
         self.thread(task.tgid, task.tid).pending = None;
     }
 
@@ -219,12 +221,14 @@ impl Causality {
             None => Some(Pending { span: Some(span), read: node, unshared, parent: None, closed: false }),
             Some(p) => Some(Pending { closed: true, ..p }),
         };
+        self.greenlet_reads(task, conn, span, ts);
     }
 
     /// The first bytes of the response to that request were written.
     pub fn response_written(&mut self, task: Task, span: SpanRef, ts: Ns) {
         let node = self.node_of(task, ts);
         self.note_context(task);
+        self.note_answer(task, span);
         let tells = self.tells(task, node, ts);
         let node = node.filter(|_| tells);
         let ts = self.wrote(task, ts);
@@ -248,6 +252,14 @@ impl Causality {
         let node = self.node_of(task, ts);
         self.note_context(task);
         let ts = self.wrote(task, ts);
+        self.open_call(task, node, ts)
+    }
+
+    /// What a program was started for: that of a call which it would have made first of all.
+    pub fn program(&mut self, tgid: u32, ts: Ns) -> CallRef {
+        self.expire(ts);
+        let task = Task { tgid, tid: tgid, py_context: 0 };
+        let node = self.working(tgid, tgid);
         self.open_call(task, node, ts)
     }
 

@@ -37,12 +37,16 @@ impl Causality {
         if server || self.tree.own(node) || self.tree.shared(node) {
             return false;
         }
-        if !given && self.written_by_the_loop(span, node, ts) {
+        let greenlet = self.tree.greenlet(node);
+        if !given && !greenlet && self.written_by_the_loop(span, node, ts) {
             return false;
         }
         match self.tree.find(node, ts, &self.requests).found {
             Found::Nothing | Found::Claim(_) | Found::After(_) | Found::Conflict => {}
             Found::Bound(_) | Found::Handed(_) | Found::Work(_) | Found::Unseen => return false,
+        }
+        if greenlet {
+            self.greenlet_answers(span, node, ts);
         }
         self.answers_itself(span, node);
         if let Some(r) = self.requests.get_mut(&span) {

@@ -67,7 +67,7 @@ impl Causality {
 
     /// The node that stands for a thread's own context, if it took an item.
     pub(super) fn working(&self, tgid: u32, tid: u32) -> Option<NodeId> {
-        let thread = self.threads.peek(&tid).filter(|t| t.tgid == tgid)?;
+        let thread = self.threads.peek(&tid).filter(|t| t.tgid == tgid && !t.switches.greenlets)?;
         thread.work.map(|w| w.node)
     }
 

@@ -19,6 +19,7 @@ enum Binding {
 impl Causality {
     /// The tree's node for the context current on the task.
     pub(super) fn node_of(&mut self, task: Task, ts: Ns) -> Option<NodeId> {
+        self.note_own(task);
         let work = self.own_work(task);
         if work.is_some() || task.py_context == 0 {
             return work;
@@ -43,6 +44,9 @@ impl Causality {
         if is_given(task) {
             return self.giver(task);
         }
+        if self.of_greenlet(task) {
+            return Some(self.tree.greenlets(epoch, task.py_context));
+        }
         Some(self.tree.node(Place::new(epoch, task.py_context, task.tid)))
     }
 
@@ -59,6 +63,7 @@ impl Causality {
             return;
         }
         let copier = Task { tgid, tid, py_context: copy.parent };
+        self.note_own(copier);
         let Some(parent) = self.own_work(copier).or_else(|| self.node_in(epoch, copier)) else { return };
         let child = self.tree.copy(Place::new(epoch, copy.child, tid), parent, ts);
         let binding = self.bind_pending(tgid, tid, parent, ts);
@@ -117,6 +122,10 @@ impl Causality {
         if pending.read == Some(parent) {
             // Under a loop's own context only the loop copies (an accepted connection), not a request's handler.
             return pending.unshared;
+        }
+        // A greenlet that has just begun has no context, and what one copies is its own.
+        if self.tree.greenlet(parent) {
+            return false;
         }
         // Where each connection has its own context at the read, its handler copies there and nowhere else.
         if pending.read.is_some() && pending.unshared && self.process(tgid).direct.proven() {
@@ -207,8 +216,8 @@ impl Causality {
         if server || self.tree.shared(node) {
             return false;
         }
-        let reader = read_node == Some(node);
-        if !reader && !given && self.written_by_the_loop(span, node, ts) {
+        let (reader, greenlet) = (read_node == Some(node), self.tree.greenlet(node));
+        if !reader && !given && !greenlet && self.written_by_the_loop(span, node, ts) {
             return false;
         }
         if !reader && self.tree.get(node).is_none_or(|n| n.made.is_none_or(|made| made < read)) {
@@ -219,7 +228,8 @@ impl Causality {
         }
         self.answers_itself(span, node);
         let unseen = self.sight.void(read);
-        let claim = Claim { span, conn, from: read, to: ts, void: false, unseen, older: false };
+        let from = if greenlet { self.greenlet_answers(span, node, ts) } else { read };
+        let claim = Claim { span, conn, from, to: ts, void: false, unseen, older: false };
         let Evidence { found, doubt, .. } = self.tree.find(node, ts, &self.requests);
         match found {
             Found::Bound(s) | Found::Claim(s) | Found::After(s) if s == span => {
@@ -231,7 +241,7 @@ impl Causality {
             // Inherited by a copy of something else, as it turns out.
             Found::Bound(_) if doubt => {}
             // One context reads, copies and answers: a task that serves its connection itself.
-            _ if reader && via == Some(Via::Direct) => {
+            _ if reader && via == Some(Via::Direct) && (!greenlet || self.reader_answered(span)) => {
                 self.confirm(span);
                 self.tree.claim(node, claim);
                 return true;

@@ -2,6 +2,7 @@
 
 use super::SpanRef;
 use super::given::is_given;
+use super::greenlets::Reading;
 use super::settle::Phase;
 use super::state::{Causality, MAX_IN_FLIGHT, MAX_WAITING, Request};
 use super::tree::NodeId;
@@ -59,6 +60,7 @@ impl Causality {
             refuted: false,
             answered_under: None,
             given: false,
+            reading: Reading::default(),
             one_thread: false,
             overlapped: before.is_some(),
             alone,

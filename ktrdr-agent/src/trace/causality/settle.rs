@@ -251,6 +251,9 @@ impl Causality {
             // Whose it is may be said by the response to a request that nobody saw come.
             let others = phase >= Phase::Horizon && self.may_work_unasked(c.task.tgid);
             match found {
+                Found::Claim(span) if self.reader_answered(span) => {
+                    return origin(span, Method::PythonContext);
+                }
                 Found::Claim(_) | Found::Bound(_) | Found::After(_) if mixed && others => {
                     return unasked(phase);
                 }
@@ -276,6 +279,9 @@ impl Causality {
                     return Missing(Gap::ContextStale);
                 }
                 Found::Conflict => return Missing(Gap::Contradiction),
+                Found::Claim(span) if phase == Phase::Horizon && !self.kept_its_context(span) => {
+                    return Missing(Gap::ContextUnseen);
+                }
                 Found::Claim(span) | Found::After(span) if self.older(span) => {
                     let after = matches!(found, Found::After(_));
                     return self.judge_older(c, span, mixed && after, phase);
@@ -327,6 +333,9 @@ impl Causality {
         if may_claim && phase < Phase::Horizon {
             return Wait;
         }
+        if let Some(node) = c.node.filter(|_| may_claim) {
+            self.tree.stray(node);
+        }
         let calls = self.processes.peek(&c.task.tgid).is_none_or(|p| p.idle.calls());
         // Whoever submitted what a pool's thread runs is known, and was not found to serve a request.
         match c.single.filter(|_| !calls && !submitted && self.nothing_else_tells(c)) {
@@ -352,7 +361,8 @@ impl Causality {
     /// which nothing is known is not known to be any request's, and on a loop's thread each task has one.
     fn nothing_else_tells(&self, c: &OpenCall) -> bool {
         let task = c.node.is_some_and(|n| !self.tree.own(n));
-        let tasks = self.threads.peek(&c.task.tid).is_some_and(|t| t.many_contexts);
+        let tasks = self.threads.peek(&c.task.tid).is_some_and(|t| t.many_contexts)
+            || self.processes.peek(&c.task.tgid).is_some_and(|p| p.greenlets);
         // Somebody's whom the thread's loop sent it for.
         let given = c.node.is_none() && is_given(c.task);
         !task && !tasks && !given
@@ -360,7 +370,8 @@ impl Causality {
 
     /// Whether the call was made under a task's context of which nobody saw where it came from.
     fn unseen(&self, c: &OpenCall) -> bool {
-        let tasks = c.task.py_context != 0 && c.task.py_context & THREADS_OWN_CONTEXT == 0;
+        let own = c.task.py_context & THREADS_OWN_CONTEXT != 0 && !self.of_greenlet(c.task);
+        let tasks = c.task.py_context != 0 && !own;
         tasks && c.node.is_none_or(|n| self.tree.unknown(n))
     }
 

@@ -8,6 +8,7 @@ use hashlink::LruCache;
 use super::alone::Idle;
 use super::delivery::Deliveries;
 use super::given::Given;
+use super::greenlets::{Reading, Readings, Switches};
 use super::partial::Sight;
 use super::pool::{Items, Work};
 use super::standing::Standing;
@@ -28,7 +29,7 @@ const MAX_PROCESSES: usize = 4_096;
 /// Threads followed at once, host-wide: as many as the kernel programs know (`limits::MAX_PY_THREADS`).
 const MAX_THREADS: usize = 65_536;
 /// Requests remembered, open or done: at 1,000 requests/s a task may go on for a minute after its response.
-const MAX_REQUESTS: usize = 65_536;
+pub(super) const MAX_REQUESTS: usize = 65_536;
 /// Calls remembered: as long as requests, three calls each at the rates of KTRDR.
 const MAX_CALLS: usize = 131_072;
 /// How long a call may wait for evidence. Longer than any response KTRDR's clients wait for (30 s timeouts).
@@ -59,6 +60,7 @@ pub struct Causality {
     pub(super) tree: Tree,
     pub(super) items: Items,
     pub(super) given: Given,
+    pub(super) readings: Readings,
     pub(super) sight: Sight,
     /// Why contexts were given up last.
     pub(super) forgot: Gap,
@@ -85,6 +87,7 @@ impl Default for Causality {
             tree: Tree::default(),
             items: Items::default(),
             given: Given::default(),
+            readings: Readings::default(),
             sight: Sight::default(),
             forgot: Gap::RecordsLost,
             deadlines: VecDeque::new(),
@@ -107,6 +110,8 @@ pub(super) struct Process {
     pub contexts: u32,
     /// `Some(exact)` for a Python process.
     pub python: Option<bool>,
+    /// Its threads may switch between greenlets, also where no context shows it.
+    pub greenlets: bool,
     /// When all copies began to be seen.
     pub since: Ns,
     /// Requests read so far; the number of the next.
@@ -181,6 +186,8 @@ pub(super) struct Thread {
     pub clone: Option<Clone>,
     /// It is of a pool, and took this last.
     pub work: Option<Work>,
+    /// Whether greenlets share it.
+    pub switches: Switches,
 }
 
 /// Evidence of creation.
@@ -235,6 +242,8 @@ pub(super) struct Request {
     pub answered_under: Option<NodeId>,
     /// The response was sent by a loop, which was seen to be given it.
     pub given: bool,
+    /// What is known of the greenlet that serves it.
+    pub reading: Reading,
     /// The response came from the thread that read it, which served nothing else meanwhile.
     pub one_thread: bool,
     /// Another request was open on its thread at some time.
@@ -310,6 +319,7 @@ impl Causality {
                 epoch: *next,
                 contexts: *next,
                 python: None,
+                greenlets: false,
                 since: 0,
                 reads: 0,
                 in_flight: BTreeMap::new(),
@@ -381,18 +391,20 @@ impl Causality {
             p.idle.unseen();
         }
         for (_, t) in self.threads.iter_mut() {
-            (t.pending, t.work) = (None, None);
+            (t.pending, t.work, t.switches) = (None, None, Switches::default());
         }
     }
 
     /// A forked child runs the same interpreter, and accepts where its parent listens.
     pub(super) fn inherit(&mut self, parent: u32, child: u32) {
-        let Some((python, serves)) = self.processes.peek(&parent).map(|p| (p.python, p.serves)) else {
+        let Some((python, greenlets, serves)) =
+            self.processes.peek(&parent).map(|p| (p.python, p.greenlets, p.serves))
+        else {
             return;
         };
         if python.is_some() || serves {
             let child = self.process(child);
-            (child.python, child.serves) = (python, serves);
+            (child.python, child.greenlets, child.serves) = (python, greenlets, serves);
         }
     }
 }

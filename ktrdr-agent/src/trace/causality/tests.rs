@@ -1,5 +1,6 @@
 //! Scenarios: small worlds of processes, threads and contexts, whose true origins are known.
 
+mod greenlets;
 mod older;
 mod partial;
 mod pool;

@@ -76,8 +76,11 @@ impl Causality {
         if r.responded.is_none() {
             return if r.done { Some(false) } else { None };
         }
+        if Self::may_be_anothers(call.task, r) {
+            return Some(false);
+        }
         // Until then, a loop that happened to serve one request may have called for anybody.
-        let proven = p.python == Some(true) || (p.sync_proofs >= SYNC_PROOFS && !p.loops);
+        let proven = (p.python == Some(true) && !p.greenlets) || (p.sync_proofs >= SYNC_PROOFS && !p.loops);
         Some(r.one_thread && proven)
     }
 }

@@ -1,5 +1,7 @@
 //! The tree of copied contexts, with generations: an address that is copied to again is a new node.
 
+mod greenlets;
+
 use ktrdr_ebpf_common::THREADS_OWN_CONTEXT;
 use smallvec::SmallVec;
 
@@ -80,10 +82,16 @@ pub(super) struct Node {
     doubt: bool,
     /// A thread's own context: not a task's.
     own: bool,
+    /// A greenlet's own.
+    greenlet: bool,
+    /// Calls were made under it that no response claims.
+    stray: bool,
     /// While the thread runs what was submitted to its pool then.
     submission: Option<CallRef>,
     /// Requests of several connections are read under it.
     shared: bool,
+    /// Connections of greenlets that had its address before.
+    left: SmallVec<[ConnId; 1]>,
     /// When a request was last read under it.
     read: Option<Ns>,
     /// The last response written under it: its connection, and when.
@@ -134,7 +142,7 @@ pub(super) enum Answered {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Evidence {
     pub found: Found,
-    /// It was inherited by a copy that may be of another context.
+    /// It was inherited by a copy that may be of another context, or from a greenlet's.
     pub doubt: bool,
     /// The nearest request that a copy was bound to and that was answered elsewhere, on the way there.
     pub refuted: Option<SpanRef>,
@@ -223,7 +231,7 @@ impl Tree {
     /// The context now at this address, made known if it is not.
     pub fn node(&mut self, place: Place) -> NodeId {
         match self.current.get(&place).copied() {
-            Some(id) if self.nodes.get(&id).is_some() => id,
+            Some(id) if self.nodes.get(&id).is_some_and(|n| !n.greenlet) => id,
             // A thread's own context is no copy of anything.
             _ => self.insert(place, None, place.thread.map(|_| 0)),
         }
@@ -269,8 +277,10 @@ impl Tree {
         let Some(n) = self.nodes.get_mut(&id) else { return false };
         (n.bound, n.parent, n.unseen) = (None, None, false);
         n.made.get_or_insert(0);
-        n.shared |= n.reader.is_some_and(|c| c != conn);
-        n.reader = Some(conn);
+        match n.reader.replace(conn).filter(|c| *c != conn) {
+            Some(before) if n.greenlet => n.another_reads(before, conn),
+            before => n.shared |= before.is_some(),
+        }
         n.read = Some(ts);
         !n.shared
     }
@@ -369,7 +379,7 @@ impl Tree {
                 claim.void = true;
             }
         }
-        if n.claims.len() == MAX_CLAIMS {
+        if n.claims.len() == n.most_claims() {
             n.claims.remove(0);
         }
         n.claims.push(claim);
@@ -415,6 +425,8 @@ impl Tree {
         let mut refuted = None;
         for _ in 0..MAX_DEPTH {
             let Some(n) = self.nodes.get(&id) else { break };
+            // Never seen to be made: its address may have been another's.
+            doubt |= n.greenlet;
             found = n.evidence(ts, requests);
             if found != Found::Nothing {
                 break;

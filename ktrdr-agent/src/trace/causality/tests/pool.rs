@@ -34,11 +34,11 @@ fn what_a_pools_thread_does_belongs_to_whoever_submitted_what_it_took_last() {
     let calls = [w.call(at(20, 0)), w.call(own(21, 9)), w.call(own(20, 8))];
     assert_eq!(calls.map(|c| w.origin(c)), [b, a, b].map(|s| is(s, Method::PythonExecutor)));
     w.finish(at(1, 50), a);
-    let after = w.call(at(21, 0));
+    let after = w.call(own(21, 9));
     assert_eq!(w.origin(after), is(a, Method::PythonExecutor), "it goes on after the response");
     w.submit(at(1, 51), 71);
     w.take(21, 71);
-    let next = w.call(at(21, 0));
+    let next = w.call(own(21, 9));
     assert_eq!(w.origin(next), is(b, Method::PythonExecutor), "the same thread, and an address used again");
 }
 

@@ -183,13 +183,14 @@ fn a_startup_task_has_no_origin_even_when_one_request_is_open() {
 #[test]
 fn a_synchronous_python_server_is_exact_by_thread() {
     let mut w = World::python();
-    // http.server, gunicorn sync: the thread's one context, or none, for every connection.
-    for (conn, task) in [(1, at(1, 0)), (2, at(1, 0)), (3, own(1, 900)), (4, own(1, 900))] {
-        let a = w.read(task, conn);
+    // http.server, gunicorn sync: none, or the thread's one context, for every connection.
+    let (none, one) = (at(1, 0), own(1, 900));
+    // The first use of a context variable gives the thread one.
+    for (conn, before, after) in [(1, none, none), (2, none, one), (3, one, one), (4, one, one)] {
+        let a = w.read(before, conn);
         let other = w.read(at(2, 0), conn + 100);
-        // The first use of a context variable gives the thread one.
-        let call = w.call(own(1, 900));
-        w.finish(own(1, 900), a);
+        let call = w.call(after);
+        w.finish(after, a);
         w.finish(at(2, 0), other);
         assert_eq!(w.late(call).map(|o| o.span), Some(a));
     }

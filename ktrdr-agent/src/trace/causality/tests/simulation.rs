@@ -1,12 +1,16 @@
 //! Random interleavings of simulated servers whose truth is known.
 
+mod greenlets;
 mod laws;
+mod pool;
 
 use std::collections::VecDeque;
 
 use super::super::*;
 use super::scenario::{self, World, at};
 use crate::dice::Dice;
+use greenlets::Greenlets;
+use pool::Pool;
 
 /// How a server starts the task of a request.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -27,6 +31,12 @@ enum Server {
     CopyOfFreshUvloop,
     /// As the first, but some requests are put into a queue, and a worker that was there before works for them, and answers.
     Worker,
+    /// A greenlet for each connection, which makes its context when it has read its first request.
+    Greenlets,
+    /// The same, but some wait before they make it, and others may have its address meanwhile.
+    LateGreenlets,
+    /// Greenlets that read, and others that work for what was read, and answer.
+    GreenletPool,
 }
 
 struct Job {
@@ -90,27 +100,8 @@ struct Sim {
     /// The loop sends later (uvloop before 0.23).
     later: bool,
     given: Vec<Given>,
+    greenlets: Greenlets,
 }
-
-/// A pool of threads.
-#[derive(Default)]
-struct Pool {
-    /// Submitted: the item's address, and for whom.
-    queue: VecDeque<(u64, Option<SpanRef>)>,
-    threads: [PoolThread; 3],
-}
-
-/// One of its threads.
-#[derive(Clone, Copy, Default)]
-struct PoolThread {
-    /// What it runs, and for whom.
-    item: u64,
-    works_for: Option<SpanRef>,
-    /// A copy of its own context that it works under, as below a loop of its own.
-    copy: u64,
-}
-
-const POOL_THREAD: u32 = 20;
 
 const READER: u64 = 10_000;
 const CONNECTION_TASK: u64 = 20_000;
@@ -132,6 +123,9 @@ impl Sim {
     }
 
     fn of(mut w: World, server: Server, conns: u64, seed: u64) -> Self {
+        if server.has_greenlets() {
+            w.c.greenlets(1);
+        }
         // A background task that was created at startup, before any request.
         w.copy(1, 1, LISTENER);
         w.copy(1, 1, 3);
@@ -163,6 +157,7 @@ impl Sim {
             pool: Pool::default(),
             later: false,
             given: Vec::new(),
+            greenlets: Greenlets::default(),
         }
     }
 
@@ -176,6 +171,7 @@ impl Sim {
         if step == t.from {
             self.partial = true;
             self.w.partial(true);
+            self.greenlets_left();
             for n in 0..self.jobs.len() {
                 let job = &self.jobs[n];
                 let Some((_, span)) = job.answers.zip(job.request).filter(|(conn, _)| self.left_out(*conn))
@@ -247,6 +243,9 @@ impl Sim {
         }
         let n = self.dice.roll(self.idle.len());
         let conn = self.idle.swap_remove(n);
+        if self.server.has_greenlets() {
+            return self.greenlet_reads(conn);
+        }
         let reader = self.reader(conn);
         let (span, seen) = self.read(at(1, reader), conn);
         let job = |ctx| Job { ctx, request: Some(span), answers: Some(conn), waking: None, seen };
@@ -273,6 +272,7 @@ impl Sim {
                 let ctx = self.alloc();
                 self.jobs.push(job(ctx));
             }
+            Server::Greenlets | Server::LateGreenlets | Server::GreenletPool => {}
             Server::ConnectionTask | Server::ConnectionTaskUvloop => {
                 self.jobs.push(Job { waking: Some(CONNECTION_TASK + conn), ..job(0) });
             }
@@ -368,6 +368,9 @@ impl Sim {
     }
 
     fn step(&mut self) {
+        if self.server.has_greenlets() {
+            return self.greenlet_runs();
+        }
         let n = self.dice.roll(self.jobs.len());
         if let Some(parent) = self.jobs[n].waking.take() {
             let ctx = self.alloc();
@@ -412,42 +415,6 @@ impl Sim {
         }
     }
 
-    /// One of the pool's threads does something.
-    fn pool(&mut self) {
-        let n = self.dice.roll(self.pool.threads.len());
-        let PoolThread { item, works_for, copy } = self.pool.threads[n];
-        let tid = POOL_THREAD + n as u32;
-        // Its own context is made when it first needs one.
-        let own = self.dice.roll(2) as u64 * (30_000 + n as u64);
-        let task = if own == 0 { at(tid, 0) } else { scenario::own(tid, own) };
-        match self.dice.roll(4) {
-            0 => {
-                self.free.extend([item, copy].into_iter().filter(|a| *a != 0));
-                let Some((item, works_for)) = self.pool.queue.pop_front() else {
-                    self.pool.threads[n] = PoolThread::default();
-                    return;
-                };
-                self.w.take(tid, item);
-                self.pool.threads[n] = PoolThread { item, works_for, copy: 0 };
-            }
-            _ if item == 0 => {}
-            1 if copy == 0 && own != 0 => {
-                let copy = self.alloc();
-                self.w.copy_under(task, copy);
-                self.pool.threads[n].copy = copy;
-            }
-            2 if self.pool.queue.len() < 50 => {
-                let item = self.alloc();
-                self.w.submit(task, item);
-                self.pool.queue.push_back((item, works_for));
-            }
-            _ => {
-                let task = if copy != 0 && self.dice.roll(2) == 0 { at(tid, copy) } else { task };
-                self.called(task, works_for);
-            }
-        }
-    }
-
     /// (right, wrong, missing)
     fn run(mut self, steps: usize) -> (usize, usize, usize) {
         for step in 0..steps {
@@ -475,6 +442,7 @@ impl Sim {
             }
         }
         self.send();
+        self.greenlets_end();
         let mut score = (0, 0, 0);
         for (call, truth) in std::mem::take(&mut self.truth) {
             match (self.w.late(call).map(|o| o.span), truth) {

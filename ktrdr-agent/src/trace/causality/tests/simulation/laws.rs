@@ -5,15 +5,18 @@ use proptest::prelude::*;
 use super::*;
 
 /// All of them.
-const ALL: [Server; 8] = [
+const ALL: [Server; 11] = [
     Server::Asyncio,
     Server::Uvloop,
     Server::ConnectionTask,
     Server::ConnectionTaskUvloop,
     Server::CopyOfFresh,
     Server::CopyOfFreshUvloop,
+    Server::Greenlets,
+    Server::LateGreenlets,
     Server::Fresh,
     Server::Worker,
+    Server::GreenletPool,
 ];
 
 fn check(server: Server, later: bool, conns: u64, seed: u64) -> (usize, usize, usize) {
@@ -121,6 +124,9 @@ fn nearly_all_edges_are_found() {
         (Server::ConnectionTask, false, 990),
         (Server::ConnectionTaskUvloop, false, 990),
         (Server::Fresh, false, 500),
+        // Work that begins before its context is made, or has none, is nobody's.
+        (Server::Greenlets, false, 250),
+        (Server::LateGreenlets, false, 200),
         (Server::CopyOfFresh, false, 900),
         (Server::CopyOfFreshUvloop, false, 900),
         // Of one call in ten nobody can tell which of two wrote it, and of one response in thirty.
