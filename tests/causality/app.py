@@ -1,6 +1,6 @@
 """The server under observation. Each outgoing call carries the id of the request that caused it, so the truth is known.
 
-usage: app.py KIND LOOP PORT BACKEND_PORT [alone]    KIND: fastapi | aiohttp | threads; alone: without the poller
+usage: app.py KIND LOOP PORT BACKEND_PORT [alone]    KIND: fastapi | aiohttp | streams | threads; alone: without the poller
 """
 
 import asyncio
@@ -203,6 +203,69 @@ def run_aiohttp():
     web.run_app(make(), port=PORT, host="127.0.0.1", print=None, backlog=4096, handler_cancellation=False)
 
 
+def run_streams():
+    import httpx
+    import requests
+
+    if LOOP == "uvloop":
+        import uvloop
+
+        asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
+
+    async def main():
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=100)
+        client = httpx.AsyncClient(limits=limits, timeout=60)
+        under_way = set()
+
+        async def get(case, i, n):
+            await client.get(f"{BASE}/{case}/{i}/{n}")
+
+        def begin(case, i, n):
+            task = asyncio.ensure_future(get(case, i, n))
+            under_way.add(task)
+            task.add_done_callback(under_way.discard)
+
+        async def poll():
+            n = 0
+            while True:
+                await get("poll", "none", n)
+                # As often just behind the read of a request as not.
+                begin("poll", "none", n + 1)
+                n += 2
+                await asyncio.sleep(0.02)
+
+        async def serve(case, i):
+            if case == "async":
+                await get(case, i, 1)
+                await get(case, i, 2)
+            elif case == "gather":
+                await asyncio.gather(get(case, i, 1), get(case, i, 2))
+            elif case == "executor":
+                call = functools.partial(requests.get, f"{BASE}/{case}/{i}/1", timeout=60)
+                await asyncio.get_running_loop().run_in_executor(None, call)
+            else:
+                begin(case, i, 1)
+
+        async def connection(reader, writer):
+            # One task for all requests of the connection.
+            with contextlib.suppress(asyncio.IncompleteReadError):
+                while True:
+                    head = await reader.readuntil(b"\r\n\r\n")
+                    _, case, i = head.split()[1].decode().split("/")
+                    await serve(case, i)
+                    writer.write(f"HTTP/1.1 200 OK\r\ncontent-length: {len(i)}\r\n\r\n{i}".encode())
+                    await writer.drain()
+            writer.close()
+
+        server = await asyncio.start_server(connection, "127.0.0.1", PORT, backlog=4096)
+        poller = None if ALONE else asyncio.ensure_future(poll())
+        async with server:
+            await server.serve_forever()
+        return poller
+
+    asyncio.run(main())
+
+
 def run_threads():
     from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -235,4 +298,4 @@ def run_threads():
     Server(("127.0.0.1", PORT), Handler).serve_forever()
 
 
-{"fastapi": run_fastapi, "aiohttp": run_aiohttp, "threads": run_threads}[KIND]()
+{"fastapi": run_fastapi, "aiohttp": run_aiohttp, "streams": run_streams, "threads": run_threads}[KIND]()

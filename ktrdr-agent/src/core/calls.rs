@@ -8,7 +8,7 @@ use crate::event::{ConnId, Data, Direction, Ns, Task, Tuple};
 use crate::protocol::{Role, jsonrpc};
 use crate::trace::assembly::passing::{Head, Moment};
 use crate::trace::assembly::{About, NewSpan};
-use crate::trace::causality::{Delivered, SpanRef};
+use crate::trace::causality::{AskedOn, Delivered, SpanRef};
 use crate::trace::gpu::demand::Call as Demand;
 use crate::trace::ids::{self, ExchangeId, Positions};
 use crate::trace::model::{Attributes, Span};
@@ -192,7 +192,8 @@ impl Core {
             Role::Client => Some(self.causality.call(b.start.task, b.start.ts)),
             Role::Server => {
                 self.stands_no_more(&on.tuple);
-                self.causality.request_read(b.head.task, conn, b.span, b.head.ts);
+                let asked = AskedOn { conn, opened: on.opened };
+                self.causality.request_read(b.head.task, asked, b.span, b.head.ts);
                 let request = self.engine.get(conn).and_then(|c| c.pairing.get(b.span)).map(|x| &x.request);
                 let path = request.and_then(|r| r.attributes.get("url.path")?.as_str()).unwrap_or_default();
                 self.logs.request(b.head.task.tgid, on.tuple.remote, (b.span, b.head.ts), path);

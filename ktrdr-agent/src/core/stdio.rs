@@ -7,7 +7,7 @@ use crate::protocol::jsonrpc::describe::{self, Answered, Asked};
 use crate::protocol::jsonrpc::json::Raw;
 use crate::protocol::jsonrpc::message::{Body, Id, Message};
 use crate::trace::assembly::NewSpan;
-use crate::trace::causality::{Delivered, SpanRef};
+use crate::trace::causality::{AskedOn, Delivered, SpanRef};
 use crate::trace::ids::ExchangeId;
 use crate::trace::model::{Attributes, BoxedSpan, Status};
 use crate::trace::processes::Processes;
@@ -126,7 +126,8 @@ impl Core {
             passing: None,
         });
         self.no_command(task.tgid);
-        self.causality.request_read(task, stdio::conn(task.tgid), span, ts);
+        let on = AskedOn { conn: stdio::conn(task.tgid), opened: None };
+        self.causality.request_read(task, on, span, ts);
         let method = m.method.as_deref().map_or(0, |m| stdio::hash(m.as_bytes()));
         let notification = m.id.is_none();
         self.causality.message(task.tgid, Delivered { span, session: 0, method, notification, ts });

@@ -159,7 +159,7 @@ impl Engine {
     pub fn established(&mut self, ts: Ns, s: &State, owner: u32, connect: Option<(Ns, Option<SpanRef>)>) {
         let role = if s.old == tcp::SYN_SENT { Role::Client } else { Role::Server };
         let Some(conn) = self.conn(s.conn, Some(s.tuple), ts) else { return };
-        conn.opened(role, s.write_seq, s.copied_seq);
+        conn.opens(ts, role, s.write_seq, s.copied_seq);
         conn.owner = owner;
         conn.connected = connect.map(|(start, after)| Connected { start, end: ts, after });
     }

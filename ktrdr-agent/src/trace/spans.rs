@@ -67,6 +67,8 @@ pub struct OnConn {
     pub tuple: Tuple,
     /// Which end.
     pub role: Role,
+    /// When it was opened, if that was seen.
+    pub opened: Option<Ns>,
     /// The connect, if this was the first call on it.
     pub connected: Option<Connected>,
     /// Transfers without a user buffer were seen.
@@ -77,7 +79,8 @@ impl OnConn {
     /// What the connection `conn` adds to its next exchange.
     pub fn of(conn: &Conn) -> Option<Self> {
         let role = conn.role?;
-        Some(Self { tuple: conn.tuple, role, connected: conn.connected, no_buffer: conn.no_buffer })
+        let (opened, connected) = (conn.opened, conn.connected);
+        Some(Self { tuple: conn.tuple, role, opened, connected, no_buffer: conn.no_buffer })
     }
 
     /// The port of the service that is called.

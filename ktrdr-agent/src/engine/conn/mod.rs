@@ -57,8 +57,8 @@ pub struct Conn {
     pub tuple: Tuple,
     /// Which end it is, once known.
     pub role: Option<Role>,
-    /// Opened under our eyes: the first bytes are the protocol's first.
-    pub from_start: bool,
+    /// When it was opened, if under our eyes: then the first bytes are the protocol's first.
+    pub opened: Option<Ns>,
     /// Process that used it last.
     pub owner: u32,
     /// How the connect went, until the first call takes it.
@@ -110,7 +110,7 @@ impl Conn {
             id,
             tuple,
             role: None,
-            from_start: false,
+            opened: None,
             owner: 0,
             connected: None,
             touched: now,
@@ -125,9 +125,9 @@ impl Conn {
     }
 
     /// The connection was opened under our eyes; both streams begin at these sequence numbers.
-    pub fn opened(&mut self, role: Role, write_seq: u32, copied_seq: u32) {
+    pub fn opens(&mut self, ts: Ns, role: Role, write_seq: u32, copied_seq: u32) {
         self.role = Some(role);
-        self.from_start = true;
+        self.opened = Some(ts);
         self.begins = Some([copied_seq, write_seq]);
         self.sequencers[0].begin(copied_seq);
         self.sequencers[1].begin(write_seq);

@@ -59,7 +59,7 @@ impl Conn {
                 self.halves[at].counts.lost += kept[at].len() as u64;
                 kept[at].clear();
                 *attempts += 1;
-                if self.from_start || *attempts >= SNIFF_ATTEMPTS {
+                if self.opened.is_some() || *attempts >= SNIFF_ATTEMPTS {
                     // What the other direction kept will not be understood either.
                     self.halves[1 - at].counts.lost += kept[1 - at].len() as u64;
                     self.state = Protocol::Opaque;

@@ -11,8 +11,9 @@ use std::collections::VecDeque;
 use smallvec::SmallVec;
 
 use super::SpanRef;
+use super::evidence::Found;
 use super::state::{Causality, Lru, lru};
-use super::tree::{Found, NodeId};
+use super::tree::NodeId;
 use crate::event::{MS, Ns};
 
 /// Contexts watched in one process: each session has about four.
@@ -271,7 +272,7 @@ impl Causality {
             Found::Bound(s) | Found::After(s) | Found::Claim(s) => {
                 self.requests.peek(&s).filter(|r| r.responded.is_some()).and_then(|r| r.session)
             }
-            Found::Conflict | Found::Handed(_) | Found::Unseen | Found::Work(_) => None,
+            Found::Conflict | Found::Handed(_) | Found::Unseen | Found::Next | Found::Work(_) => None,
         }
     }
 }

@@ -19,6 +19,7 @@
 
 mod alone;
 mod delivery;
+mod evidence;
 mod given;
 mod greenlets;
 mod older;
@@ -26,9 +27,11 @@ mod partial;
 mod pool;
 mod python;
 mod requests;
+mod serving;
 mod settle;
 mod standing;
 mod state;
+mod style;
 #[cfg(test)]
 mod tests;
 mod thread;
@@ -49,6 +52,15 @@ pub struct SpanRef(pub u64);
 /// A call whose origin was asked for. Numbers grow and are never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CallRef(pub u64);
+
+/// Where a request was asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AskedOn {
+    /// Its connection.
+    pub conn: ConnId,
+    /// When that was opened, if it was seen.
+    pub opened: Option<Ns>,
+}
 
 /// How an edge was found; `ktrdr.link.method` on the span.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -211,17 +223,17 @@ impl Causality {
     }
 
     /// A server read the head of a request; `span` is its SERVER span.
-    pub fn request_read(&mut self, task: Task, conn: ConnId, span: SpanRef, ts: Ns) {
+    pub fn request_read(&mut self, task: Task, asked: AskedOn, span: SpanRef, ts: Ns) {
         let node = self.node_of(task, ts);
-        let unshared = node.is_some_and(|n| self.tree.read(n, conn, ts));
-        self.begin_request(task, node, conn, span, ts);
+        let unshared = node.is_some_and(|n| self.tree.read(n, asked.conn, ts));
+        self.begin_request(task, node, asked, span, ts);
         let t = self.note_read_context(task);
         // A second head in the same bytes (pipelining): which of them a copy is made for is not known.
         t.pending = match t.pending {
             None => Some(Pending { span: Some(span), read: node, unshared, parent: None, closed: false }),
             Some(p) => Some(Pending { closed: true, ..p }),
         };
-        self.greenlet_reads(task, conn, span, ts);
+        self.greenlet_reads(task, asked.conn, span, ts);
     }
 
     /// The first bytes of the response to that request were written.

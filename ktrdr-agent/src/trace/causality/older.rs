@@ -15,9 +15,10 @@
 //!
 //! Where contexts are also made unseen, addresses prove less, and so what was done after the response stays without an edge.
 
+use super::evidence::{Claim, Found};
 use super::settle::{Phase, Verdict};
 use super::state::{Causality, OpenCall, SETTLE_NS};
-use super::tree::{Claim, Found, NodeId};
+use super::tree::NodeId;
 use super::{CallRef, Gap, Method, Origin, SpanRef};
 use crate::event::Ns;
 
@@ -43,7 +44,9 @@ impl Causality {
         }
         match self.tree.find(node, ts, &self.requests).found {
             Found::Nothing | Found::Claim(_) | Found::After(_) | Found::Conflict => {}
-            Found::Bound(_) | Found::Handed(_) | Found::Work(_) | Found::Unseen => return false,
+            Found::Bound(_) | Found::Handed(_) | Found::Work(_) | Found::Next | Found::Unseen => {
+                return false;
+            }
         }
         if greenlet {
             self.greenlet_answers(span, node, ts);
@@ -53,7 +56,10 @@ impl Causality {
             r.answered_under = Some(node);
         }
         let unseen = self.sight.void(read);
-        self.tree.claim(node, Claim { span, conn, from: read, to: ts, void: false, unseen, older: true });
+        self.tree.claim(
+            node,
+            Claim { span, conn, from: read, to: ts, void: false, unseen, older: true, next: None },
+        );
         true
     }
 

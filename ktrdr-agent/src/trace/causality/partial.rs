@@ -17,9 +17,10 @@
 //! known of contexts and threads begins anew, as after records were lost.
 
 use super::delivery::Handed;
+use super::evidence::Found;
 use super::settle::{Phase, Verdict};
 use super::state::{Causality, OpenCall, Pending, SETTLE_NS};
-use super::tree::{Found, NodeId};
+use super::tree::NodeId;
 use super::{Gap, SpanRef};
 use crate::event::{ConnId, Ns, Task};
 
@@ -85,6 +86,7 @@ impl Causality {
         let unshared = node.is_some_and(|n| self.tree.read(n, conn, ts));
         self.first_read(task.tgid);
         self.process(task.tgid).serves = true;
+        self.asked_next(conn, ts);
         let t = self.note_read_context(task);
         t.pending = Some(Pending { span: None, read: node, unshared, parent: None, closed: false });
     }
@@ -131,6 +133,7 @@ impl Causality {
             | Found::Claim(_)
             | Found::After(_)
             | Found::Unseen
+            | Found::Next
             | Found::Work(_)
             | Found::Nothing => Verdict::Missing(Gap::LeftOut),
         }

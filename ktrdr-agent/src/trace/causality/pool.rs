@@ -7,9 +7,10 @@
 //!
 //! A thread that reads a request serves that: a server's pool (gunicorn's threads) is given connections.
 
+use super::evidence::Found;
 use super::settle::{Phase, Verdict};
 use super::state::{Call, Causality, Lru, lru};
-use super::tree::{Found, NodeId};
+use super::tree::NodeId;
 use super::{CallRef, Gap, Method, Origin};
 use crate::event::{Ns, Task};
 

@@ -2,9 +2,11 @@
 
 use super::SpanRef;
 use super::delivery::Handed;
+use super::evidence::{Answered, Claim, Evidence, Found};
 use super::given::is_given;
 use super::state::{Call, Causality, Pending, SETTLE_NS, Via};
-use super::tree::{Answered, Claim, Evidence, Found, NodeId, Place, Style};
+use super::style::Style;
+use super::tree::{NodeId, Place};
 use crate::event::{Ns, PyCopy, Task};
 use ktrdr_ebpf_common::THREADS_OWN_CONTEXT;
 
@@ -92,7 +94,9 @@ impl Causality {
         let Some(pending) = pending.filter(|p| !p.closed && !older(p)) else { return Binding::None };
         let (bound, first) = match pending.parent {
             Some(p) => (p == parent, false),
-            None => (self.may_bind(tgid, &pending, parent, ts), true),
+            None => {
+                (!self.serves_another(&pending, parent) && self.may_bind(tgid, &pending, parent, ts), true)
+            }
         };
         let pending = self.thread(tgid, tid).pending.insert(Pending { closed: !bound, ..pending });
         if !bound {
@@ -118,6 +122,12 @@ impl Causality {
         Binding::To(span)
     }
 
+    /// The context is that of a task which serves another connection.
+    fn serves_another(&self, pending: &Pending, parent: NodeId) -> bool {
+        let asked = pending.span.and_then(|span| self.requests.peek(&span));
+        asked.is_some_and(|r| self.tree.serves_another(parent, r.conn))
+    }
+
     fn may_bind(&mut self, tgid: u32, pending: &Pending, parent: NodeId, ts: Ns) -> bool {
         if pending.read == Some(parent) {
             // Under a loop's own context only the loop copies (an accepted connection), not a request's handler.
@@ -141,7 +151,7 @@ impl Causality {
                 // A server that was started in a pool.
                 Some(Call::Settled(None, _)) | None => true,
             },
-            Found::Conflict | Found::Unseen => false,
+            Found::Conflict | Found::Unseen | Found::Next => false,
             Found::Nothing => true,
         }
     }
@@ -198,11 +208,8 @@ impl Causality {
     /// The response to `span` was written under `node`: confirms, refutes or replaces what the tree says.
     /// Whether it claims the context. With `given` the loop sent it for whoever wrote it under that.
     pub(super) fn response_context(&mut self, span: SpanRef, node: NodeId, given: bool, ts: Ns) -> bool {
-        let Some((tgid, conn, read, read_node, via)) =
-            self.requests.peek(&span).map(|r| (r.tgid, r.conn, r.read, r.node, r.via))
-        else {
-            return false;
-        };
+        let Some(r) = self.requests.peek(&span) else { return false };
+        let (tgid, conn, opened, read, read_node, via) = (r.tgid, r.conn, r.opened, r.read, r.node, r.via);
         let Some(p) = self.processes.peek(&tgid) else { return false };
         if read < p.since {
             return self.answered_older(span, node, given, ts);
@@ -217,10 +224,15 @@ impl Causality {
             return false;
         }
         let (reader, greenlet) = (read_node == Some(node), self.tree.greenlet(node));
+        // A task that was created for the connection, and serves its requests one after the other.
+        let serves = !reader && opened.is_some_and(|opened| self.tree.serves(node, conn, opened, read));
         if !reader && !given && !greenlet && self.written_by_the_loop(span, node, ts) {
             return false;
         }
-        if !reader && self.tree.get(node).is_none_or(|n| n.made.is_none_or(|made| made < read)) {
+        if serves {
+            self.process(tgid).serving.add(node);
+        }
+        if !reader && !serves && self.tree.get(node).is_none_or(|n| n.made.is_none_or(|made| made < read)) {
             self.process(tgid).mixed = true;
         }
         if let Some(r) = self.requests.get_mut(&span) {
@@ -229,7 +241,8 @@ impl Causality {
         self.answers_itself(span, node);
         let unseen = self.sight.void(read);
         let from = if greenlet { self.greenlet_answers(span, node, ts) } else { read };
-        let claim = Claim { span, conn, from, to: ts, void: false, unseen, older: false };
+        let next = if serves { self.serves_next(conn, node, read, ts) } else { None };
+        let claim = Claim { span, conn, from, to: ts, void: false, unseen, older: false, next };
         let Evidence { found, doubt, .. } = self.tree.find(node, ts, &self.requests);
         match found {
             Found::Bound(s) | Found::Claim(s) | Found::After(s) if s == span => {
@@ -242,6 +255,12 @@ impl Causality {
             Found::Bound(_) if doubt => {}
             // One context reads, copies and answers: a task that serves its connection itself.
             _ if reader && via == Some(Via::Direct) && (!greenlet || self.reader_answered(span)) => {
+                self.confirm(span);
+                self.tree.claim(node, claim);
+                return true;
+            }
+            // Another one read, and this one copies and answers: such a task below a loop.
+            _ if serves && via == Some(Via::Other(node)) => {
                 self.confirm(span);
                 self.tree.claim(node, claim);
                 return true;
@@ -270,26 +289,25 @@ impl Causality {
     }
 
     /// Some loops (uvloop) queue what a task writes and write it later, under a context of their own. That one was
-    /// there before the first request, or answers on two connections at a time, which no task does. Such a response
+    /// there before the first request and is no connection's, or answers on two connections at a time, which no task does. Such a response
     /// tells nothing about its request, and a call under it nothing about its cause.
     pub(super) fn written_by_the_loop(&mut self, span: SpanRef, node: NodeId, ts: Ns) -> bool {
-        let Some((tgid, via, conn, read)) =
-            self.requests.peek(&span).map(|r| (r.tgid, r.via, r.conn, r.read))
-        else {
-            return false;
-        };
+        let Some(r) = self.requests.peek(&span) else { return false };
+        let (tgid, via, conn, opened, read) = (r.tgid, r.via, r.conn, r.opened, r.read);
         if via == Some(Via::Other(node)) {
             if let Some(style) = self.style(span) {
                 style.answered();
             }
             return false;
         }
-        let old = self.processes.peek(&tgid).and_then(|p| p.first_read).is_some_and(|first| node <= first);
+        let serves = opened.is_some_and(|opened| self.tree.serves(node, conn, opened, read));
+        let first = self.processes.peek(&tgid).and_then(|p| p.first_read);
+        let old = !serves && first.is_some_and(|first| node <= first);
         let answered = self.tree.answered(node, conn, read, ts);
         if !old && answered == Answered::ByTask {
             return false;
         }
-        if answered == Answered::FirstSeenByLoop {
+        if answered == Answered::FirstSeenByLoop || self.tree.claims(node) {
             // What its earlier responses seemed to say was nothing.
             let p = self.process(tgid);
             p.mixed = false;

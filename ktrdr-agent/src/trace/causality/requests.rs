@@ -1,23 +1,24 @@
 //! The life of a request: read, answered, over.
 
-use super::SpanRef;
 use super::given::is_given;
 use super::greenlets::Reading;
 use super::settle::Phase;
 use super::state::{Causality, MAX_IN_FLIGHT, MAX_WAITING, Request};
 use super::tree::NodeId;
-use crate::event::{ConnId, Ns, Task};
+use super::{AskedOn, SpanRef};
+use crate::event::{Ns, Task};
 
 impl Causality {
     pub(super) fn begin_request(
         &mut self,
         task: Task,
         node: Option<NodeId>,
-        conn: ConnId,
+        asked: AskedOn,
         span: SpanRef,
         ts: Ns,
     ) {
         self.first_read(task.tgid);
+        self.asked_next(asked.conn, ts);
         let t = self.thread(task.tgid, task.tid);
         let before = t.serving.replace(span);
         t.is_loop |= before.is_some();
@@ -48,7 +49,8 @@ impl Causality {
             epoch,
             number,
             tid: task.tid,
-            conn,
+            conn: asked.conn,
+            opened: asked.opened,
             read: ts,
             node,
             responded: None,

@@ -2,9 +2,12 @@
 
 use ktrdr_ebpf_common::THREADS_OWN_CONTEXT;
 
+use super::evidence::{Evidence, Found};
 use super::given::is_given;
-use super::state::{About, Call, Causality, MAX_HORIZON, MAX_OPEN, MAX_WAITING, OpenCall, SETTLE_NS};
-use super::tree::{Evidence, Found, NodeId};
+use super::state::{
+    About, Call, Causality, MAX_HORIZON, MAX_OPEN, MAX_WAITING, OpenCall, Process, SETTLE_NS,
+};
+use super::tree::NodeId;
 use super::{CallRef, Gap, Method, Origin, Settlement, SpanRef};
 use crate::event::{Ns, Task};
 
@@ -237,8 +240,8 @@ impl Causality {
             if self.processes.peek(&c.task.tgid).is_some_and(|p| p.contexts != c.contexts) {
                 return Missing(self.forgot);
             }
-            let mixed =
-                doubt || self.processes.peek(&c.task.tgid).is_none_or(|p| p.mixed || p.epoch != c.epoch);
+            let mixed = |p: &Process| p.mixed || p.epoch != c.epoch || p.serving.may_be_one();
+            let mixed = doubt || self.processes.peek(&c.task.tgid).is_none_or(mixed);
             // The thread's own context has no address that another one may have taken.
             let stale = mixed && !self.tree.own(node);
             submitted = matches!(found, Found::Work(_));
@@ -292,6 +295,8 @@ impl Causality {
                 Found::Claim(span) => return origin(span, Method::PythonContext),
                 Found::Bound(span) => return self.judge_bound(c, span, mixed, phase),
                 Found::After(span) => return self.judge_after(c, span, mixed, phase),
+                Found::Next if phase < Phase::Horizon => return Wait,
+                Found::Next => return Missing(Gap::Unconfirmed),
                 // Its request's response may yet turn out to have been written by the loop.
                 Found::Nothing | Found::Work(_)
                     if phase < Phase::Deadline && refuted.is_some_and(|s| self.may_be_taken_back(s)) =>

@@ -11,8 +11,10 @@ use super::given::Given;
 use super::greenlets::{Reading, Readings, Switches};
 use super::partial::Sight;
 use super::pool::{Items, Work};
+use super::serving::{Served, Serving};
 use super::standing::Standing;
-use super::tree::{NodeId, Style, Tree};
+use super::style::Style;
+use super::tree::{NodeId, Tree};
 use super::{CallRef, CausalityStats, Gap, Origin, SpanRef};
 use crate::event::{ConnId, Ns, Task};
 
@@ -30,6 +32,8 @@ const MAX_PROCESSES: usize = 4_096;
 const MAX_THREADS: usize = 65_536;
 /// Requests remembered, open or done: at 1,000 requests/s a task may go on for a minute after its response.
 pub(super) const MAX_REQUESTS: usize = 65_536;
+/// Connections of which the task is known that serves their requests: as many as are kept alive.
+const MAX_SERVED: usize = 16_384;
 /// Calls remembered: as long as requests, three calls each at the rates of KTRDR.
 const MAX_CALLS: usize = 131_072;
 /// How long a call may wait for evidence. Longer than any response KTRDR's clients wait for (30 s timeouts).
@@ -61,6 +65,7 @@ pub struct Causality {
     pub(super) items: Items,
     pub(super) given: Given,
     pub(super) readings: Readings,
+    pub(super) served: Lru<ConnId, Served>,
     pub(super) sight: Sight,
     /// Why contexts were given up last.
     pub(super) forgot: Gap,
@@ -88,6 +93,7 @@ impl Default for Causality {
             items: Items::default(),
             given: Given::default(),
             readings: Readings::default(),
+            served: lru(MAX_SERVED),
             sight: Sight::default(),
             forgot: Gap::RecordsLost,
             deadlines: VecDeque::new(),
@@ -146,6 +152,8 @@ pub(super) struct Process {
     pub direct: Style,
     /// The same for copies by another context, which the loop entered after the read (uvloop): by that context.
     pub via: Lru<NodeId, Style>,
+    /// Tasks that serve their connections.
+    pub serving: Serving,
     /// The newest context when the first request was read, where that was seen.
     pub first_read: Option<NodeId>,
     /// A request's response came from another thread than its read, so threads do not stand for requests.
@@ -224,6 +232,8 @@ pub(super) struct Request {
     pub number: u64,
     pub tid: u32,
     pub conn: ConnId,
+    /// When that was opened, if it was seen.
+    pub opened: Option<Ns>,
     pub read: Ns,
     /// Context current at the read.
     pub node: Option<NodeId>,
@@ -336,6 +346,7 @@ impl Causality {
                 untold: 0,
                 direct: Style::default(),
                 via: lru(MAX_STYLES),
+                serving: Serving::default(),
                 first_read: None,
                 migrates: false,
                 single: false,

@@ -6,5 +6,6 @@ mod partial;
 mod pool;
 mod scenario;
 mod servers;
+mod serving;
 mod simulation;
 mod standing;

@@ -5,6 +5,7 @@ mod greenlets;
 use ktrdr_ebpf_common::THREADS_OWN_CONTEXT;
 use smallvec::SmallVec;
 
+use super::evidence::{Answered, Claim, Evidence, Found};
 use super::state::{Lru, MAX_WAITING, Request, lru};
 use super::{CallRef, SpanRef};
 use crate::event::{ConnId, Ns};
@@ -19,6 +20,8 @@ const MAX_DEPTH: usize = 64;
 const MAX_WATCHED: usize = 8;
 /// Responses remembered per context: one task that serves a whole connection writes many, only the last matter.
 const MAX_CLAIMS: usize = 4;
+/// Copies remembered of a context until it answers: what one request starts that goes on. Of others the claims tell, while there are.
+const MAX_COPIES: usize = 16;
 
 /// A node. Numbers grow and are never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -27,22 +30,6 @@ pub(super) struct NodeId(u64);
 impl NodeId {
     /// Before all of them.
     pub const NONE: Self = Self(0);
-}
-
-/// A response written under a context: what ran there from the read to the response served that request.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Claim {
-    pub span: SpanRef,
-    pub from: Ns,
-    pub to: Ns,
-    /// Two requests claim it.
-    pub void: bool,
-    /// Others may that nobody sees.
-    pub unseen: bool,
-    /// Where it was asked.
-    pub conn: ConnId,
-    /// It was read before contexts were followed.
-    pub older: bool,
 }
 
 /// Where a context is: its process, its address, and for a thread's own context the thread.
@@ -76,6 +63,12 @@ pub(super) struct Node {
     several: bool,
     /// When it last answered a request that nobody saw come.
     unasked: Option<Ns>,
+    /// Connection whose requests its task serves.
+    serving: Option<ConnId>,
+    /// What was copied from it since it last answered.
+    copies: SmallVec<[NodeId; 2]>,
+    /// The request that a connection's task served when it had this one copied.
+    of: Option<SpanRef>,
     /// Connection whose requests are read under it.
     reader: Option<ConnId>,
     /// See [`Tree::doubt`].
@@ -104,92 +97,6 @@ pub(super) struct Node {
     over: bool,
     /// Calls under it or its descendants that a response under it may settle.
     waiting: Vec<CallRef>,
-}
-
-/// What the tree says of a context at some time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Found {
-    /// A response claims that time.
-    Claim(SpanRef),
-    /// Two do.
-    Conflict,
-    /// A copy bound it (or an ancestor) to this request.
-    Bound(SpanRef),
-    /// It was created for the message that this request brought, as far as order tells.
-    Handed(SpanRef),
-    /// It runs what was submitted to a pool, or descends from that: whose the submission is tells.
-    Work(CallRef),
-    /// It works for a request that nobody sees, or may.
-    Unseen,
-    /// The last claim lies before that time: the work may go on after the response.
-    After(SpanRef),
-    /// Nothing.
-    Nothing,
-}
-
-/// Who wrote a response, as far as it is known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Answered {
-    /// As far as is known, the task that served the request.
-    ByTask,
-    /// The loop, as turns out now.
-    FirstSeenByLoop,
-    /// The loop.
-    ByLoop,
-}
-
-/// What was found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Evidence {
-    pub found: Found,
-    /// It was inherited by a copy that may be of another context, or from a greenlet's.
-    pub doubt: bool,
-    /// The nearest request that a copy was bound to and that was answered elsewhere, on the way there.
-    pub refuted: Option<SpanRef>,
-}
-
-/// What is known of a way to bind copies to requests.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Style {
-    conn: Option<ConnId>,
-    several: bool,
-    bad: bool,
-    /// Responses that could neither agree nor refute: the loop wrote them under a context of its own.
-    silent: u32,
-    /// Responses were written under the context that copies: it is a task's.
-    answers: bool,
-}
-
-impl Style {
-    /// A response agreed with such a binding.
-    pub fn agree(&mut self, conn: ConnId) {
-        self.several |= self.conn.is_some_and(|c| c != conn);
-        self.conn = Some(conn);
-    }
-    /// A response refuted one: never to be trusted alone again.
-    pub fn refute(&mut self) {
-        self.bad = true;
-    }
-    /// A response was written by the loop itself, not under the context that copies.
-    pub fn silent(&mut self) {
-        self.silent = self.silent.saturating_add(1);
-    }
-    /// A response was written under the context that copies.
-    pub fn answered(&mut self) {
-        self.answers = true;
-    }
-    /// Responses can tell nothing, and nothing has ever spoken against it.
-    pub fn uncontested(&self) -> bool {
-        self.silent > 0 && !self.answers && !self.bad
-    }
-    /// Proven at all.
-    pub fn proven(&self) -> bool {
-        self.conn.is_some() && !self.bad
-    }
-    /// Proven for any connection (one connection's task copies for that connection only), or for this one.
-    pub fn proven_for(&self, conn: ConnId) -> bool {
-        self.proven() && (self.several || self.conn == Some(conn))
-    }
 }
 
 #[derive(Debug)]
@@ -239,7 +146,13 @@ impl Tree {
 
     /// A copy: a new node, whatever was at its address before.
     pub fn copy(&mut self, place: Place, parent: NodeId, ts: Ns) -> NodeId {
-        self.insert(place, Some(parent), Some(ts))
+        let child = self.insert(place, Some(parent), Some(ts));
+        if let Some(n) = self.nodes.get_mut(&parent)
+            && n.copies.len() < MAX_COPIES
+        {
+            n.copies.push(child);
+        }
+        child
     }
 
     /// A copy of an unknown context.
@@ -282,7 +195,15 @@ impl Tree {
             before => n.shared |= before.is_some(),
         }
         n.read = Some(ts);
+        n.goes_on(ts);
         !n.shared
+    }
+
+    /// A request was read that this context's task will serve.
+    pub fn goes_on(&mut self, id: NodeId, ts: Ns) {
+        if let Some(n) = self.nodes.get_mut(&id) {
+            n.goes_on(ts);
+        }
     }
 
     /// Requests of several connections are read under it.
@@ -335,6 +256,25 @@ impl Tree {
         false
     }
 
+    /// It was copied between the opening of this connection and the read of a request there, and has answered on no other: as
+    /// far as is known, a task that serves the connection.
+    pub fn serves(&self, id: NodeId, conn: ConnId, opened: Ns, read: Ns) -> bool {
+        let made = |n: &Node| n.made.is_some_and(|made| opened <= made && made < read);
+        self.get(id).is_some_and(|n| made(n) && !n.several && n.claims.iter().all(|c| c.conn == conn))
+    }
+
+    /// Its task serves the requests of this connection, one after the other.
+    pub fn serve(&mut self, id: NodeId, conn: ConnId) {
+        if let Some(n) = self.nodes.get_mut(&id) {
+            n.serving = Some(conn);
+        }
+    }
+
+    /// Its task serves another connection than this.
+    pub fn serves_another(&self, id: NodeId, conn: ConnId) -> bool {
+        self.get(id).and_then(|n| n.serving).is_some_and(|served| served != conn)
+    }
+
     /// A response on `conn` was written under it at `ts`, to a request read at `read`.
     pub fn answered(&mut self, id: NodeId, conn: ConnId, read: Ns, ts: Ns) -> Answered {
         let Some(n) = self.nodes.get_mut(&id) else { return Answered::ByTask };
@@ -359,8 +299,14 @@ impl Tree {
 
     /// Takes back what responses under it seemed to say; the requests that they answered.
     pub fn disclaim(&mut self, id: NodeId) -> SmallVec<[SpanRef; 1]> {
-        let claims = self.nodes.get_mut(&id).map(|n| std::mem::take(&mut n.claims)).unwrap_or_default();
-        claims.into_iter().map(|c| c.span).collect()
+        let Some(n) = self.nodes.get_mut(&id) else { return SmallVec::new() };
+        (n.writer, n.serving) = (true, None);
+        std::mem::take(&mut n.claims).into_iter().map(|c| c.span).collect()
+    }
+
+    /// Responses under it seemed to say something.
+    pub fn claims(&self, id: NodeId) -> bool {
+        self.get(id).is_some_and(|n| !n.claims.is_empty())
     }
 
     /// The node made last.
@@ -379,10 +325,32 @@ impl Tree {
                 claim.void = true;
             }
         }
+        let before = n.claims.last().copied();
         if n.claims.len() == n.most_claims() {
             n.claims.remove(0);
         }
         n.claims.push(claim);
+        let copies = std::mem::take(&mut n.copies);
+        if n.serves_one() {
+            for copy in copies {
+                self.made_for(copy, before, claim);
+            }
+        }
+    }
+
+    /// It was copied by a connection's task for the one of these requests that was served then: there are only the last few
+    /// left to ask when it goes on for long.
+    fn made_for(&mut self, id: NodeId, before: Option<Claim>, last: Claim) {
+        let Some((n, made)) = self.nodes.get_mut(&id).and_then(|n| n.made.map(|made| (n, made))) else {
+            return;
+        };
+        let next = |before: &Claim| before.next.unwrap_or(last.from).min(last.from);
+        let then = before.filter(|before| made <= before.to || made < next(before)).unwrap_or(last);
+        if then.from <= made && !then.void && !then.unseen && !then.older {
+            n.of = Some(then.span);
+            // A copy by it was taken for that of a request just read.
+            n.bound = n.bound.filter(|bound| *bound == then.span);
+        }
     }
 
     /// It answered a request that nobody saw come: what ran there since another one was read may have been for that.
@@ -432,8 +400,13 @@ impl Tree {
                 break;
             }
             refuted = refuted.or(n.bound);
+            let (of, more) = (n.of, n.doubt);
             let (Some(parent), Some(made)) = (n.parent, n.made) else { break };
-            doubt |= n.doubt;
+            if let Some(span) = of.filter(|_| self.get(parent).is_some_and(Node::serves_one)) {
+                found = Found::Claim(span);
+                break;
+            }
+            doubt |= more;
             (id, ts) = (parent, made);
         }
         Evidence { found, doubt, refuted }
@@ -441,6 +414,17 @@ impl Tree {
 }
 
 impl Node {
+    /// Its task serves one connection.
+    fn serves_one(&self) -> bool {
+        self.serving.is_some() && !self.several
+    }
+
+    fn goes_on(&mut self, ts: Ns) {
+        if let Some(last) = self.claims.last_mut() {
+            last.next.get_or_insert(ts);
+        }
+    }
+
     fn evidence(&self, ts: Ns, requests: &Lru<SpanRef, Request>) -> Found {
         let claim = |c: &Claim, found: fn(SpanRef) -> Found| match c {
             // One that serves several may have served others before contexts were followed.
@@ -462,9 +446,12 @@ impl Node {
         if let Some(span) = self.bound.filter(|s| !requests.peek(s).is_some_and(|r| r.refuted)) {
             return Found::Bound(span);
         }
-        let read_since = |c: &Claim| self.read.is_some_and(|r| c.to < r && r <= ts);
-        match self.claims.iter().rev().find(|c| c.to < ts && !read_since(c)) {
+        match self.claims.iter().rev().find(|c| c.to < ts) {
             _ if self.unseen => Found::Unseen,
+            Some(c) if c.next.is_some_and(|next| next <= ts) => match self.reader {
+                None => Found::Next,
+                Some(_) => Found::Nothing,
+            },
             Some(c) => claim(c, Found::After),
             None => Found::Nothing,
         }

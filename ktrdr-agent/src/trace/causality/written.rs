@@ -1,8 +1,8 @@
 //! What a log line says of its origin: that of a call made by its writer at that moment.
 
+use super::evidence::Found;
 use super::settle::Asked;
 use super::state::{About, Call, Causality, MAX_GUARDS, MAX_LINES};
-use super::tree::Found;
 use super::{CallRef, Gap, Method, Origin, Settlement, SpanRef};
 use crate::event::{Ns, Task};
 

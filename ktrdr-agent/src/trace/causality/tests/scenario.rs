@@ -10,6 +10,8 @@ pub struct World {
     pub c: Causality,
     pub now: Ns,
     spans: u64,
+    /// When all connections were opened, if that was seen.
+    pub opened: Option<Ns>,
     /// Contexts are not followed yet: tasks seem to have none, and of copies, pools and streams nobody tells.
     pub blind: bool,
 }
@@ -36,7 +38,7 @@ fn addr(ctx: u64) -> u64 {
 
 impl World {
     pub fn new() -> Self {
-        Self { c: Causality::new(), now: MS, spans: 0, blind: false }
+        Self { c: Causality::new(), now: MS, spans: 0, opened: None, blind: false }
     }
     pub fn python() -> Self {
         let mut w = Self::new();
@@ -78,7 +80,8 @@ impl World {
     pub fn more(&mut self, t: Task, conn: u64) -> SpanRef {
         self.spans += 1;
         let (t, ts) = (self.told(t), self.now);
-        self.c.request_read(t, ConnId(conn), SpanRef(self.spans), ts);
+        let asked = AskedOn { conn: ConnId(conn), opened: self.opened };
+        self.c.request_read(t, asked, SpanRef(self.spans), ts);
         SpanRef(self.spans)
     }
     /// Bytes that may be a request, on a connection that is left out.

@@ -4,8 +4,6 @@ mod greenlets;
 mod laws;
 mod pool;
 
-use std::collections::VecDeque;
-
 use super::super::*;
 use super::scenario::{self, World, at};
 use crate::dice::Dice;
@@ -23,6 +21,10 @@ enum Server {
     ConnectionTask,
     /// As before, under a loop that reads under no context.
     ConnectionTaskUvloop,
+    /// The connection's own task serves its requests itself, one after the other.
+    ServingTask,
+    /// As before, under a loop that reads under no context.
+    ServingTaskUvloop,
     /// A new context that is no copy.
     Fresh,
     /// A copy of a new context that is none and goes at once.
@@ -129,10 +131,17 @@ impl Sim {
         // A background task that was created at startup, before any request.
         w.copy(1, 1, LISTENER);
         w.copy(1, 1, 3);
+        // Connections wait for who accepts them, or are opened later.
+        if !w.blind && seed.is_multiple_of(3) {
+            w.opened = Some(w.tick());
+        }
         w.copy(1, 1, WORKER);
         // The loop's own context is older than our sight, or not.
         if seed.is_multiple_of(2) {
             w.copy(1, 1, LOOP);
+        }
+        if !w.blind && w.opened.is_none() {
+            w.opened = Some(w.tick());
         }
         for c in 0..conns {
             w.copy(1, LISTENER, CONNECTION_TASK + c);
@@ -232,7 +241,11 @@ impl Sim {
 
     fn reader(&self, conn: u64) -> u64 {
         match self.server {
-            Server::Asyncio | Server::ConnectionTask | Server::CopyOfFresh | Server::Worker => READER + conn,
+            Server::Asyncio
+            | Server::ConnectionTask
+            | Server::ServingTask
+            | Server::CopyOfFresh
+            | Server::Worker => READER + conn,
             _ => 0,
         }
     }
@@ -276,6 +289,7 @@ impl Sim {
             Server::ConnectionTask | Server::ConnectionTaskUvloop => {
                 self.jobs.push(Job { waking: Some(CONNECTION_TASK + conn), ..job(0) });
             }
+            Server::ServingTask | Server::ServingTaskUvloop => self.jobs.push(job(CONNECTION_TASK + conn)),
         }
     }
 
@@ -400,7 +414,7 @@ impl Sim {
                 if let (Some(conn), Some(span)) = (answers, request) {
                     self.answer(ctx, conn, span, self.jobs[n].seen);
                     self.jobs[n].answers = None;
-                    if ctx == WORKER {
+                    if ctx == WORKER || (CONNECTION_TASK..CONNECTION_TASK + 1_000).contains(&ctx) {
                         // It takes the next one.
                         self.jobs.swap_remove(n);
                     }

@@ -1,5 +1,7 @@
 //! Servers of greenlets on one thread: each has a context of its own, made when it first needs one, which nobody sees.
 
+use std::collections::VecDeque;
+
 use super::*;
 
 /// One greenlet, or a context that is entered in one.

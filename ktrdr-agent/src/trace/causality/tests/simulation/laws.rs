@@ -5,13 +5,15 @@ use proptest::prelude::*;
 use super::*;
 
 /// All of them.
-const ALL: [Server; 11] = [
+const ALL: [Server; 13] = [
     Server::Asyncio,
     Server::Uvloop,
     Server::ConnectionTask,
     Server::ConnectionTaskUvloop,
     Server::CopyOfFresh,
     Server::CopyOfFreshUvloop,
+    Server::ServingTask,
+    Server::ServingTaskUvloop,
     Server::Greenlets,
     Server::LateGreenlets,
     Server::Fresh,
@@ -123,6 +125,8 @@ fn nearly_all_edges_are_found() {
         (Server::Uvloop, false, 999),
         (Server::ConnectionTask, false, 990),
         (Server::ConnectionTaskUvloop, false, 990),
+        (Server::ServingTask, false, 990),
+        (Server::ServingTaskUvloop, false, 990),
         (Server::Fresh, false, 500),
         // Work that begins before its context is made, or has none, is nobody's.
         (Server::Greenlets, false, 250),
@@ -133,6 +137,7 @@ fn nearly_all_edges_are_found() {
         (Server::Uvloop, true, 900),
         (Server::ConnectionTaskUvloop, true, 850),
         (Server::CopyOfFreshUvloop, true, 850),
+        (Server::ServingTaskUvloop, true, 850),
     ] {
         let (mut right, mut all) = (0, 0);
         for seed in 0..100 {

@@ -1,5 +1,7 @@
 //! A pool of threads that tasks submit work to.
 
+use std::collections::VecDeque;
+
 use super::*;
 
 const POOL_THREAD: u32 = 20;
