@@ -20,6 +20,9 @@ const MAX_DEPTH: usize = 64;
 const MAX_WATCHED: usize = 8;
 /// Responses remembered per context: one task that serves a whole connection writes many, only the last matter.
 const MAX_CLAIMS: usize = 4;
+/// The same of a connection's own task: where addresses may be stale, a call is decided when all requests are over that were in
+/// flight with it, and the task may have served as many meanwhile. 1 KiB for each connection that is kept alive.
+const MAX_SERVING_CLAIMS: usize = 16;
 /// Copies remembered of a context until it answers: what one request starts that goes on. Of others the claims tell, while there are.
 const MAX_COPIES: usize = 16;
 
@@ -414,6 +417,14 @@ impl Tree {
 }
 
 impl Node {
+    fn most_claims(&self) -> usize {
+        match (self.greenlet, self.serving) {
+            (true, _) => greenlets::MAX_GREENLET_CLAIMS,
+            (false, Some(_)) => MAX_SERVING_CLAIMS,
+            (false, None) => MAX_CLAIMS,
+        }
+    }
+
     /// Its task serves one connection.
     fn serves_one(&self) -> bool {
         self.serving.is_some() && !self.several

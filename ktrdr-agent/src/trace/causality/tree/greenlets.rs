@@ -2,12 +2,12 @@
 
 use ktrdr_ebpf_common::THREADS_OWN_CONTEXT;
 
-use super::{MAX_CLAIMS, Node, NodeId, Place, Tree};
+use super::{Node, NodeId, Place, Tree};
 use crate::event::{ConnId, Ns};
 
 /// Responses remembered per greenlet's context: what its first request did is decided when all others are over that were in flight then, and
 /// it may have served as many meanwhile.
-const MAX_GREENLET_CLAIMS: usize = 32;
+pub(super) const MAX_GREENLET_CLAIMS: usize = 32;
 /// Connections of greenlets that are gone, remembered per context: one that comes back shows that a greenlet serves several, and
 /// takes turns with them.
 const MAX_LEFT: usize = 8;
@@ -69,9 +69,5 @@ impl Node {
     /// What was last read under it was not answered under it.
     fn unanswered(&self) -> bool {
         self.read.is_some_and(|read| self.claims.iter().all(|c| c.to < read))
-    }
-
-    pub(super) fn most_claims(&self) -> usize {
-        if self.greenlet { MAX_GREENLET_CLAIMS } else { MAX_CLAIMS }
     }
 }
