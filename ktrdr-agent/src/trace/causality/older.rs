@@ -39,7 +39,7 @@ impl Causality {
             return false;
         }
         let greenlet = self.tree.greenlet(node);
-        if !given && !greenlet && self.written_by_the_loop(span, node, ts) {
+        if !given && !greenlet && self.written_by_the_loop(span, node, false, ts) {
             return false;
         }
         match self.tree.find(node, ts, &self.requests).found {

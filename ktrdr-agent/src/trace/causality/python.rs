@@ -226,7 +226,7 @@ impl Causality {
         let (reader, greenlet) = (read_node == Some(node), self.tree.greenlet(node));
         // A task that was created for the connection, and serves its requests one after the other.
         let serves = !reader && opened.is_some_and(|opened| self.tree.serves(node, conn, opened, read));
-        if !reader && !given && !greenlet && self.written_by_the_loop(span, node, ts) {
+        if !reader && !given && !greenlet && self.written_by_the_loop(span, node, serves, ts) {
             return false;
         }
         if serves {
@@ -243,6 +243,12 @@ impl Causality {
         let from = if greenlet { self.greenlet_answers(span, node, ts) } else { read };
         let next = if serves { self.serves_next(conn, node, read, ts) } else { None };
         let claim = Claim { span, conn, from, to: ts, void: false, unseen, older: false, next };
+        // A task that serves its connection itself: it copies and answers, and reads, or its loop does.
+        let itself = match via {
+            Some(Via::Direct) => reader && (!greenlet || self.reader_answered(span)),
+            Some(Via::Other(copies)) => serves && copies == node,
+            None => false,
+        };
         let Evidence { found, doubt, .. } = self.tree.find(node, ts, &self.requests);
         match found {
             Found::Bound(s) | Found::Claim(s) | Found::After(s) if s == span => {
@@ -253,14 +259,7 @@ impl Causality {
             }
             // Inherited by a copy of something else, as it turns out.
             Found::Bound(_) if doubt => {}
-            // One context reads, copies and answers: a task that serves its connection itself.
-            _ if reader && via == Some(Via::Direct) && (!greenlet || self.reader_answered(span)) => {
-                self.confirm(span);
-                self.tree.claim(node, claim);
-                return true;
-            }
-            // Another one read, and this one copies and answers: such a task below a loop.
-            _ if serves && via == Some(Via::Other(node)) => {
+            _ if itself => {
                 self.confirm(span);
                 self.tree.claim(node, claim);
                 return true;
@@ -289,18 +288,18 @@ impl Causality {
     }
 
     /// Some loops (uvloop) queue what a task writes and write it later, under a context of their own. That one was
-    /// there before the first request and is no connection's, or answers on two connections at a time, which no task does. Such a response
+    /// there before the first request and is no connection's (`serves`), or answers on two connections at a time, which no
+    /// task does. Such a response
     /// tells nothing about its request, and a call under it nothing about its cause.
-    pub(super) fn written_by_the_loop(&mut self, span: SpanRef, node: NodeId, ts: Ns) -> bool {
+    pub(super) fn written_by_the_loop(&mut self, span: SpanRef, node: NodeId, serves: bool, ts: Ns) -> bool {
         let Some(r) = self.requests.peek(&span) else { return false };
-        let (tgid, via, conn, opened, read) = (r.tgid, r.via, r.conn, r.opened, r.read);
+        let (tgid, via, conn, read) = (r.tgid, r.via, r.conn, r.read);
         if via == Some(Via::Other(node)) {
             if let Some(style) = self.style(span) {
                 style.answered();
             }
             return false;
         }
-        let serves = opened.is_some_and(|opened| self.tree.serves(node, conn, opened, read));
         let first = self.processes.peek(&tgid).and_then(|p| p.first_read);
         let old = !serves && first.is_some_and(|first| node <= first);
         let answered = self.tree.answered(node, conn, read, ts);
