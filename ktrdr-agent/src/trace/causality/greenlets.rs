@@ -20,9 +20,9 @@
 
 use ktrdr_ebpf_common::THREADS_OWN_CONTEXT;
 
-use super::SpanRef;
 use super::state::{Causality, Lru, MAX_REQUESTS, Request, lru};
 use super::tree::NodeId;
+use super::{Method, SpanRef};
 use crate::event::{ConnId, Ns, Task};
 
 /// So many greenlets of a thread must have taken an address that was used before, without a sign that one got it late. Where they wait
@@ -180,6 +180,14 @@ impl Causality {
     pub(super) fn reader_answered(&self, span: SpanRef) -> bool {
         let reader = |r: &Request| r.reading.answered == Some(Answered::Reader);
         self.requests.peek(&span).is_some_and(reader) && self.kept_its_context(span) && !self.older(span)
+    }
+
+    /// What it is called that a call belongs to `span` by the context that answered it.
+    pub(super) fn by_context(&self, span: SpanRef) -> Method {
+        match self.requests.peek(&span).and_then(|r| r.reading.answered) {
+            Some(Answered::Beginner) => Method::PythonGreenlet,
+            _ => Method::PythonContext,
+        }
     }
 
     /// Whether the context under which the request was answered was the same greenlet's all the time.

@@ -73,6 +73,8 @@ pub enum Method {
     Relay,
     /// The tree of copied Python contexts.
     PythonContext,
+    /// The context of the greenlet that answered a connection's first request: whose it was before is learnt, not seen.
+    PythonGreenlet,
     /// The thread served one request at a time.
     Thread,
     /// A pool's thread runs what was submitted for the request.
@@ -103,6 +105,7 @@ impl Method {
             Method::Connection => "connection",
             Method::Relay => "relay",
             Method::PythonContext => "python-context",
+            Method::PythonGreenlet => "python-greenlet",
             Method::Thread => "thread",
             Method::PythonExecutor => "python-executor",
             Method::Clone => "clone",
@@ -120,7 +123,8 @@ impl Method {
     pub const fn exact(self) -> bool {
         !matches!(
             self,
-            Method::OperationId
+            Method::PythonGreenlet
+                | Method::OperationId
                 | Method::RequestId
                 | Method::SameRequest
                 | Method::SameSymbol

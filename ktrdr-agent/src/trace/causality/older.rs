@@ -19,7 +19,7 @@ use super::evidence::{Claim, Found};
 use super::settle::{Phase, Verdict};
 use super::state::{Causality, OpenCall, SETTLE_NS};
 use super::tree::NodeId;
-use super::{CallRef, Gap, Method, Origin, SpanRef};
+use super::{CallRef, Gap, Origin, SpanRef};
 use crate::event::Ns;
 
 impl Causality {
@@ -103,7 +103,7 @@ impl Causality {
             }
             return match untold {
                 true => Verdict::Missing(Gap::ContextUnseen),
-                false => Verdict::Final(Some(Origin { span, method: Method::PythonContext })),
+                false => Verdict::Final(Some(Origin { span, method: self.by_context(span) })),
             };
         }
         // Those in flight now may show how this process answers.

@@ -292,7 +292,7 @@ impl Causality {
                 Found::Handed(span) => return self.judge_handed(span),
                 Found::Unseen => return Missing(Gap::LeftOut),
                 Found::Claim(_) if mixed && phase < Phase::Horizon => return Wait,
-                Found::Claim(span) => return origin(span, Method::PythonContext),
+                Found::Claim(span) => return origin(span, self.by_context(span)),
                 Found::Bound(span) => return self.judge_bound(c, span, mixed, phase),
                 Found::After(span) => return self.judge_after(c, span, mixed, phase),
                 Found::Next if phase < Phase::Horizon => return Wait,

@@ -89,7 +89,7 @@ fn greenlets_that_make_their_context_at_once_are_believed_when_many_did() {
     for conn in 0..40 {
         // The one before has ended, and this one has its address.
         let (s, call) = first(&mut w, conn, 11);
-        linked.push(w.origin(call) == is(s, Method::PythonContext));
+        linked.push(w.origin(call) == is(s, Method::PythonGreenlet));
     }
     assert_eq!(linked.iter().position(|l| *l), Some(16));
     assert!(linked[16..].iter().all(|l| *l));
@@ -99,7 +99,7 @@ fn greenlets_that_make_their_context_at_once_are_believed_when_many_did() {
     w.recv(g(0), 100);
     let call = w.call(g(11));
     w.finish(g(11), s);
-    assert_eq!([other, call].map(|c| w.origin(c)), [NONE, is(s, Method::PythonContext)]);
+    assert_eq!([other, call].map(|c| w.origin(c)), [NONE, is(s, Method::PythonGreenlet)]);
 }
 
 /// Two requests in flight at one time, answered under one address: the second's greenlet had waited for it.
