@@ -1,5 +1,7 @@
 //! Python causality in the live agent: the watcher, its probes, and what becomes of both.
 
+mod news;
+
 use std::path::Path;
 
 use ktrdr_ebpf_common::EventHeader;
@@ -11,34 +13,40 @@ use crate::kernel::Kernel;
 use crate::python::queue::Queue;
 use crate::python::stream::Stream;
 use crate::python::{ProbeId, Probes, Watcher};
+use news::News;
 
 /// Follows the Python processes, unless that is switched off.
-pub(super) struct Python(Option<Watcher>);
+pub(super) struct Python(Option<(Watcher, News)>);
 
 impl Python {
     pub(super) fn new(enabled: bool) -> Self {
-        Self(enabled.then(Watcher::new))
+        Self(enabled.then(|| (Watcher::new(), News::default())))
     }
 
     /// A record of the kernel programs.
     pub(super) fn observe(&mut self, header: &EventHeader) {
-        if let Some(w) = &mut self.0 {
+        if let Some((w, _)) = &mut self.0 {
             w.observe(header);
         }
     }
 
     /// A process that has sockets.
     pub(super) fn seen(&mut self, tgid: u32, now: Ns) {
-        if let Some(w) = &mut self.0 {
+        if let Some((w, _)) = &mut self.0 {
             w.seen(tgid, now);
         }
     }
 
     /// Looks at what is due; what became known, said aloud.
     pub(super) fn poll(&mut self, now: Ns, kernel: &mut Kernel) -> Vec<ShellEvent> {
-        let Some(w) = &mut self.0 else { return Vec::new() };
-        let news = w.poll(now, kernel);
-        news.into_iter().inspect(report).map(ShellEvent::Python).collect()
+        let Some((w, news)) = &mut self.0 else { return Vec::new() };
+        let statuses = w.poll(now, kernel);
+        news.pass(now).into_iter().for_each(News::say);
+        statuses
+            .into_iter()
+            .inspect(|status| news.of(status).into_iter().for_each(News::say))
+            .map(ShellEvent::Python)
+            .collect()
     }
 
     /// The start-up report's line; each process has had its own.
@@ -59,7 +67,7 @@ impl Python {
 
     /// How it stands, by process: for the start-up report and the self-metrics.
     pub(super) fn statuses(&self) -> impl Iterator<Item = &PythonStatus> {
-        self.0.iter().flat_map(Watcher::statuses)
+        self.0.iter().flat_map(|(w, _)| w.statuses())
     }
 }
 
@@ -92,16 +100,5 @@ impl Probes for Kernel {
 
     fn thread(&mut self, tid: u32, thread: PyThread) -> Result<(), String> {
         self.set_py_thread(tid, thread).map_err(|e| e.to_string())
-    }
-}
-
-fn report(status: &PythonStatus) {
-    let PythonStatus { tgid, version, exact, why, .. } = status;
-    match exact {
-        true if why.is_empty() => {
-            tracing::info!("python causality: exact (pid {tgid}, CPython {version})");
-        }
-        true => tracing::info!("python causality: exact (pid {tgid}, CPython {version}), but not of {why}"),
-        false => tracing::warn!("python causality: degraded (pid {tgid}): {why}"),
     }
 }
