@@ -63,7 +63,7 @@ impl Causality {
         match self.ask_about(task, node, ts, about) {
             Asked::Settled(origin, gap) => self.keep(Call::Settled(origin, gap)),
             Asked::Open(c, newest) => {
-                let call = self.keep(Call::Open(c));
+                let call = self.keep(Call::Open(Box::new(c)));
                 self.wait(call, newest, ts);
                 call
             }
@@ -194,7 +194,7 @@ impl Causality {
     /// Looks at the evidence for a call again. Whether it is settled (or forgotten).
     pub(super) fn resolve(&mut self, call: CallRef, phase: Phase) -> bool {
         let Some(Call::Open(c)) = self.calls.peek(&call) else { return true };
-        let c = c.clone();
+        let c = OpenCall::clone(c);
         // At its deadline what it waited for is over at last, or not.
         let over = phase == Phase::Deadline && self.waited_for_unasked(&c);
         let at_last = if over { self.look(&c, Phase::Horizon) } else { None };

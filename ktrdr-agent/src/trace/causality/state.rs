@@ -284,7 +284,8 @@ pub(super) enum Via {
 /// A call.
 #[derive(Debug)]
 pub(super) enum Call {
-    Open(OpenCall),
+    /// Apart, since most that are remembered are settled.
+    Open(Box<OpenCall>),
     Settled(Option<Origin>, Option<Gap>),
 }
 

@@ -1,6 +1,8 @@
 //! The tree of copied contexts, with generations: an address that is copied to again is a new node.
 
 mod greenlets;
+#[cfg(test)]
+mod tests;
 
 use ktrdr_ebpf_common::THREADS_OWN_CONTEXT;
 use smallvec::SmallVec;
@@ -10,9 +12,9 @@ use super::state::{Lru, MAX_WAITING, Request, lru};
 use super::{CallRef, SpanRef};
 use crate::event::{ConnId, Ns};
 
-/// Nodes kept, host-wide. A request of FastAPI with three calls makes about 30 copies, so this holds the trees of
-/// the last 4,000 requests, and always those in use (least recently used go first).
-const MAX_NODES: usize = 131_072;
+/// Nodes kept, host-wide, least recently used go first. A request of FastAPI with three calls makes about 30 copies, and something is
+/// done under ten of them, so this holds the trees of the last 6,000 requests, and always those in use. Some 25 MB.
+const MAX_NODES: usize = 65_536;
 /// Ancestors followed: nested tasks, each inside the one before. Deeper ones have no origin.
 const MAX_DEPTH: usize = 64;
 /// Ancestors at which a call without evidence waits for a response: a gather inside a task inside the request's.
@@ -98,6 +100,8 @@ pub(super) struct Node {
     writer: bool,
     /// It is no more: another one was copied to where it was.
     over: bool,
+    /// Something was done under it.
+    touched: bool,
     /// Calls under it or its descendants that a response under it may settle.
     waiting: Vec<CallRef>,
 }
@@ -116,17 +120,32 @@ impl Default for Tree {
 }
 
 impl Tree {
-    fn insert(&mut self, place: Place, parent: Option<NodeId>, made: Option<Ns>) -> NodeId {
+    fn insert(&mut self, place: Place, node: Node) -> NodeId {
         self.next += 1;
         let id = NodeId(self.next);
-        let node = Node { parent, made, own: place.thread.is_some(), ..Node::default() };
-        self.nodes.insert(id, node);
-        if let Some(before) = self.current.insert(place, id)
-            && let Some(n) = self.nodes.peek_mut(&before)
-        {
-            n.over = true;
+        self.nodes.insert(id, Node { own: place.thread.is_some(), ..node });
+        if let Some(before) = self.current.insert(place, id) {
+            self.replaced(before);
         }
         id
+    }
+
+    /// Another one was copied to where it was. Most were a callback's or a timer's that did nothing we saw: nobody will ask about
+    /// those, and they leave their room to others.
+    fn replaced(&mut self, id: NodeId) {
+        let Some(n) = self.nodes.peek_mut(&id) else { return };
+        n.over = true;
+        if !n.touched {
+            self.nodes.remove(&id);
+        }
+    }
+
+    /// The context now at this address, under which something is done.
+    fn touch(&mut self, place: Place) -> Option<(NodeId, &Node)> {
+        let id = *self.current.get(&place)?;
+        let n = self.nodes.get_mut(&id)?;
+        n.touched = true;
+        Some((id, n))
     }
 
     /// A thread's own context while it runs what was submitted to its pool.
@@ -140,16 +159,19 @@ impl Tree {
 
     /// The context now at this address, made known if it is not.
     pub fn node(&mut self, place: Place) -> NodeId {
-        match self.current.get(&place).copied() {
-            Some(id) if self.nodes.get(&id).is_some_and(|n| !n.greenlet) => id,
+        match self.touch(place).filter(|(_, n)| !n.greenlet) {
+            Some((id, _)) => id,
             // A thread's own context is no copy of anything.
-            _ => self.insert(place, None, place.thread.map(|_| 0)),
+            None => {
+                let made = place.thread.map(|_| 0);
+                self.insert(place, Node { made, touched: true, ..Node::default() })
+            }
         }
     }
 
     /// A copy: a new node, whatever was at its address before.
     pub fn copy(&mut self, place: Place, parent: NodeId, ts: Ns) -> NodeId {
-        let child = self.insert(place, Some(parent), Some(ts));
+        let child = self.insert(place, Node { parent: Some(parent), made: Some(ts), ..Node::default() });
         if let Some(n) = self.nodes.get_mut(&parent)
             && n.copies.len() < MAX_COPIES
         {
@@ -160,7 +182,7 @@ impl Tree {
 
     /// A copy of an unknown context.
     pub fn unknown_copy(&mut self, place: Place) {
-        self.insert(place, None, None);
+        self.insert(place, Node::default());
     }
 
     pub fn get(&self, id: NodeId) -> Option<&Node> {

@@ -36,7 +36,7 @@ impl Causality {
             Asked::Settled(origin, _) => Written::Known(evidence(origin)),
             Asked::Open(..) if !room => Written::TooMany,
             Asked::Open(c, newest) => {
-                let call = self.keep(Call::Open(c));
+                let call = self.keep(Call::Open(Box::new(c)));
                 self.wait(call, newest, ts);
                 Written::Open(call)
             }

@@ -16,17 +16,11 @@ impl Tree {
     /// The greenlet's context now at this address, as records carry it.
     pub fn greenlets(&mut self, epoch: u32, addr: u64) -> NodeId {
         let place = Place { epoch, addr: addr & !THREADS_OWN_CONTEXT, thread: None };
-        match self.current.get(&place).copied() {
-            Some(id) if self.nodes.get(&id).is_some_and(|n| n.greenlet) => id,
-            // A copy was there.
-            _ => {
-                let id = self.insert(place, None, None);
-                if let Some(n) = self.nodes.get_mut(&id) {
-                    n.greenlet = true;
-                }
-                id
-            }
+        if let Some((id, _)) = self.touch(place).filter(|(_, n)| n.greenlet) {
+            return id;
         }
+        // A copy was there.
+        self.insert(place, Node { greenlet: true, touched: true, ..Node::default() })
     }
 
     /// A greenlet's own: nobody sees it made, so its address may be another's by now.
