@@ -32,6 +32,10 @@ pub trait Protocol: Sync {
     /// Judges the first bytes seen in one direction of a connection (or, after a gap, some later bytes that begin a
     /// transfer). `role` is the socket owner's, if known.
     fn sniff(&self, bytes: &[u8]) -> Sniff;
+    /// Judges the very first bytes of one direction of a connection, which can be believed more.
+    fn opens(&self, bytes: &[u8]) -> Sniff {
+        self.sniff(bytes)
+    }
     /// Ports on which nothing else is expected, if there are such.
     fn ports(&self) -> &'static [u16] {
         &[]

@@ -6,11 +6,13 @@ use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: &[u8]| {
     for protocol in PROTOCOLS {
-        let mut last = Sniff::NeedMore;
-        for end in 1..=input.len() {
-            let now = protocol.sniff(&input[..end]);
-            assert!(last == Sniff::NeedMore || now == last, "{last:?} became {now:?} after {end} bytes");
-            last = now;
+        for first in [false, true] {
+            let mut last = Sniff::NeedMore;
+            for end in 1..=input.len() {
+                let now = if first { protocol.opens(&input[..end]) } else { protocol.sniff(&input[..end]) };
+                assert!(last == Sniff::NeedMore || now == last, "{last:?} became {now:?} after {end} bytes");
+                last = now;
+            }
         }
     }
 });

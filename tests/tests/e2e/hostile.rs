@@ -45,7 +45,7 @@ fn what_is_no_http_makes_no_span() {
             (b"SSH-2.0-x\r\n", b"SSH-2.0-y\r\n"),
             (b"GET", b"x"),
             (b"GET /", b"x"),
-            (b"GET  / HTTP/1.1\r\n\r\n", b"x"),
+            (b"GET / HTTP/2.0\r\n\r\n", b"x"),
             (b"get / http/1.1\r\n\r\n", b"x"),
             (b"\0", b"\0"),
             (b"\r\n\r\n\r\n", b"\r\n"),

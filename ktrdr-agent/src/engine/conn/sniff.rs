@@ -5,10 +5,11 @@ use super::{Conn, Protocol, Work};
 use crate::engine::half::Mark;
 use crate::engine::sequence::Piece;
 use crate::event::Direction;
-use crate::protocol::{ConnContext, PROTOCOLS, Role, Sniff};
+use crate::protocol::{self, ConnContext, PROTOCOLS, Role, Sniff};
 
-/// First bytes kept while no protocol can be told; every known protocol shows itself within these.
-const MAX_SNIFF: usize = 64;
+/// First bytes kept while no protocol can be told; every known protocol shows itself within these. HTTP/1 may need a whole
+/// request line, and nginx reads 1024 bytes at first (`client_header_buffer_size`).
+const MAX_SNIFF: usize = 2048;
 /// Transfers looked at on a connection whose beginning was not seen: some begin inside a body.
 const SNIFF_ATTEMPTS: u32 = 16;
 
@@ -44,7 +45,9 @@ impl Conn {
         }
         kept[at].extend_from_slice(bytes);
         let mut need_more = false;
-        let found = PROTOCOLS.iter().find_map(|p| match p.sniff(&kept[at]) {
+        let first = self.opened.is_some() && self.halves[at].counts.lost == 0;
+        let judge = |p: &dyn protocol::Protocol| if first { p.opens(&kept[at]) } else { p.sniff(&kept[at]) };
+        let found = PROTOCOLS.iter().find_map(|p| match judge(*p) {
             Sniff::Yes(side) => Some((*p, side)),
             Sniff::NeedMore => {
                 need_more = true;

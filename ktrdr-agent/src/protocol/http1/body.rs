@@ -74,6 +74,15 @@ pub(super) fn content_length(seen: Option<Result<u64, ()>>, value: &[u8]) -> Opt
     folded
 }
 
+/// Folds one more `Transfer-Encoding` line into what the earlier ones said: the last coding decides. Empty elements of the
+/// list are none (RFC 9110 §5.6.1), and neither is `identity`, of the first HTTP/1.1 (RFC 2616 §3.6): curl and Python's
+/// `http.client` go by the length that comes with it.
+pub(super) fn transfer_encoding(seen: Option<bool>, value: &[u8]) -> Option<bool> {
+    let mut codings = value.split(|&b| b == b',').map(<[u8]>::trim_ascii);
+    let last = codings.rfind(|c| !c.is_empty() && !c.eq_ignore_ascii_case(b"identity"));
+    last.map(|coding| coding.eq_ignore_ascii_case(b"chunked")).or(seen)
+}
+
 fn decimal(digits: &[u8]) -> Option<u64> {
     if digits.is_empty() {
         return None;
@@ -109,8 +118,8 @@ pub(super) fn chunk_line(bytes: &[u8]) -> ChunkLine {
     let mut digits = 0;
     for &b in bytes {
         let Some(digit) = (b as char).to_digit(16) else { break };
-        // A size has at most 16 digits; leading zeros are tolerated within that.
-        if digits == 16 || size > MAX_LENGTH >> 4 {
+        // Any number of zeros may lead, as far as a line is waited for.
+        if size > MAX_LENGTH >> 4 {
             return ChunkLine::Invalid;
         }
         size = size << 4 | u64::from(digit);
@@ -191,17 +200,36 @@ mod tests {
     }
 
     #[test]
+    fn the_last_coding_decides() {
+        for (lines, said) in [
+            (&["chunked"][..], Some(true)),
+            (&["gzip, Chunked "], Some(true)),
+            (&["gzip", "chunked"], Some(true)),
+            (&["chunked", "gzip"], Some(false)),
+            (&["chunked,", ""], Some(true)),
+            (&["chunked", "identity"], Some(true)),
+            (&["pigeons"], Some(false)),
+            (&["xchunked"], Some(false)),
+            (&[" ", ",,", "identity"], None),
+        ] {
+            let folded = lines.iter().fold(None, |seen, line| transfer_encoding(seen, line.as_bytes()));
+            assert_eq!(folded, said, "{lines:?}");
+        }
+    }
+
+    #[test]
     fn reads_chunk_lines() {
         let size = |len, size| ChunkLine::Size { len, size };
         assert_eq!(chunk_line(b"1a\r\nrest"), size(4, 26));
         assert_eq!(chunk_line(b"0\n"), size(2, 0));
         assert_eq!(chunk_line(b"A;name=\"v\"\r\n"), size(12, 10));
         assert_eq!(chunk_line(b"5 \r\n"), size(4, 5));
+        assert_eq!(chunk_line(b"0000000000000000000001f\r\n"), size(25, 31));
         for partial in [&b""[..], b"1", b"1a\r", b"1a;ext"] {
             assert_eq!(chunk_line(partial), ChunkLine::Partial);
         }
         for bad in
-            [&b"\r\n"[..], b"xyz", b"-1\r\n", b"1g\r\n", b"ffffffffffffffff\r\n", b"00000000000000001\r\n"]
+            [&b"\r\n"[..], b"xyz", b"-1\r\n", b"1g\r\n", b"ffffffffffffffff\r\n", b"8000000000000000\r\n"]
         {
             assert_eq!(chunk_line(bad), ChunkLine::Invalid, "{}", bad.escape_ascii());
         }

@@ -2,9 +2,9 @@
 
 use std::mem::MaybeUninit;
 
-use httparse::{EMPTY_HEADER, Header, ParserConfig, Status};
+use httparse::{Header, ParserConfig, Status};
 
-use super::body::content_length;
+use super::body::{self, content_length};
 
 /// Header fields that are kept apart. Apache allows 100, h11 and nginx have no count, browsers send about 20.
 const SLOTS: usize = 128;
@@ -17,7 +17,7 @@ pub(super) const MAX_KEPT: usize = 8;
 pub(super) struct Fields<'a> {
     /// `Content-Length`: `Some(Err)` = contradictory or no number.
     pub content_length: Option<Result<u64, ()>>,
-    /// `Transfer-Encoding`: whether it ends in `chunked`.
+    /// `Transfer-Encoding`: whether it ends in `chunked`; `None` also where it names no coding.
     pub transfer_encoding: Option<bool>,
     /// `Host`.
     pub host: Option<&'a str>,
@@ -77,10 +77,8 @@ pub(super) enum Read<T> {
     Whole(T),
     /// Its end is not there yet.
     Partial,
-    /// More fields than are kept apart: only the beginning can be read.
-    TooManyFields,
-    /// Not a head.
-    Invalid,
+    /// Not as it should be, or with more fields than are kept apart: see [`super::odd`].
+    Odd,
 }
 
 impl<T> Read<T> {
@@ -89,35 +87,30 @@ impl<T> Read<T> {
         match self {
             Read::Whole(head) => Read::Whole(f(head)),
             Read::Partial => Read::Partial,
-            Read::TooManyFields => Read::TooManyFields,
-            Read::Invalid => Read::Invalid,
+            Read::Odd => Read::Odd,
         }
     }
-}
-
-/// Servers accept odd header lines (spaces in names, folded lines) or answer 400; either way the message is there
-/// and its other fields count, so such a line is left out instead of losing the connection.
-fn config() -> ParserConfig {
-    let mut config = ParserConfig::default();
-    config.ignore_invalid_headers_in_requests(true);
-    config.ignore_invalid_headers_in_responses(true);
-    config
 }
 
 /// Reads a request's head.
 pub(super) fn request<'a>(bytes: &'a [u8], kept: &[String]) -> Read<RequestHead<'a>> {
     let mut slots = [const { MaybeUninit::uninit() }; SLOTS];
     let mut head = httparse::Request::new(&mut []);
-    match config().parse_request_with_uninit_headers(&mut head, bytes, &mut slots) {
+    match ParserConfig::default().parse_request_with_uninit_headers(&mut head, bytes, &mut slots) {
         Ok(Status::Complete(len)) => {
             let (Some(method), Some(target), Some(minor)) = (head.method, head.path, head.version) else {
-                return Read::Invalid;
+                return Read::Odd;
             };
-            Read::Whole(RequestHead { len, method, target, minor, fields: fields(head.headers, kept) })
+            Read::Whole(RequestHead {
+                len,
+                method,
+                target,
+                minor,
+                fields: fields(head.headers.iter().copied(), kept),
+            })
         }
         Ok(Status::Partial) => Read::Partial,
-        Err(httparse::Error::TooManyHeaders) => Read::TooManyFields,
-        Err(_) => Read::Invalid,
+        Err(_) => Read::Odd,
     }
 }
 
@@ -125,33 +118,16 @@ pub(super) fn request<'a>(bytes: &'a [u8], kept: &[String]) -> Read<RequestHead<
 pub(super) fn response<'a>(bytes: &'a [u8], kept: &[String]) -> Read<ResponseHead<'a>> {
     let mut slots = [const { MaybeUninit::uninit() }; SLOTS];
     let mut head = httparse::Response::new(&mut []);
-    match config().parse_response_with_uninit_headers(&mut head, bytes, &mut slots) {
+    match ParserConfig::default().parse_response_with_uninit_headers(&mut head, bytes, &mut slots) {
         Ok(Status::Complete(len)) => match head.code {
-            Some(code) => Read::Whole(ResponseHead { len, code, fields: fields(head.headers, kept) }),
-            None => Read::Invalid,
+            Some(code) => {
+                Read::Whole(ResponseHead { len, code, fields: fields(head.headers.iter().copied(), kept) })
+            }
+            None => Read::Odd,
         },
         Ok(Status::Partial) => Read::Partial,
-        Err(httparse::Error::TooManyHeaders) => Read::TooManyFields,
-        Err(_) => Read::Invalid,
+        Err(_) => Read::Odd,
     }
-}
-
-/// What a request's head says that is cut off, or has more fields than there are slots: `None` unless its first line
-/// got as far as the version.
-pub(super) fn request_beginning<'a>(bytes: &'a [u8], kept: &[String]) -> Option<RequestHead<'a>> {
-    let mut slots = [EMPTY_HEADER; SLOTS];
-    let mut head = httparse::Request::new(&mut slots);
-    let _ = config().parse_request(&mut head, bytes);
-    let (method, target, minor) = (head.method?, head.path?, head.version?);
-    Some(RequestHead { len: bytes.len(), method, target, minor, fields: fields(head.headers, kept) })
-}
-
-/// As [`request_beginning`], for a response: `None` unless its first line is there.
-pub(super) fn response_beginning<'a>(bytes: &'a [u8], kept: &[String]) -> Option<ResponseHead<'a>> {
-    let mut slots = [EMPTY_HEADER; SLOTS];
-    let mut head = httparse::Response::new(&mut slots);
-    let _ = config().parse_response(&mut head, bytes);
-    Some(ResponseHead { len: bytes.len(), code: head.code?, fields: fields(head.headers, kept) })
 }
 
 /// Whether the end of a head lies in `bytes`, of which the first `searched` were searched before: an empty line.
@@ -163,7 +139,7 @@ pub(super) fn has_end(bytes: &[u8], searched: usize) -> bool {
     })
 }
 
-fn fields<'a>(headers: &[Header<'a>], kept: &[String]) -> Fields<'a> {
+pub(super) fn fields<'a>(headers: impl Iterator<Item = Header<'a>>, kept: &[String]) -> Fields<'a> {
     let mut fields = Fields::default();
     for header in headers {
         let value = header.value;
@@ -190,7 +166,9 @@ fn fields<'a>(headers: &[Header<'a>], kept: &[String]) -> Fields<'a> {
                 fields.content_length = content_length(fields.content_length, value)
             }
             15 if is("x-forwarded-for") => fields.x_forwarded_for = fields.x_forwarded_for.or_else(text),
-            17 if is("transfer-encoding") => fields.transfer_encoding = Some(ends_in_chunked(value)),
+            17 if is("transfer-encoding") => {
+                fields.transfer_encoding = body::transfer_encoding(fields.transfer_encoding, value)
+            }
             17 if is("x-forwarded-proto") => fields.x_forwarded_proto = text(),
             20 if is("mcp-protocol-version") => fields.mcp_version = text(),
             length => {
@@ -205,12 +183,6 @@ fn fields<'a>(headers: &[Header<'a>], kept: &[String]) -> Fields<'a> {
         }
     }
     fields
-}
-
-/// Whether the last coding is `chunked`: of several lines the last one decides.
-fn ends_in_chunked(value: &[u8]) -> bool {
-    let last = value.rsplit(|&b| b == b',').next().unwrap_or(value);
-    last.trim_ascii().eq_ignore_ascii_case(b"chunked")
 }
 
 fn media_type(value: &[u8]) -> &[u8] {
@@ -229,8 +201,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn takes_the_fields_that_matter_and_leaves_odd_lines_out() {
-        let bytes = b"POST /a HTTP/1.1\r\nhost: one\r\nHost: two\r\nBad Name: x\r\nTransfer-Encoding: gzip, Chunked\r\n\
+    fn takes_the_fields_that_matter() {
+        let bytes = b"POST /a HTTP/1.1\r\nhost: one\r\nHost: two\r\nTransfer-Encoding: gzip, Chunked\r\n\
             content-type: application/problem+json; charset=utf-8\r\nExpect: 100-Continue\r\n\r\nrest";
         let Read::Whole(head) = request(bytes, &[]) else { panic!("not whole") };
         assert_eq!(head.len, bytes.len() - 4);
@@ -241,21 +213,21 @@ mod tests {
     }
 
     #[test]
+    fn leaves_what_is_odd_to_others() {
+        let many = format!("GET / HTTP/1.1\r\n{}\r\n", "A: b\r\n".repeat(SLOTS + 1));
+        for bytes in
+            [&b"GET / HTTP/1.1\r\nBad Name: x\r\n\r\n"[..], b"GET  / HTTP/1.1\r\n\r\n", many.as_bytes()]
+        {
+            assert!(matches!(request(bytes, &[]), Read::Odd), "{}", bytes.escape_ascii());
+        }
+    }
+
+    #[test]
     fn takes_lone_line_feeds_and_missing_reasons() {
         let Read::Whole(head) = response(b"HTTP/1.0 404\nContent-Length: 3\n\n", &[]) else {
             panic!("not whole")
         };
         assert_eq!((head.code, head.fields.content_length), (404, Some(Ok(3))));
-    }
-
-    #[test]
-    fn makes_something_of_a_beginning() {
-        let head =
-            request_beginning(b"GET /a?b HTTP/1.1\r\nHost: here\r\nCookie: cut of", &[]).expect("first line");
-        assert_eq!((head.target, head.fields.host), ("/a?b", Some("here")));
-        assert!(request_beginning(b"GET /a?b", &[]).is_none());
-        assert_eq!(response_beginning(b"HTTP/1.1 503 Serv", &[]).map(|h| h.code), Some(503));
-        assert!(response_beginning(b"HTTP/1.1 50", &[]).is_none());
     }
 
     #[test]

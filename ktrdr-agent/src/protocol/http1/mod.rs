@@ -8,6 +8,7 @@ mod forwarded;
 mod gist;
 mod head;
 mod memo;
+mod odd;
 mod old_names;
 mod outstanding;
 mod parser;
@@ -30,6 +31,9 @@ impl Protocol for Http1 {
     }
     fn sniff(&self, bytes: &[u8]) -> Sniff {
         sniff::sniff(bytes)
+    }
+    fn opens(&self, bytes: &[u8]) -> Sniff {
+        sniff::opens(bytes)
     }
     fn parser(&self, context: &ConnContext) -> Box<dyn Parser> {
         Box::new(parser::Http1Parser::new(context))

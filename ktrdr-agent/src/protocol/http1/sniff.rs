@@ -2,11 +2,13 @@
 
 use memchr::memchr;
 
+use super::odd::is_token;
 use crate::protocol::{Side, Sniff};
 
-/// Methods that begin a message on a connection not known to speak HTTP. RFC 9110, RFC 5789, RFC 10008 (`QUERY`),
-/// WebDAV (RFC 4918, 3253, 5323, 4791) and the cache purge of nginx and Varnish. Others are taken on a connection
-/// that is known to speak HTTP.
+/// Methods that begin a message where it is not certain that one begins: after a loss, on a connection seen from its middle.
+/// Those registered with IANA (<https://www.iana.org/assignments/http-methods>: RFC 9110, RFC 5789, RFC 10008, WebDAV and
+/// its extensions) that are in use, of UPnP, Subversion and Icecast, and the cache purge of nginx and Varnish. Others are
+/// taken where one is expected, and at the beginning of a connection.
 const METHODS: &[&str] = &[
     "GET",
     "POST",
@@ -28,19 +30,51 @@ const METHODS: &[&str] = &[
     "REPORT",
     "SEARCH",
     "MKCALENDAR",
+    "ACL",
+    "BIND",
+    "UNBIND",
+    "REBIND",
+    "LINK",
+    "UNLINK",
+    "CHECKOUT",
+    "MERGE",
+    "MKACTIVITY",
+    "M-SEARCH",
+    "NOTIFY",
+    "SUBSCRIBE",
+    "UNSUBSCRIBE",
+    "SOURCE",
     "PURGE",
 ];
+
+/// Longest method that is not among those: `UPDATEREDIRECTREF`, the longest registered, has 17 letters.
+const LONGEST_METHOD: usize = 24;
 
 /// A target this long is believed before its end is seen: text protocols with the same words (Redis' inline `GET`,
 /// SIP, RTSP) have short first lines, and a capture may end inside a long one.
 const LONG_TARGET: usize = 1024;
 
-/// Judges the beginning of a transfer.
+/// Judges the beginning of a transfer. Empty lines before it say nothing (RFC 9112 §2.2).
 pub(super) fn sniff(bytes: &[u8]) -> Sniff {
+    let bytes = without_empty_lines(bytes);
     match response(bytes) {
         Sniff::No => request(bytes),
         found => found,
     }
+}
+
+/// Judges the beginning of a connection, where a request of any method may stand: many a server takes it, or answers
+/// with 405 or 501.
+pub(super) fn opens(bytes: &[u8]) -> Sniff {
+    match sniff(bytes) {
+        Sniff::No => unlisted(without_empty_lines(bytes)),
+        found => found,
+    }
+}
+
+fn without_empty_lines(bytes: &[u8]) -> &[u8] {
+    let empty = bytes.iter().take_while(|b| matches!(b, b'\r' | b'\n')).count();
+    &bytes[empty..]
 }
 
 /// `HTTP/1.` DIGIT SP 3DIGIT, as far as it is there.
@@ -68,11 +102,30 @@ pub(super) fn request(bytes: &[u8]) -> Sniff {
     if !METHODS.iter().any(|m| m.as_bytes() == &bytes[..space]) {
         return Sniff::No;
     }
-    let rest = &bytes[space + 1..];
+    // Judged by these alone, so more bytes do not change it.
+    let window = &bytes[space..bytes.len().min(space + 1 + LONG_TARGET)];
+    match target(window) {
+        Sniff::NeedMore if window.len() > LONG_TARGET => Sniff::Yes(Side::Request),
+        found => found,
+    }
+}
+
+/// As [`request`], with another method.
+fn unlisted(bytes: &[u8]) -> Sniff {
+    let method = bytes.iter().take(LONGEST_METHOD + 1).take_while(|&&b| is_token(b)).count();
+    match bytes.get(method) {
+        None if method <= LONGEST_METHOD => Sniff::NeedMore,
+        Some(b' ') if method > 0 => target(&bytes[method..]),
+        _ => Sniff::No,
+    }
+}
+
+/// Blanks, a target, blanks and ` HTTP/1.`, as far as they are there. More blanks than one are put up with by Node and nginx.
+fn target(bytes: &[u8]) -> Sniff {
+    let blanks = |bytes: &[u8]| bytes.iter().take_while(|&&b| b == b' ').count();
+    let rest = &bytes[blanks(bytes)..];
     match rest.iter().position(|&b| b <= b' ' || b == 0x7f) {
-        Some(0) => Sniff::No,
-        Some(end) => version(&rest[end..]),
-        None if rest.len() >= LONG_TARGET => Sniff::Yes(Side::Request),
+        Some(end) => version(&rest[(end + blanks(&rest[end..])).saturating_sub(1)..]),
         None => Sniff::NeedMore,
     }
 }
@@ -99,6 +152,9 @@ mod tests {
             ("OPTIONS * HTTP/1.0\r\n", Side::Request),
             ("CONNECT db:5432 HTTP/1.1\r\n", Side::Request),
             ("GET http://a/b HTTP/1.1\r\n", Side::Request),
+            ("GET   /a   HTTP/1.1\r\n", Side::Request),
+            ("M-SEARCH /a HTTP/1.1\r\n", Side::Request),
+            ("\r\n\nGET / HTTP/1.1\r\n", Side::Request),
             ("HTTP/1.1 200 OK\r\n", Side::Response),
             ("HTTP/1.0 404\r\n", Side::Response),
         ] {
@@ -109,6 +165,17 @@ mod tests {
             }
         }
         assert_eq!(sniff(b""), Sniff::NeedMore);
+    }
+
+    #[test]
+    fn any_method_opens_a_connection_but_is_not_found_inside_one() {
+        let brew = b"\r\nbrew-it! /pot HTTP/1.1\r\n";
+        assert_eq!(opens(brew), Sniff::Yes(Side::Request));
+        assert_eq!(sniff(brew), Sniff::No);
+        for end in 0..23 {
+            assert_eq!(opens(&brew[..end]), Sniff::NeedMore, "{end}");
+        }
+        assert_eq!(opens(b"a-word-that-goes-on-and-on"), Sniff::No);
     }
 
     #[test]
@@ -125,8 +192,12 @@ mod tests {
             b"API\0\0\0\0\x09v157..178",
             b"*1\r\n$4\r\nPING\r\n",
             b"GET key\r\n",
-            b"GET  / HTTP/1.1\r\n",
             b"get key\r\n",
+            b"GET\r\n",
+            b"GET HTTP/1.1\r\n",
+            b"SUB subject HTTP/2.0\r\n",
+            b"220 mail.example ESMTP\r\n",
+            b"CONNECT {\"verbose\":false}\r\n",
             b"\0\0\0\x08\x04\xd2\x16\x2f",
             b"\0\0\0\x54\0\x03\0\0user\0ktrdr\0",
             b"OPTIONS sip:carol@chicago.com SIP/2.0\r\n",
@@ -136,6 +207,7 @@ mod tests {
             b"{\"a\":1}",
         ] {
             assert_eq!(sniff(other), Sniff::No, "{}", other.escape_ascii());
+            assert_eq!(opens(other), Sniff::No, "{}", other.escape_ascii());
         }
     }
 }

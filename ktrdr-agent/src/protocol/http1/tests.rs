@@ -280,7 +280,7 @@ fn a_head_beyond_the_limit_is_taken_as_far_as_it_goes() {
     assert_eq!(short(&d), [">GET /long", "Request!head_truncated ", ">GET /", "Request."]);
     let many = format!("GET /many HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(500));
     d.feed(REQUEST, many.as_bytes());
-    assert_eq!(short(&d)[4..], [">GET /many", "Request!head_truncated "]);
+    assert_eq!(short(&d)[4..], [">GET /many", "Request."], "any number of fields");
 }
 
 #[test]

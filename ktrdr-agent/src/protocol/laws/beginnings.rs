@@ -54,7 +54,9 @@ fn recordings_are_recognised_from_any_beginning() {
 fn each_protocol_rejects_the_others() {
     for protocol in PROTOCOLS {
         for (name, bytes) in FOREIGN.iter().filter(|(name, _)| *name != protocol.name()) {
-            assert_eq!(protocol.sniff(bytes), Sniff::No, "{} takes {name} for its own", protocol.name());
+            for found in [protocol.sniff(bytes), protocol.opens(bytes)] {
+                assert_eq!(found, Sniff::No, "{} takes {name} for its own", protocol.name());
+            }
         }
         for other in PROTOCOLS.iter().filter(|other| other.name() != protocol.name()) {
             for recording in recordings(*other) {
@@ -62,8 +64,10 @@ fn each_protocol_rejects_the_others() {
                     Act::Bytes(_, bytes) => Some(bytes),
                     Act::End(_) => None,
                 });
-                let found = protocol.sniff(first.expect("a recording has bytes"));
-                assert_eq!(found, Sniff::No, "{} takes {} for its own", protocol.name(), recording.name);
+                let first = first.expect("a recording has bytes");
+                for found in [protocol.sniff(first), protocol.opens(first)] {
+                    assert_eq!(found, Sniff::No, "{} takes {} for its own", protocol.name(), recording.name);
+                }
             }
         }
     }

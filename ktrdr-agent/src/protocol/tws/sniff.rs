@@ -6,7 +6,7 @@ use crate::protocol::{Side, Sniff};
 
 /// First bytes of a client.
 pub(super) const HELLO: &[u8] = b"API\0";
-/// Bytes of a frame that are judged; the engine keeps 64 while it waits.
+/// Bytes of a frame that are judged; the engine keeps more while it waits.
 const WINDOW: usize = 48;
 
 /// Judges the beginning of a transfer.

@@ -80,10 +80,27 @@ impl Http1Parser {
             ChunkLine::Size { len, size } => {
                 let half = self.half(side);
                 half.size = half.size.saturating_add(size);
+                // Who ends this line with a lone line feed may end the data with one, too; nginx takes it.
+                if !bytes[..len].ends_with(b"\r\n") {
+                    half.state = State::ChunkEnd;
+                    return Step::Advance { consumed: len, event: None, skip: size, then: None };
+                }
                 // A line end follows the data. It is skipped unseen, as the capture often ends inside the data.
                 Step::Advance { consumed: len, event: None, skip: size + 2, then: None }
             }
         }
+    }
+
+    /// Behind the data of a chunk whose first line ended in a lone line feed.
+    pub(super) fn chunk_end(&mut self, side: Side, bytes: &[u8]) -> Step {
+        let len = match bytes {
+            [b'\n', ..] => 1,
+            [b'\r', b'\n', ..] => 2,
+            [b'\r'] => return Step::NeedMore,
+            _ => return Step::Lost,
+        };
+        self.half(side).state = State::Chunks;
+        advance(len, None)
     }
 
     /// A trailer field, or the empty line that ends the message.
@@ -152,6 +169,7 @@ impl Http1Parser {
             State::Doubt(_) => Some(self.end(side, 0, Some(why))),
             // The line end after the data is no data.
             State::Chunks => Some(self.end(side, unskipped.saturating_sub(2), Some(why))),
+            State::ChunkEnd => Some(self.end(side, unskipped, Some(why))),
             State::Trailers => Some(self.end(side, 0, Some(why))),
             State::Adrift => Some(self.end(side, 0, Some(reason::GAP_IN_BODY))),
         }

@@ -3,6 +3,7 @@
 use super::super::body::{self, Asked, Framing};
 use super::super::head::{self, Read, RequestHead, ResponseHead};
 use super::super::memo::{Answers, Asks, Said};
+use super::super::odd::{self, Found};
 use super::{Half, Http1Parser, State, advance, message_start, reason};
 use crate::protocol::{Message, MessageEnd, ParseEvent, Side, Sniff, Step};
 
@@ -47,11 +48,36 @@ impl Http1Parser {
                 self.half(side).searched = bytes.len();
                 Step::NeedMore
             }
-            Read::Partial | Read::TooManyFields => match self.beginning(side, bytes) {
-                Some(event) => advance(bytes.len(), Some(event)),
-                None => Step::Lost,
-            },
-            Read::Invalid => Step::Lost,
+            Read::Partial => self.too_long(side, bytes),
+            Read::Odd => self.odd(side, bytes),
+        }
+    }
+
+    /// A head that the strict reader does not take. Read from the beginning again, but once only: until its end is there it
+    /// is searched for nothing else.
+    fn odd(&mut self, side: Side, bytes: &[u8]) -> Step {
+        let head = match odd::read(side, bytes, false) {
+            Found::Head(head) => head,
+            Found::Partial if bytes.len() < self.max_head => {
+                self.half(side).searched = bytes.len();
+                return Step::NeedMore;
+            }
+            Found::Partial => return self.too_long(side, bytes),
+            Found::Nothing => return Step::Lost,
+        };
+        self.half(side).searched = 0;
+        let step = match side {
+            Side::Request => head.request(&self.describe.kept).map(|head| self.request_head(&head, bytes)),
+            Side::Response => head.response(&self.describe.kept).map(|head| self.response_head(&head, bytes)),
+        };
+        step.unwrap_or(Step::Lost)
+    }
+
+    /// More than is waited for, without an end.
+    fn too_long(&mut self, side: Side, bytes: &[u8]) -> Step {
+        match self.beginning(side, bytes) {
+            Some(event) => advance(bytes.len(), Some(event)),
+            None => Step::Lost,
         }
     }
 
@@ -130,14 +156,15 @@ impl Http1Parser {
 
     /// A head of which there is only the beginning.
     pub(super) fn beginning(&mut self, side: Side, bytes: &[u8]) -> Option<ParseEvent> {
+        let Found::Head(beginning) = odd::read(side, bytes, true) else { return None };
         let message = match side {
             Side::Request => {
-                let head = head::request_beginning(bytes, &self.describe.kept)?;
+                let head = beginning.request(&self.describe.kept)?;
                 self.open.request(asked(head.method));
                 Message::from(self.describe.request(&head))
             }
             Side::Response => {
-                let head = head::response_beginning(bytes, &self.describe.kept)?;
+                let head = beginning.response(&self.describe.kept)?;
                 if matches!(head.code, 100..=199) && head.code != 101 {
                     Message::from(self.describe.interim(head.code))
                 } else {

@@ -55,6 +55,8 @@ enum State {
     Doubt(Framing),
     /// Before a chunk's first line.
     Chunks,
+    /// Behind a chunk's data, where its line end may be a lone line feed.
+    ChunkEnd,
     /// After the last chunk.
     Trailers,
     /// In a chunked body, out of step.
@@ -126,6 +128,7 @@ impl Parser for Http1Parser {
             }
             State::Doubt(framing) => self.settle(side, framing, bytes),
             State::Chunks => self.chunk(side, bytes),
+            State::ChunkEnd => self.chunk_end(side, bytes),
             State::Trailers => self.trailer(side, bytes),
             State::Adrift => self.adrift(side, bytes),
         }
@@ -159,7 +162,7 @@ impl Parser for Http1Parser {
         }
         let half = self.half(side);
         half.searched = 0;
-        if matches!(half.state, State::Chunks | State::Trailers | State::Adrift) {
+        if matches!(half.state, State::Chunks | State::ChunkEnd | State::Trailers | State::Adrift) {
             half.state = State::Adrift;
             half.gap = true;
             return None;
