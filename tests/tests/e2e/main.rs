@@ -21,6 +21,7 @@ mod mcp;
 mod messages;
 mod metrics;
 mod nat;
+mod odd;
 mod places;
 mod privileges;
 mod proxies;
