@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use super::output::print;
 use crate::kernel::features::{self, Row, Status};
 use crate::pipeline;
 use crate::settings::Settings;
@@ -20,30 +21,27 @@ pub fn run(settings: &Settings, json: bool) -> anyhow::Result<ExitCode> {
                 })
             })
             .collect();
-        println!("{}", serde_json::json!({ "can_run": ok, "checks": rows }));
+        print(&format!("{}\n", serde_json::json!({ "can_run": ok, "checks": rows })))?;
     } else {
-        print(&rows);
-        println!();
-        println!(
-            "{}",
-            if ok {
-                "This host can run ktrdr-agent: `sudo ktrdr-agent run` shows its calls as they happen."
-            } else {
-                "This host cannot run ktrdr-agent yet."
-            }
-        );
+        let verdict = match ok {
+            true => "This host can run ktrdr-agent: `sudo ktrdr-agent run` shows its calls as they happen.",
+            false => "This host cannot run ktrdr-agent yet.",
+        };
+        print(&format!("{}\n{verdict}\n", table(&rows)))?;
     }
     Ok(if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn print(rows: &[Row]) {
+fn table(rows: &[Row]) -> String {
+    let mut table = String::new();
     let width = rows.iter().map(|r| r.name.len()).max().unwrap_or(0);
     for r in rows {
-        println!("{:<width$}  {:<8}  {}", r.name, word(r.status), r.detail);
+        table += &format!("{:<width$}  {:<8}  {}\n", r.name, word(r.status), r.detail);
         if let Some(remedy) = &r.remedy {
-            println!("{:<width$}  {:<8}  → {remedy}", "", "");
+            table += &format!("{:<width$}  {:<8}  → {remedy}\n", "", "");
         }
     }
+    table
 }
 
 fn word(status: Status) -> &'static str {

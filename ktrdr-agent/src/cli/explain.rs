@@ -1,9 +1,10 @@
 //! `ktrdr-agent explain`: asks a running agent, or a file, and prints the answer.
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use super::output::print;
 use crate::explain::{Listing, Report, show};
 use crate::export::console::terminal;
 use crate::settings::Settings;
@@ -166,13 +167,5 @@ impl Answer {
             Answer::Report(report) => show::report(report, &style),
             Answer::List(list) => show::listing(list, &style),
         })
-    }
-}
-
-/// A reader that left (`| head`) is no error.
-fn print(text: &str) -> anyhow::Result<()> {
-    match std::io::stdout().write_all(text.as_bytes()) {
-        Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-        other => Ok(other?),
     }
 }

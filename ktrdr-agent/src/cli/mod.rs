@@ -4,6 +4,7 @@ mod args;
 mod check;
 mod explain;
 mod mcp;
+mod output;
 
 use std::process::ExitCode;
 
@@ -67,10 +68,10 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Mcp(a) => mcp::run(&a, &load(a.config.as_deref(), Vec::new())?)?,
         Command::Check(a) => return check::run(&load(a.config.as_deref(), Vec::new())?, a.json),
         Command::Config { command: ConfigCommand::Print { config } } => match config {
-            None => print!("{}", settings::default_file()),
+            None => output::print(&settings::default_file())?,
             Some(path) => {
                 load(Some(&path), Vec::new())?;
-                print!("{}", std::fs::read_to_string(&path)?);
+                output::print(&std::fs::read_to_string(&path)?)?;
             }
         },
     }

@@ -17,6 +17,9 @@ pub enum FileError {
     /// The first bytes are not a trace file's.
     #[error("not a ktrdr-agent recording (write one with `ktrdr-agent record --out F`)")]
     NotARecording,
+    /// There is nothing.
+    #[error("empty: it was ended before anything was written")]
+    Empty,
     /// Another record layout.
     #[error("recorded with record layout {found}, this agent reads {ABI_VERSION}")]
     Version {
@@ -62,6 +65,11 @@ impl<W: Write> Writer<W> {
         self.out.write_all(record)
     }
 
+    /// Writes what is still in memory.
+    pub fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+
     /// Flushes and gives the writer back.
     pub fn finish(mut self) -> io::Result<W> {
         self.out.flush()?;
@@ -80,10 +88,9 @@ impl<R: Read> Reader<R> {
     /// Opens a recording.
     pub fn new(mut input: R) -> Result<Self, FileError> {
         let mut preamble = [0; 16];
-        input.read_exact(&mut preamble).map_err(|e| match e.kind() {
-            io::ErrorKind::UnexpectedEof => FileError::NotARecording,
-            _ => FileError::Io(e),
-        })?;
+        if read_full(&mut input, &mut preamble)? == 0 {
+            return Err(FileError::Empty);
+        }
         if &preamble[..8] != MAGIC {
             return Err(FileError::NotARecording);
         }
@@ -127,6 +134,8 @@ fn read_full(input: &mut impl Read, mut buf: &mut [u8]) -> io::Result<usize> {
                 total += n;
                 buf = &mut buf[n..];
             }
+            // A compressed one that was not ended.
+            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => break,
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
             Err(e) => return Err(e),
         }
@@ -154,6 +163,7 @@ mod tests {
     #[test]
     fn damage_is_an_error_that_says_where() {
         assert!(matches!(Reader::new(&b"GIF89a"[..]), Err(FileError::NotARecording)));
+        assert!(matches!(Reader::new(&b""[..]), Err(FileError::Empty)));
         let mut w = Writer::new(Vec::new()).unwrap();
         w.record(&tick(1)).unwrap();
         let mut bytes = w.finish().unwrap();

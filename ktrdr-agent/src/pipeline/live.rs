@@ -1,8 +1,6 @@
 //! The live agent: kernel → metadata → core → exporters, in one loop on one thread; every sink has its own.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -19,6 +17,7 @@ use super::recorder::Recorder;
 use super::remember::Remember;
 use super::scope::Scope;
 use super::selfmon::{self, LOSSES};
+use super::signals::Signals;
 use super::stats::{self, Stats};
 use super::stream::Stream;
 use super::{FLUSH, RunOptions, announce, options, watch};
@@ -41,13 +40,7 @@ const HOUSEKEEPING: Duration = Duration::from_secs(1);
 pub fn run(settings: &Settings, run: &RunOptions) -> anyhow::Result<()> {
     let started = Instant::now();
     let starting = step!("start").entered();
-    let stop = Arc::new(AtomicBool::new(false));
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-        // A second signal ends the agent at once, should the first one's orderly end hang.
-        signal_hook::flag::register_conditional_shutdown(signal, 1, stop.clone())
-            .context("signal handlers")?;
-        signal_hook::flag::register(signal, stop.clone()).context("signal handlers")?;
-    }
+    let signals = Signals::listen()?;
     privileges::require()?;
     // What is written at the end is opened now: later the agent may not be allowed to.
     let stats_out = run.stats_out.as_deref().map(stats::Out::create).transpose()?;
@@ -119,14 +112,12 @@ pub fn run(settings: &Settings, run: &RunOptions) -> anyhow::Result<()> {
     drop(starting);
     let mut silent = run.export;
     let mut next_housekeeping = Instant::now() + HOUSEKEEPING;
-    while !stop.load(Ordering::Relaxed)
-        && !live.exporters.gone()
-        && run.duration.is_none_or(|d| started.elapsed() < d)
-    {
+    while !signals.stop() && !live.exporters.gone() && run.duration.is_none_or(|d| started.elapsed() < d) {
         live.turn(FLUSH_INTERVAL)?;
         if Instant::now() >= next_housekeeping {
             next_housekeeping += HOUSEKEEPING;
             step!("housekeeping").in_scope(|| live.housekeeping().and_then(|now| live.keep_budget(&now)))?;
+            live.stream.flush()?;
             silent = silent && live.stream.core.counts().spans == 0;
             if silent && started.elapsed() >= ready + announce::SILENCE {
                 silent = false;

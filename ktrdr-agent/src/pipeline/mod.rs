@@ -13,6 +13,7 @@ mod remember;
 pub mod replay;
 mod scope;
 mod selfmon;
+mod signals;
 mod stats;
 mod stream;
 mod watch;

@@ -13,7 +13,7 @@ use crate::event::file::Writer;
 
 /// An open recording.
 pub struct Recorder {
-    writer: Writer<Box<dyn Write>>,
+    writer: Writer<Out>,
     /// Records written.
     pub records: u64,
 }
@@ -25,10 +25,10 @@ impl Recorder {
         let file = File::options().write(true).create(true).truncate(true).mode(0o600).open(path);
         let file = file.with_context(|| format!("cannot write a recording to {}", path.display()))?;
         let file = BufWriter::with_capacity(1 << 20, file);
-        let out: Box<dyn Write> = match path.extension() {
+        let out = match path.extension() {
             // The fastest level: a recording must keep up with the traffic.
-            Some(e) if e == "gz" => Box::new(Finishing(Some(GzEncoder::new(file, Compression::fast())))),
-            _ => Box::new(file),
+            Some(e) if e == "gz" => Out::Compressed(GzEncoder::new(file, Compression::fast())),
+            _ => Out::Plain(file),
         };
         Ok(Self { writer: Writer::new(out)?, records: 0 })
     }
@@ -39,27 +39,73 @@ impl Recorder {
         self.writer.record(record).context("cannot go on recording")
     }
 
+    /// What was recorded so far is in the file, whatever becomes of this process.
+    pub fn flush(&mut self) -> anyhow::Result<()> {
+        self.writer.flush().context("cannot go on recording")
+    }
+
     /// Completes the file.
     pub fn finish(self) -> anyhow::Result<u64> {
-        self.writer.finish().context("cannot complete the recording")?;
+        self.writer.finish().and_then(Out::finish).context("cannot complete the recording")?;
         Ok(self.records)
     }
 }
 
-/// Ends the gzip stream at the flush that ends the recording.
-struct Finishing<W: Write>(Option<GzEncoder<W>>);
+/// The file.
+enum Out {
+    Plain(BufWriter<File>),
+    Compressed(GzEncoder<BufWriter<File>>),
+}
 
-impl<W: Write> Write for Finishing<W> {
-    fn write(&mut self, buf: &[u8]) -> std::io::Result<usize> {
-        match &mut self.0 {
-            Some(gz) => gz.write(buf),
-            None => Err(std::io::Error::other("the recording is complete")),
+impl Out {
+    fn finish(self) -> std::io::Result<()> {
+        match self {
+            Out::Plain(mut file) => file.flush(),
+            Out::Compressed(gz) => gz.finish()?.flush(),
         }
     }
+}
+
+impl Write for Out {
+    fn write(&mut self, buf: &[u8]) -> std::io::Result<usize> {
+        match self {
+            Out::Plain(file) => file.write(buf),
+            Out::Compressed(gz) => gz.write(buf),
+        }
+    }
+
     fn flush(&mut self) -> std::io::Result<()> {
-        match self.0.take() {
-            Some(gz) => gz.finish()?.flush(),
-            None => Ok(()),
+        match self {
+            Out::Plain(file) => file.flush(),
+            Out::Compressed(gz) => gz.flush(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::shell::tick;
+    use crate::pipeline::replay;
+
+    /// An agent that is killed, or a disk that is full.
+    #[test]
+    fn what_was_flushed_is_replayed_though_the_recording_was_never_completed() {
+        let directory = tempfile::tempdir().unwrap();
+        for name in ["plain", "compressed.gz"] {
+            let path = directory.path().join(name);
+            let mut recorder = Recorder::create(&path).unwrap();
+            for n in 1..100 {
+                recorder.record(&tick(n)).unwrap();
+            }
+            recorder.flush().unwrap();
+            let flushed = std::fs::read(&path).unwrap();
+            recorder.finish().unwrap();
+            std::fs::write(&path, &flushed).unwrap();
+            assert_eq!(replay::read(&path).unwrap().len(), 99, "{name}");
+            // In the middle of a record.
+            std::fs::write(&path, &flushed[..flushed.len() - 12]).unwrap();
+            assert!((1..99).contains(&replay::read(&path).unwrap().len()), "{name}");
         }
     }
 }

@@ -10,7 +10,7 @@ use flate2::read::GzDecoder;
 
 use super::options;
 use crate::core::{Core, Output};
-use crate::event::file::Reader;
+use crate::event::file::{FileError, Reader};
 use crate::event::shell::ShellEvent;
 use crate::export::Exporters;
 use crate::settings::Settings;
@@ -115,8 +115,16 @@ pub(super) fn read(path: &Path) -> anyhow::Result<Vec<Vec<u8>>> {
     let what = || format!("cannot replay {}", path.display());
     let mut reader = Reader::new(input).with_context(what)?;
     let mut records = Vec::new();
-    while let Some(record) = reader.next_record().with_context(what)? {
-        records.push(record.to_vec());
+    loop {
+        match reader.next_record() {
+            Ok(Some(record)) => records.push(record.to_vec()),
+            Ok(None) => return Ok(records),
+            // What was written before the recording ended, by a full disk or with its agent, is whole.
+            Err(error @ FileError::Truncated { .. }) => {
+                tracing::warn!("{}: {error}; what comes before is read", path.display());
+                return Ok(records);
+            }
+            Err(error) => return Err(error).with_context(what),
+        }
     }
-    Ok(records)
 }

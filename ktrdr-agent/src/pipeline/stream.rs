@@ -24,6 +24,11 @@ impl Stream {
         Ok(())
     }
 
+    /// What is recorded so far survives the agent.
+    pub(super) fn flush(&mut self) -> anyhow::Result<()> {
+        self.recorder.as_mut().map_or(Ok(()), |(recorder, _)| recorder.flush())
+    }
+
     /// A record of the shell.
     pub(super) fn fact(&mut self, record: &[u8]) -> anyhow::Result<()> {
         self.shell_records += 1;
