@@ -115,7 +115,7 @@ fn unlisted(bytes: &[u8]) -> Sniff {
     let method = bytes.iter().take(LONGEST_METHOD + 1).take_while(|&&b| is_token(b)).count();
     match bytes.get(method) {
         None if method <= LONGEST_METHOD => Sniff::NeedMore,
-        Some(b' ') if method > 0 => target(&bytes[method..]),
+        Some(b' ') if (1..=LONGEST_METHOD).contains(&method) => target(&bytes[method..]),
         _ => Sniff::No,
     }
 }
@@ -175,7 +175,9 @@ mod tests {
         for end in 0..23 {
             assert_eq!(opens(&brew[..end]), Sniff::NeedMore, "{end}");
         }
-        assert_eq!(opens(b"a-word-that-goes-on-and-on"), Sniff::No);
+        let word = "a".repeat(LONGEST_METHOD + 1);
+        assert_eq!(opens(word.as_bytes()), Sniff::No);
+        assert_eq!(opens(format!("{word} /pot HTTP/1.1\r\n").as_bytes()), Sniff::No, "once no, no");
     }
 
     #[test]
