@@ -15,11 +15,14 @@ use crate::trace::causality::{CallRef, Gap, Method, Origin, SpanRef};
 use crate::trace::ids::{ExchangeId, Positions};
 use crate::trace::model::{BoxedSpan, SpanId, TraceId};
 
-/// Spans remembered, about 220 bytes each (29 MB at worst): half a second at 150,000 requests/s, and hours at KTRDR's rates,
-/// in which work that outlives its request finds its origin.
-const MAX_NODES: usize = 128 * 1024;
+/// Spans remembered, about 220 bytes each (15 MB at worst): most of a second at 40,000 requests/s with both ends, and half an hour at
+/// KTRDR's rates, in which work that outlives its request finds its origin.
+const MAX_NODES: usize = 64 * 1024;
 /// Commands under way that are remembered beyond that: as many as [`crate::trace::commands`] follows.
-const MAX_KEPT: usize = 4_096;
+const MAX_COMMANDS: usize = 4_096;
+/// Calls that are remembered beyond that since they are still open, or wait to be emitted: as many as a busy proxy has open, most of
+/// them downloads, or long polls.
+const MAX_LONG: usize = 8_192;
 
 /// Where a span hangs; final once decided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -141,7 +144,9 @@ pub struct Nodes {
     first: u64,
     nodes: VecDeque<Option<Node>>,
     /// Commands older than all of these: what they started may go on for hours.
-    kept: BTreeMap<SpanRef, Node>,
+    commands: BTreeMap<SpanRef, Node>,
+    /// Calls older than all of these.
+    long: BTreeMap<SpanRef, Node>,
     /// Ends whose other end has not been seen.
     ends: Ends<ExchangeId>,
     /// The same by what both see where addresses are translated between them.
@@ -159,7 +164,8 @@ impl Nodes {
         Self {
             first: 0,
             nodes: VecDeque::new(),
-            kept: BTreeMap::new(),
+            commands: BTreeMap::new(),
+            long: BTreeMap::new(),
             ends: LruCache::with_hasher(MAX_NODES, foldhash::fast::FixedState::default()),
             translated: LruCache::with_hasher(MAX_NODES, foldhash::fast::FixedState::default()),
             forgotten: 0,
@@ -200,27 +206,22 @@ impl Nodes {
     fn forget_oldest(&mut self) {
         let oldest = SpanRef(self.first);
         match self.nodes.pop_front().flatten() {
-            Some(node) if node.command.is_some() && node.end.is_none() => self.keep(oldest, node),
-            Some(node) if node.end.is_none() || node.finished.is_some() => self.forgotten += 1,
+            Some(node) if node.command.is_some() && node.end.is_none() => {
+                self.forgotten += keep(&mut self.commands, oldest, node, MAX_COMMANDS);
+            }
+            Some(node) if is_missed(&node) => {
+                self.forgotten += keep(&mut self.long, oldest, node, MAX_LONG);
+            }
             _ => {}
         }
         self.first += 1;
-    }
-
-    fn keep(&mut self, span: SpanRef, node: Node) {
-        self.kept.insert(span, node);
-        if self.kept.len() > MAX_KEPT
-            && let Some((_, oldest)) = self.kept.pop_first()
-        {
-            self.forgotten += u64::from(oldest.end.is_none());
-        }
     }
 
     /// The span, if it is remembered.
     pub fn get(&self, span: SpanRef) -> Option<&Node> {
         match span.0.checked_sub(self.first) {
             Some(at) => self.nodes.get(usize::try_from(at).ok()?)?.as_ref(),
-            None => self.kept.get(&span),
+            None => self.long.get(&span).or_else(|| self.commands.get(&span)),
         }
     }
 
@@ -228,19 +229,34 @@ impl Nodes {
     pub fn get_mut(&mut self, span: SpanRef) -> Option<&mut Node> {
         match span.0.checked_sub(self.first) {
             Some(at) => self.nodes.get_mut(usize::try_from(at).ok()?)?.as_mut(),
-            None => self.kept.get_mut(&span),
+            None => self.long.get_mut(&span).or_else(|| self.commands.get_mut(&span)),
         }
     }
 
     /// Forgets the span.
     pub fn remove(&mut self, span: SpanRef) -> Option<Node> {
-        let node = self.slot(span)?.take()?;
+        let node = match self.slot(span) {
+            Some(slot) => slot.take()?,
+            None => self.long.remove(&span).or_else(|| self.commands.remove(&span))?,
+        };
         self.ends.remove(&node.exchange);
         if let Some(other) = node.other.and_then(|o| self.get_mut(o)) {
             other.other = None;
         }
         Some(node)
     }
+}
+
+/// Whether somebody would miss the span: it goes on, or was not emitted.
+fn is_missed(node: &Node) -> bool {
+    node.end.is_none() || node.finished.is_some()
+}
+
+/// Remembers it among those, of which the oldest is forgotten if they are too many. How many were forgotten that are missed.
+fn keep(those: &mut BTreeMap<SpanRef, Node>, span: SpanRef, node: Node, most: usize) -> u64 {
+    those.insert(span, node);
+    let oldest = if those.len() > most { those.pop_first() } else { None };
+    u64::from(oldest.is_some_and(|(_, node)| is_missed(&node)))
 }
 
 /// The other end of what both ends see under this key; without it this one waits for it.
@@ -268,15 +284,38 @@ mod tests {
     #[test]
     fn the_oldest_go_before_there_are_too_many() {
         let mut nodes = Nodes::new();
-        let node = |n: u64| Node::new(Role::Server, ExchangeId(n.into()), SpanId([0; 8]), (1, n), None);
+        let node = |n: u64| Node {
+            end: Some(n),
+            ..Node::new(Role::Server, ExchangeId(n.into()), SpanId([0; 8]), (1, n), None)
+        };
         let all = MAX_NODES as u64 + 10;
         (5..all).for_each(|n| nodes.insert(SpanRef(n), node(n)));
         assert_eq!((nodes.nodes.len(), nodes.nodes.capacity()), (MAX_NODES, MAX_NODES));
         assert!(nodes.get(SpanRef(9)).is_none() && nodes.get(SpanRef(10)).is_some_and(|n| n.start == 10));
-        assert_eq!(nodes.forgotten, 5);
+        assert_eq!(nodes.forgotten, 0);
         // Numbers that are never used.
         nodes.insert(SpanRef(3 * all), node(7));
         assert!(nodes.get(SpanRef(3 * all)).is_some() && nodes.get(SpanRef(all - 1)).is_none());
         assert_eq!(nodes.nodes.len(), MAX_NODES);
+    }
+
+    #[test]
+    fn a_call_that_goes_on_is_remembered_however_many_begin_meanwhile() {
+        let mut nodes = Nodes::new();
+        let open = |n: u64| Node::new(Role::Server, ExchangeId(n.into()), SpanId([0; 8]), (1, n), None);
+        let over = |n: u64| Node { end: Some(n), ..open(n) };
+        nodes.insert(SpanRef(1), open(1));
+        nodes.insert(SpanRef(2), open(2));
+        (3..3 * MAX_NODES as u64).for_each(|n| nodes.insert(SpanRef(n), over(n)));
+        assert!(nodes.get_mut(SpanRef(1)).is_some_and(|n| n.start == 1));
+        assert!(nodes.remove(SpanRef(2)).is_some() && nodes.get(SpanRef(2)).is_none());
+        assert_eq!(nodes.forgotten, 0);
+        // Of too many the oldest goes, and is counted if it is missed.
+        let next = 3 * MAX_NODES as u64;
+        (next..next + MAX_LONG as u64).for_each(|n| nodes.insert(SpanRef(n), open(n)));
+        let later = next + MAX_LONG as u64;
+        (later..later + MAX_NODES as u64).for_each(|n| nodes.insert(SpanRef(n), over(n)));
+        assert!(nodes.get(SpanRef(1)).is_none() && nodes.get(SpanRef(next)).is_some());
+        assert_eq!((nodes.long.len(), nodes.forgotten), (MAX_LONG, 1));
     }
 }
