@@ -1,9 +1,11 @@
 //! What is missing from the picture, so that nobody takes silence for evidence.
 
+use std::collections::BTreeSet;
+
 use super::cause::Analysis;
 use super::tree::{Edge, Tree};
 use super::{Case, view};
-use crate::trace::model::{SpanKind, Value};
+use crate::trace::model::{SpanKind, TraceId, Value};
 
 /// A reason of `ktrdr.incomplete`: all of the answer was seen, and it is none of the protocol that the request speaks.
 const UNREADABLE: &str = "response_unreadable";
@@ -23,9 +25,20 @@ pub fn find(case: &Case, tree: &Tree<'_>, analysis: &Analysis<'_>) -> Vec<String
         let what = count(case.dropped as usize, "span is", "spans are");
         gaps.push(format!("{what} no longer kept (the agent's memory is bounded)"));
     }
+    gaps.extend(
+        case.narrowed.as_ref().map(|how| format!("not all is observed ({how}): other calls do not show")),
+    );
     if tree.missing_parents > 0 {
         let what = count(tree.missing_parents, "span's caller is", "spans' callers are");
         gaps.push(format!("{what} not here: still open, not observed, or no longer kept"));
+    }
+    let traces: BTreeSet<TraceId> = case.spans.iter().map(|s| s.trace_id).collect();
+    if case.by_part && traces.len() > 1 {
+        let what = traces.len();
+        gaps.push(format!(
+            "`{}` is a part of URLs in {what} traces, and this is about all of them",
+            case.query
+        ));
     }
     let incomplete = |ours: bool| {
         let matches = |r: &str| unseen(r) == ours;
@@ -94,7 +107,8 @@ fn observed(tree: &Tree<'_>) -> Vec<String> {
 fn still_open(tree: &Tree<'_>, analysis: &Analysis<'_>) -> Option<String> {
     let cause = analysis.first().filter(|f| super::symptom::unanswered(f.kind) && f.beyond.is_empty())?;
     let server = tree.server_end(cause.last())?;
-    if !tree.children[server].is_empty() {
+    // One that has ended has no calls that are still to come.
+    if !tree.children[server].is_empty() || !view::is_open(tree.spans[server]) {
         return None;
     }
     let name = &tree.spans[server].resource.service;

@@ -11,7 +11,7 @@ use crate::trace::model::Span;
 pub fn make(case: &Case, tree: &Tree<'_>, analysis: &Analysis<'_>) -> Vec<String> {
     let mut hints = Vec::new();
     match analysis.first() {
-        Some(finding) => for_cause(finding, tree, &mut hints),
+        Some(finding) => for_cause(case, finding, tree, &mut hints),
         None if tree.len() == 0 => {}
         None => {}
     }
@@ -20,15 +20,17 @@ pub fn make(case: &Case, tree: &Tree<'_>, analysis: &Analysis<'_>) -> Vec<String
             "the other causes are listed under `also`; the first is the one to look at first".to_owned(),
         );
     }
-    if let (None, Some(trace)) = (&case.operation, tree.spans.first().map(|s| s.trace_id)) {
-        hints.push(format!("ktrdr-agent explain {trace} --json   # the same, for a program"));
-    } else if let Some(operation) = &case.operation {
-        hints.push(format!("ktrdr-agent explain {operation} --json   # the same, for a program"));
-    }
+    let same = match (&case.operation, tree.spans.first()) {
+        (Some(operation), _) => Some(operation.clone()),
+        // Of several traces none stands for the others.
+        (None, Some(_)) if case.by_part => Some(quoted(&case.query)),
+        (None, span) => span.map(|s| s.trace_id.to_string()),
+    };
+    hints.extend(same.map(|same| format!("ktrdr-agent explain {same} --json   # the same, for a program")));
     hints
 }
 
-fn for_cause(finding: &Finding<'_>, tree: &Tree<'_>, hints: &mut Vec<String>) {
+fn for_cause(case: &Case, finding: &Finding<'_>, tree: &Tree<'_>, hints: &mut Vec<String>) {
     let span = finding.span(tree);
     let port = view::port(span);
     let local = view::text(span, "network.peer.address").or_else(|| view::text(span, "server.address"));
@@ -56,15 +58,26 @@ fn for_cause(finding: &Finding<'_>, tree: &Tree<'_>, hints: &mut Vec<String>) {
                     .into(),
             );
         }
+        Kind::Failed if view::is_command(span) && super::place::given_up(tree, finding.last()).is_some() => {
+            let service = super::place::given_up(tree, finding.last()).and_then(view::peer_name);
+            hints.push(format!(
+                "look at the log of {} at {}: it was still at work, or waited",
+                service.unwrap_or("its peer"),
+                time(span)
+            ));
+        }
         Kind::Failed if view::is_command(span) => {
             hints.push(format!("run `{}` again and read what it says: why is its own to tell", span.name));
         }
         Kind::HttpError | Kind::BusinessError | Kind::Failed => {
             if let Some(service) = callee(tree, finding) {
-                hints.push(format!(
-                    "the message and stack trace are in the log of {service} at {}",
-                    time(span)
-                ));
+                let logged = case.logs.iter().any(|r| r.resource.service == service);
+                hints.push(match logged {
+                    true => {
+                        format!("the message and stack trace are in the log of {service} at {}", time(span))
+                    }
+                    false => format!("look at the log of {service} at {}", time(span)),
+                });
             }
         }
         Kind::NameNotResolved => {
@@ -97,6 +110,12 @@ fn for_cause(finding: &Finding<'_>, tree: &Tree<'_>, hints: &mut Vec<String>) {
         },
         _ => {}
     }
+}
+
+/// As a shell takes it.
+fn quoted(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_-./:@%+,".contains(c);
+    if text.chars().all(plain) { text.to_owned() } else { format!("'{}'", text.replace('\'', r"'\''")) }
 }
 
 fn listener_gone(span: &Span) -> bool {

@@ -89,6 +89,19 @@ pub fn is_about_a_name(message: &str) -> bool {
     NAME_ERRORS.iter().any(|words| message.contains(words))
 }
 
+/// What a program means by its exit status, where that is documented (curl's manual, "EXIT CODES").
+pub fn exit_status(program: &str, code: i64) -> Option<&'static str> {
+    match (program.split(' ').next()?, code) {
+        ("curl", 6) => Some("curl: the host's name was not resolved"),
+        ("curl", 7) => Some("curl: it could not connect"),
+        ("curl", 22) => Some("curl: the answer was an HTTP error"),
+        ("curl", 28) => Some("curl: its time was over"),
+        ("curl", 52) => Some("curl: nothing was answered"),
+        ("curl", 56) => Some("curl: the answer could not be read to its end"),
+        _ => None,
+    }
+}
+
 /// Whether a message says that there is no worker to be asked: "no training worker is available".
 pub fn is_about_no_worker(message: &str) -> bool {
     let message = message.to_ascii_lowercase();

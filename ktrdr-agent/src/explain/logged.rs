@@ -89,6 +89,21 @@ impl Logged {
     }
 }
 
+/// Whether a frame of Python's is in an installed package or the standard library.
+pub fn is_of_a_library(frame: &str) -> bool {
+    let path = frame
+        .trim_start()
+        .strip_prefix("File \"")
+        .and_then(|rest| rest.split('"').next())
+        .unwrap_or_default();
+    let standard =
+        || path.split('/').any(|part| part.strip_prefix("python3.").is_some_and(|v| v.parse::<u8>().is_ok()));
+    path.contains("/site-packages/")
+        || path.contains("/dist-packages/")
+        || path.starts_with('<')
+        || standard()
+}
+
 /// The frames next to the failure. Python writes the innermost last, others write it first.
 fn innermost(stack: &str) -> Option<String> {
     let lines: Vec<&str> = stack.lines().map(str::trim_end).filter(|l| !l.is_empty()).collect();
@@ -96,9 +111,17 @@ fn innermost(stack: &str) -> Option<String> {
     // The last line of Python's is the exception itself, which has its own place; its first lines are of others.
     let shown = if python {
         let frames: Vec<&&str> = lines.iter().filter(|l| l.starts_with(' ') || l.starts_with('\t')).collect();
-        let last = frames.iter().rposition(|l| l.trim_start().starts_with("File \""));
+        let is_frame = |l: &str| l.trim_start().starts_with("File \"");
+        let last = frames.iter().rposition(|l| is_frame(l));
         let first = last.map_or(0, |at| at.saturating_sub(2));
-        frames[first..].iter().take(MAX_FRAMES).map(|l| l.trim()).collect::<Vec<_>>()
+        // Where the service's own code called the library that failed, with the line of its text.
+        let own = frames[..first].iter().rposition(|l| is_frame(l) && !is_of_a_library(l));
+        let own = own.filter(|_| frames[first..].iter().all(|l| !is_frame(l) || is_of_a_library(l)));
+        let called = own.map_or(&frames[..0], |at| {
+            let text = frames.get(at + 1).is_some_and(|l| !is_frame(l));
+            &frames[at..=at + usize::from(text)]
+        });
+        called.iter().chain(&frames[first..]).take(MAX_FRAMES).map(|l| l.trim()).collect::<Vec<_>>()
     } else {
         let at = |l: &&&str| l.starts_with(' ') || l.starts_with('\t');
         lines.iter().filter(at).take(MAX_FRAMES).map(|l| l.trim()).collect()
@@ -117,6 +140,13 @@ mod tests {
                       ValueError: 1";
         let kept = innermost(python).unwrap();
         assert!(kept.starts_with("File \"b.py\"") && kept.ends_with("raise ValueError(1)"), "{kept}");
+        let own = "Traceback (most recent call last):\n  File \"/srv/app.py\", line 44, in to\n    await client.get(url)\n  \
+                   File \"/v/lib/python3.11/site-packages/httpx/_client.py\", line 1, in get\n    send()\n  \
+                   File \"/v/lib/python3.11/site-packages/httpx/_a.py\", line 2, in send\n    go()\n  \
+                   File \"/usr/lib/python3.11/asyncio/b.py\", line 3, in go\n    raise OSError(1)\nOSError: 1";
+        let kept = innermost(own).unwrap();
+        assert!(kept.starts_with("File \"/srv/app.py\", line 44, in to\nawait client.get(url)\n"), "{kept}");
+        assert!(kept.ends_with("raise OSError(1)"), "{kept}");
         let node = "TypeError: x\n    at f (/a.js:1:2)\n    at g (/a.js:3:4)";
         assert_eq!(innermost(node).as_deref(), Some("at f (/a.js:1:2)\nat g (/a.js:3:4)"));
         assert_eq!(innermost("ValueError: 1"), None);

@@ -1,6 +1,6 @@
 //! Which log records matter: what the services of a failure wrote about it themselves, nearest to the cause first.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::cause::Analysis;
@@ -10,7 +10,7 @@ use super::tree::Tree;
 use super::{Case, view};
 use crate::export::time::rfc3339;
 use crate::trace::logs::Severity;
-use crate::trace::model::SpanId;
+use crate::trace::model::{SpanId, TraceId};
 
 /// Lines shown: one per service of a long chain.
 const MAX_LINES: usize = 6;
@@ -47,14 +47,17 @@ impl Relation {
 /// The records that matter, in order of time, and how many errors are not among them.
 pub fn lines(case: &Case, tree: &Tree<'_>, analysis: &Analysis<'_>) -> (Vec<LogLine>, usize) {
     let near = near(tree, analysis);
+    let own: BTreeSet<TraceId> = case.spans.iter().map(|s| s.trace_id).collect();
     let failed = analysis.first().is_some();
     let mut chosen: Vec<(Relation, &Arc<Logged>)> = Vec::new();
     for record in &case.logs {
         let place = record.span_id.and_then(|id| near.get(&id).copied());
-        let relation = match place {
-            Some(relation) => relation,
-            None if record.trace_id.is_none() => Relation::Operation,
-            None => Relation::Trace,
+        let relation = match (place, record.trace_id) {
+            (Some(relation), _) => relation,
+            (None, None) => Relation::Operation,
+            (None, Some(trace)) if own.contains(&trace) => Relation::Trace,
+            // Of a failure at that time that explains nothing here.
+            (None, Some(_)) => continue,
         };
         // Of what went well nobody asks for the warnings, and of what failed only for those next to the failure.
         let wanted = record.severity >= Severity::ERROR || (failed && relation <= Relation::Caller);

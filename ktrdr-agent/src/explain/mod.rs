@@ -47,6 +47,8 @@ mod build;
 #[cfg(test)]
 mod death_tests;
 #[cfg(test)]
+mod honest_tests;
+#[cfg(test)]
 mod laws;
 #[cfg(test)]
 mod log_tests;
@@ -64,7 +66,7 @@ pub use logged::Logged;
 pub use logs::of_trace as log_lines;
 pub use schema::LogLine;
 pub use schema::Report;
-pub use symptom::{Kind, is_rejected_registration, kind_of};
+pub use symptom::{Kind, is_rejected_registration, is_soft, kind_of};
 
 /// Spans considered at most: an operation polled every 0.3 s for an hour has 48,000. Of more, the failed ones and
 /// then the earliest are kept.
@@ -87,6 +89,10 @@ pub struct Case {
     pub last_words: Vec<Arc<Logged>>,
     /// What the agent lost while these spans were made: name and number.
     pub lost: Vec<(String, u64)>,
+    /// What the agent was told to leave out, if it was: its options.
+    pub narrowed: Option<String>,
+    /// The query is a part of the URLs of these traces.
+    pub by_part: bool,
     /// Spans of these traces that are not here because the store is bounded.
     pub dropped: u64,
 }

@@ -68,7 +68,7 @@ fn a_job_that_failed_is_looked_for_where_it_ran() {
     let expected = "the training operation failed on training-worker-1: All connection attempts failed; none of the calls \
                     seen failed";
     assert_eq!(r.verdict.sentence, expected);
-    let hint = "the message and stack trace are in the log of ktrdr-training-worker-5005 at";
+    let hint = "look at the log of ktrdr-training-worker-5005 at";
     assert!(r.hints.iter().any(|h| h.starts_with(hint)), "{:?}", r.hints);
 }
 

@@ -89,6 +89,28 @@ pub fn beyond<'a>(case: &'a Case, tree: &Tree<'a>, i: usize, kind: Kind) -> Vec<
     of_one_kind(candidates)
 }
 
+/// A failed call of the process that served this request, made meanwhile, of which nobody knows for which request.
+pub fn at_that_time<'a>(case: &'a Case, tree: &Tree<'a>, i: usize) -> Option<&'a Span> {
+    let server = tree.server_end(i).map_or(tree.spans[i], |s| tree.spans[s]);
+    if server.kind != SpanKind::Server {
+        return None;
+    }
+    let process = |s: &'a Span| s.resource.attributes.get("process.pid");
+    let meanwhile = server.start_wall_ns()..=server.end_wall_ns();
+    let mut calls = case.nearby.iter().map(|s| &**s).filter(|s| {
+        let same = s.resource.service == server.resource.service && process(s) == process(server);
+        let failed = symptom::kind_of(s).is_some_and(Kind::is_failure);
+        same && failed && s.kind == SpanKind::Client && meanwhile.contains(&s.start_wall_ns())
+    });
+    calls.next_back()
+}
+
+/// The last call of a command that was cut off by its end.
+pub fn given_up<'a>(tree: &Tree<'a>, i: usize) -> Option<&'a Span> {
+    let calls = tree.children[i].iter().map(|c| tree.spans[*c]);
+    calls.rev().find(|s| s.kind == SpanKind::Client && symptom::kind_of(s) == Some(Kind::ProcessEnded))
+}
+
 /// Failed calls of the services that work for an operation which was not seen to end, at that time and without known
 /// origin. Asked only if nothing else failed.
 pub fn troubles<'a>(case: &'a Case, tree: &Tree<'a>) -> Vec<&'a Span> {

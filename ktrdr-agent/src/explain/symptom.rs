@@ -231,6 +231,7 @@ fn http(span: &Span) -> Kind {
     match (busy, lost) {
         (true, _) => Kind::WorkerBusy,
         (_, true) => Kind::OperationLost,
+        _ if view::exception(span).is_some_and(knowledge::is_about_a_name) => Kind::NameNotResolved,
         _ => Kind::HttpError,
     }
 }

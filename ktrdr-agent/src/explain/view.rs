@@ -45,9 +45,16 @@ pub fn message(span: &Span) -> Option<&str> {
     }
 }
 
-/// Port of the server, for both ends.
+/// What the last exception says that was raised in it.
+pub fn exception(span: &Span) -> Option<&str> {
+    let mut exceptions = span.events.iter().rev().filter(|e| e.name == "exception");
+    exceptions.find_map(|e| e.attributes.get("exception.message")?.as_str())
+}
+
+/// Port of the server, for both ends. What a client asked for in its `Host` need not be where it went.
 pub fn port(span: &Span) -> Option<i64> {
-    int(span, "server.port").or_else(|| int(span, "network.peer.port"))
+    let peer = if span.kind == SpanKind::Client { int(span, "network.peer.port") } else { None };
+    peer.or_else(|| int(span, "server.port")).or_else(|| int(span, "network.peer.port"))
 }
 
 /// Path of the request.

@@ -147,6 +147,9 @@ pub fn call(socket: &Path, name: &str, arguments: &JsonObject) -> Result<CallToo
             let text = format!("{message}. Did you mean: {}", suggestions.join(", "));
             CallToolResult::error(vec![ContentBlock::text(text)])
         }
+        Err(AskError::Refused { message, .. }) => {
+            CallToolResult::error(vec![ContentBlock::text(format!("{message}. The tool `recent` has ids"))])
+        }
         Err(e) => CallToolResult::error(vec![ContentBlock::text(e.to_string())]),
     })
 }

@@ -31,6 +31,26 @@ pub fn core(s: &Settings, port_names: Vec<(u16, String)>) -> CoreConfig {
     }
 }
 
+/// What of the host is observed, in words; `None`: all of it.
+pub fn narrowed(s: &Settings) -> Option<String> {
+    fn list<T: ToString>(what: &str, of: &[T]) -> Option<String> {
+        let all: Vec<String> = of.iter().map(T::to_string).collect();
+        (!all.is_empty()).then(|| format!("{what} {}", all.join(", ")))
+    }
+    let parts = [
+        list("only port", &s.include.ports),
+        list("only process", &s.include.pids),
+        list("only executable", &s.include.executables),
+        list("only command", &s.include.commands),
+        list("without port", &s.exclude.ports),
+        list("without process", &s.exclude.pids),
+        list("without executable", &s.exclude.executables),
+        list("without command", &s.exclude.commands),
+    ];
+    let parts: Vec<String> = parts.into_iter().flatten().collect();
+    (!parts.is_empty()).then(|| parts.join("; "))
+}
+
 /// Options of the kernel side.
 pub fn kernel(s: &Settings) -> KernelOptions {
     KernelOptions {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::RunOptions;
+use super::{RunOptions, options};
 use crate::export::Exporters;
 use crate::settings::Settings;
 use crate::store::server::Server;
@@ -24,6 +24,7 @@ impl Remember {
         exporters: &mut Exporters,
     ) -> Result<Option<Self>, WebError> {
         let store = Arc::new(Store::new(Limits::live(settings.explain.memory)));
+        store.narrowed(options::narrowed(settings));
         let socket = settings.explain.socket.as_deref().filter(|_| run.socket);
         let server = socket.and_then(|path| match Server::start(path, store.clone()) {
             Ok(server) => Some(server),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::jaeger::TraceQuery;
 use super::traces::Class;
 use super::{Answers, Filter, Finds, Inner, NotFound, Spans, Store};
-use crate::explain::{self, Case, ListRow, Listing, Logged, Report, parse};
+use crate::explain::{self, Case, Kind, ListRow, Listing, Logged, Report, parse};
 use crate::export::Item;
 use crate::trace::model::{SpanKind, TraceId, Value};
 
@@ -20,12 +20,10 @@ const LATER_NS: u64 = 12_000_000_000;
 const REGISTRATION_NS: u64 = 600_000_000_000;
 /// So many of them: they repeat each other.
 const MAX_REJECTED: usize = 3;
-/// Operations and traces that a filtered listing looks through.
+/// Operations, traces with a failure, and traces with answers that blame their request only, that a listing looks through, each.
 const MAX_SEARCHED: usize = 512;
 /// Rows of a listing at most.
 pub const MAX_ROWS: usize = 50;
-/// Traces looked at for the last error: most of those kept as errors are some.
-const MAX_TRIES: usize = 64;
 /// Shortest beginning of a trace id that is understood.
 const MIN_PREFIX: usize = 6;
 /// Shortest part of a path that is looked for, bytes.
@@ -37,6 +35,8 @@ const MAX_SUGGESTIONS: usize = 5;
 enum Subject {
     Operation(String),
     Traces(Vec<TraceId>),
+    /// Traces with this in their URLs.
+    Part(Vec<TraceId>),
 }
 
 impl Answers for Store {
@@ -62,10 +62,11 @@ impl Answers for Store {
         let limit = limit.clamp(1, MAX_ROWS);
         let (traces, spans) = self.size();
         let open = self.ask_open();
-        // What is left out by a filter makes room for what came before it.
-        let subjects = self.lock().recent(if filter.is_empty() { limit } else { MAX_SEARCHED });
+        // What is no failure in the end, or is left out by a filter, makes room for what came before it.
+        let subjects = self.lock().recent(MAX_SEARCHED);
         let now = now();
-        let mut reports: Vec<Report> = subjects
+        // Of each its row alone: there may be many, and most say the same.
+        let mut found: Vec<(ListRow, Vec<String>)> = subjects
             .iter()
             // The lock is taken for one at a time: spans keep arriving.
             .map(|subject| self.lock().case("", subject, &open))
@@ -73,21 +74,21 @@ impl Answers for Store {
             .map(|case| explain::explain(&case))
             .filter(|r| r.operation.is_some() || r.verdict.kind.is_failure())
             .filter(|r| filter.shows(r))
-            .take(MAX_ROWS)
+            .map(|r| (ListRow::new(&r), r.trace_ids))
             .collect();
         // A failure that explains an operation needs no line of its own.
         let within: BTreeSet<String> =
-            reports.iter().filter(|r| r.operation.is_some()).flat_map(|r| r.trace_ids.clone()).collect();
-        reports.retain(|r| r.operation.is_some() || r.trace_ids.first().is_none_or(|t| !within.contains(t)));
-        reports.sort_by(|a, b| b.start_time.cmp(&a.start_time));
+            found.iter().filter(|(row, _)| row.is_operation).flat_map(|(_, ids)| ids.clone()).collect();
+        found.retain(|(row, ids)| row.is_operation || ids.first().is_none_or(|t| !within.contains(t)));
+        found.sort_by(|(a, _), (b, _)| b.time.cmp(&a.time));
         let mut rows: Vec<ListRow> = Vec::new();
-        for row in reports.iter().map(ListRow::new) {
-            match rows.iter_mut().find(|known| known.same_as(&row)) {
-                Some(known) => known.count += 1,
-                None => rows.push(row),
+        for (row, _) in found {
+            if let Some(known) = rows.iter_mut().find(|known| known.same_as(&row)) {
+                known.count += 1;
+            } else if rows.len() < limit {
+                rows.push(row);
             }
         }
-        rows.truncate(limit);
         Listing { schema: explain::LIST_SCHEMA.to_owned(), rows, traces, spans }
     }
 
@@ -99,7 +100,7 @@ impl Answers for Store {
         let id = {
             let inner = self.lock();
             match inner.subject(trace.trim())? {
-                Subject::Traces(ids) => ids.first().copied(),
+                Subject::Traces(ids) | Subject::Part(ids) => ids.first().copied(),
                 Subject::Operation(id) => inner.operations.get(&id).and_then(|t| t.ids.front().copied()),
             }
         };
@@ -109,8 +110,8 @@ impl Answers for Store {
 
 impl Store {
     fn last_error(&self, query: &str) -> Result<Report, NotFound> {
-        let newest: Vec<TraceId> =
-            self.lock().traces.newest(Class::Error).map(|(id, _)| id).take(MAX_TRIES).collect();
+        let newest = self.lock().failed(MAX_SEARCHED);
+        let looked_at = newest.len();
         for id in newest {
             let case = {
                 let inner = self.lock();
@@ -127,7 +128,10 @@ impl Store {
             }
         }
         let (traces, spans) = self.size();
-        let message = format!("no error among the {spans} spans of {traces} traces kept");
+        let message = match looked_at < MAX_SEARCHED {
+            true => format!("no error among the {spans} spans of {traces} traces kept"),
+            false => format!("no error in the last {looked_at} traces in which something failed on the way"),
+        };
         Err(NotFound { message, suggestions: Vec::new() })
     }
 }
@@ -173,6 +177,9 @@ impl Inner {
         if query.len() < MIN_PART {
             return Err(self.not_found(format!("`{query}` is too short to be looked for"), query));
         }
+        if query.starts_with('/') {
+            return self.of_path(query);
+        }
         let traces: Vec<TraceId> = self
             .traces
             .all()
@@ -181,9 +188,23 @@ impl Inner {
             .take(128)
             .collect();
         if traces.is_empty() {
-            return Err(self.not_found(format!("nothing is known about `{}`", clip(query)), query));
+            let message = format!("nothing is known about `{}`", clip(query));
+            return Err(self.not_found(message, query));
         }
-        Ok(Subject::Traces(traces))
+        Ok(Subject::Part(traces))
+    }
+
+    /// The newest trace with a call to this path, or to one below it; rather one that failed.
+    fn of_path(&self, path: &str) -> Result<Subject, NotFound> {
+        let below = |p: &str| {
+            p.strip_prefix(path).is_some_and(|r| path.ends_with('/') || r.is_empty() || r.starts_with('/'))
+        };
+        let calls = |s: &Item| explain::view::path(s).is_some_and(below);
+        let newest =
+            |class| self.traces.newest(class).find(|(_, t)| t.spans.iter().any(calls)).map(|(id, _)| id);
+        let found = [Class::Error, Class::Operation, Class::Healthy].into_iter().find_map(newest);
+        let message = || format!("no call to `{}` is kept", clip(path));
+        found.map(|id| Subject::Traces(vec![id])).ok_or_else(|| self.not_found(message(), path))
     }
 
     fn not_found(&self, message: String, query: &str) -> NotFound {
@@ -212,9 +233,23 @@ impl Inner {
         let operations =
             self.operations.newest().take(limit).map(|(id, _)| Subject::Operation(id.to_owned()));
         let mut all: Vec<Subject> = operations.collect();
-        let alone = self.traces.newest(Class::Error).filter(|(id, _)| self.operation_of(*id).is_none());
-        all.extend(alone.take(limit).map(|(id, _)| Subject::Traces(vec![id])));
+        let alone = self.failed(limit).into_iter().filter(|id| self.operation_of(*id).is_none());
+        all.extend(alone.map(|id| Subject::Traces(vec![id])));
         all
+    }
+
+    /// Traces in which something failed, newest first. Answers that blame the request are mostly none, and may be many: they do not
+    /// push out the others.
+    fn failed(&self, limit: usize) -> Vec<TraceId> {
+        let (mut hard, mut soft) = (0, 0);
+        let mut room = |failed: bool| {
+            let taken = if failed { &mut hard } else { &mut soft };
+            *taken += 1;
+            *taken <= limit
+        };
+        let failed = |s: &Item| explain::kind_of(s).is_some_and(Kind::is_failure) && !explain::is_soft(s);
+        let traces = self.traces.newest(Class::Error);
+        traces.filter(|(_, t)| room(t.spans.iter().any(failed))).map(|(id, _)| id).collect()
     }
 
     fn case(&self, query: &str, subject: &Subject, open: &[Item]) -> Case {
@@ -225,8 +260,9 @@ impl Inner {
                 // A trace of polls is two spans.
                 (Some(id.clone()), ids, traces.map_or(0, |t| t.dropped * 2))
             }
-            Subject::Traces(ids) => (None, ids.clone(), 0),
+            Subject::Traces(ids) | Subject::Part(ids) => (None, ids.clone(), 0),
         };
+        let by_part = matches!(subject, Subject::Part(_));
         let mut spans: Vec<Item> = Vec::new();
         for id in &ids {
             if let Some(trace) = self.traces.get(*id) {
@@ -268,7 +304,8 @@ impl Inner {
         };
         let elsewhere = |s: &&Item| spans.iter().all(|own| own.span_id != s.span_id);
         nearby.extend(open.iter().filter(theirs).filter(elsewhere).take(MAX_NEARBY).cloned());
-        Case { query: query.to_owned(), operation, spans, nearby, logs, last_words, lost, dropped }
+        let (query, narrowed) = (query.to_owned(), self.narrowed.clone());
+        Case { query, operation, spans, nearby, logs, last_words, lost, narrowed, by_part, dropped }
     }
 
     /// Failed calls without a caller, by the same services at the same time, in other traces.

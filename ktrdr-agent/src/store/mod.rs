@@ -100,6 +100,8 @@ struct Inner {
     logs: Logs,
     losses: VecDeque<(u64, String, u64)>,
     lost_throughout: Vec<(String, u64)>,
+    /// What of the host is looked at, where that is not all.
+    narrowed: Option<String>,
     submitted: u64,
 }
 
@@ -112,6 +114,7 @@ impl Store {
             logs: Logs::new(limits.bytes / LOGS_SHARE),
             losses: VecDeque::new(),
             lost_throughout: Vec::new(),
+            narrowed: None,
             submitted: 0,
         };
         Self { inner: Mutex::new(inner), open: open::Open::default() }
@@ -158,6 +161,11 @@ impl Store {
     /// Remembers losses of a recording, which may concern any of its traces.
     pub fn lost_throughout(&self, counts: Vec<(String, u64)>) {
         self.lock().lost_throughout = counts;
+    }
+
+    /// Remembers what of the host is not looked at, as the user said it.
+    pub fn narrowed(&self, how: Option<String>) {
+        self.lock().narrowed = how;
     }
 
     /// Traces and spans kept.

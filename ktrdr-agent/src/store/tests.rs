@@ -146,6 +146,42 @@ fn a_listing_shows_operations_and_errors_newest_first() {
     assert!(Store::new(limits(1)).list(0).rows.is_empty());
 }
 
+/// An answer that blames its request, by itself in a trace.
+fn not_found(n: u64) -> Item {
+    let mut span = (*lone(n, true, "/nope")).clone();
+    span.attributes.set("http.response.status_code", 404_i64);
+    span.attributes.set("error.type", "404");
+    // Its caller was content with it.
+    span.parent_span_id = None;
+    span.kind = SpanKind::Client;
+    Arc::new(span)
+}
+
+#[test]
+fn answers_that_blame_the_request_do_not_hide_what_failed() {
+    let store = Store::new(limits(2_000));
+    store.add(&lone(1, true, "/bad"));
+    (2..1_000).for_each(|n| store.add(&not_found(n)));
+    let bad = lone(1, true, "").trace_id.to_string();
+    let listed = store.list(50);
+    assert!(listed.rows.iter().any(|r| r.id == bad), "{listed:?}");
+    assert!(store.explain(&bad).is_ok_and(|r| r.verdict.kind == Kind::HttpError));
+}
+
+#[test]
+fn a_path_is_found_with_what_is_below_it() {
+    let store = Store::new(limits(100));
+    store.add(&lone(1, true, "/api/orders/7"));
+    store.add(&lone(2, false, "/api/orders/8"));
+    store.add(&lone(3, false, "/api/ordersheet"));
+    let found = |path: &str| store.explain(path).map(|r| r.trace_ids);
+    let id = |n| vec![lone(n, false, "").trace_id.to_string()];
+    assert_eq!(found("/api/orders").unwrap(), id(1), "rather one that failed");
+    assert_eq!(found("/api/orders/8").unwrap(), id(2));
+    assert_eq!(found("/api/ordersheet").unwrap(), id(3));
+    assert!(found("/api/order").unwrap_err().message.contains("no call to `/api/order` is kept"));
+}
+
 #[test]
 fn a_listing_can_be_narrowed() {
     let store = filled();

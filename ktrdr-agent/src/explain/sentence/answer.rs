@@ -2,12 +2,12 @@
 
 use super::super::cause::Finding;
 use super::super::tree::Tree;
-use super::super::{knowledge, view};
+use super::super::{Case, knowledge, place, view};
 use super::{asker, in_words, operation, request, whom};
 use crate::export::console::human::text::duration;
 use crate::trace::model::Span;
 
-pub(super) fn http(tree: &Tree<'_>, finding: &Finding<'_>, span: &Span) -> String {
+pub(super) fn http(case: &Case, tree: &Tree<'_>, finding: &Finding<'_>, span: &Span) -> String {
     let code = view::code(span).or_else(|| view::int(span, "error.type")).unwrap_or_default();
     let asker = asker(tree, finding.last()).map(|a| format!(" from {a}")).unwrap_or_default();
     let mut text = format!(
@@ -20,7 +20,15 @@ pub(super) fn http(tree: &Tree<'_>, finding: &Finding<'_>, span: &Span) -> Strin
     if let Some(message) = view::message(span) {
         text.push_str(&format!(": {message}"));
     } else if code >= 500 {
-        text.push_str("; none of its own calls failed");
+        text.push_str(&match place::at_that_time(case, tree, finding.last()) {
+            Some(call) => format!(
+                "; at that time its {} to {} failed ({}), for which request is not known",
+                view::what(call),
+                view::peer(call).unwrap_or_else(|| "a peer".to_owned()),
+                view::outcome(call)
+            ),
+            None => "; none of the calls seen failed".to_owned(),
+        });
     }
     text
 }

@@ -7,7 +7,7 @@ mod success;
 use super::cause::Finding;
 use super::symptom::{self, Kind};
 use super::tree::Tree;
-use super::{Case, gpu, place, view};
+use super::{Case, gpu, knowledge, place, view};
 use crate::export::console::human::text::duration;
 use crate::trace::model::{Span, SpanKind, Value};
 
@@ -18,7 +18,7 @@ pub fn of_cause(case: &Case, tree: &Tree<'_>, finding: &Finding<'_>) -> String {
     let span = finding.span(tree);
     let mut text = match finding.kind {
         Kind::OperationLost => operation::lost(tree, finding, span),
-        Kind::HttpError => answer::http(tree, finding, span),
+        Kind::HttpError => answer::http(case, tree, finding, span),
         Kind::GpuOutOfMemory => gpu::out_of_memory(tree, finding, span),
         Kind::BusinessError => answer::business(tree, finding, span),
         Kind::NameNotResolved => format!(
@@ -51,7 +51,7 @@ pub fn of_cause(case: &Case, tree: &Tree<'_>, finding: &Finding<'_>) -> String {
             duration(view::duration(span)),
             request(span)
         ),
-        _ if view::is_command(span) => command(span),
+        _ if view::is_command(span) => command(tree, finding, span),
         _ => told(tree, finding, span),
     };
     if finding.spans.len() > 1 && finding.kind != Kind::WorkerBusy {
@@ -111,7 +111,7 @@ fn told(tree: &Tree<'_>, finding: &Finding<'_>, span: &Span) -> String {
 }
 
 /// A command that failed by itself, with what it said last.
-fn command(span: &Span) -> String {
+fn command(tree: &Tree<'_>, finding: &Finding<'_>, span: &Span) -> String {
     let how = view::message(span).unwrap_or("failed");
     let mut said = span.events.iter().rev().filter(|e| e.name == "exception");
     let said = said.find_map(|e| {
@@ -119,10 +119,21 @@ fn command(span: &Span) -> String {
         Some(format!("{}: {}", text("exception.type")?, text("exception.message")?))
     });
     let said = said.map(|s| format!(" ({})", super::hints::shorten(&s, 200))).unwrap_or_default();
-    // A signal cuts off what was under way.
-    let alone =
-        if view::int(span, "process.exit.code").is_some() { "; none of its calls failed" } else { "" };
-    format!("the command `{}` {how}{said}{alone}", span.name)
+    let code = view::int(span, "process.exit.code");
+    let meaning = code.and_then(|code| knowledge::exit_status(&span.name, code));
+    let meaning = meaning.map(|m| format!(" ({m})")).unwrap_or_default();
+    let calls = match place::given_up(tree, finding.last()) {
+        Some(call) => format!(
+            "; its call to {} ({}) had not been answered by then, after {}",
+            view::peer(call).unwrap_or_else(|| "a peer".to_owned()),
+            request(call),
+            duration(view::duration(call))
+        ),
+        // A signal cuts off what was under way.
+        None if code.is_some() => "; none of the calls seen failed".to_owned(),
+        None => String::new(),
+    };
+    format!("the command `{}` {how}{meaning}{said}{calls}", span.name)
 }
 
 /// Who owed the answer, with its port where that is known.
@@ -154,5 +165,6 @@ fn in_words(span: &Span) -> &str {
     view::message(span)
         .or_else(|| view::text(span, "ktrdr.business_error.message"))
         .or_else(|| view::text(span, "operation.error"))
+        .or_else(|| view::exception(span))
         .unwrap_or("no message given")
 }

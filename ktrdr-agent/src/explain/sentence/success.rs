@@ -3,7 +3,7 @@
 use super::super::cause::Analysis;
 use super::super::symptom::Kind;
 use super::super::tree::Tree;
-use super::super::{Case, gaps, gpu, slow, view};
+use super::super::{Case, gaps, gpu, knowledge, slow, view};
 use super::operation::{progress, worker};
 use super::request;
 use crate::export::console::human::text::duration;
@@ -85,6 +85,12 @@ pub fn of_success(case: &Case, tree: &Tree<'_>, analysis: &Analysis<'_>) -> (Kin
             kind,
             format!("nothing failed, but {} took {}{most}{on_gpu}{retried}", describe(span), duration(took)),
         );
+    }
+    // An answer that blames the request is what its caller asked to know.
+    if let Some(code) = view::code(span).filter(|code| *code >= 400) {
+        let reason = knowledge::reason(code);
+        let text = format!("{} was answered {code} ({reason}) after {}", describe(span), duration(took));
+        return (Kind::Ok, format!("{text}, with which nobody failed{most}{retried}"));
     }
     (Kind::Ok, format!("nothing failed: {} took {}{most}{retried}", describe(span), duration(took)))
 }

@@ -233,10 +233,11 @@ impl Page<'_> {
         let room = self.width().saturating_sub(LEFT + width(&head) + width(&severity)).max(MIN_LOG);
         self.out.push_str(&fit(&text, room));
         self.out.push('\n');
-        // The frame in which it was thrown.
+        // The frame in which it was thrown; of Python's the last one of the service's own code, if it is among them.
         let at = l.stack.as_deref().and_then(|s| {
-            let python = s.lines().rfind(|f| f.starts_with("File \""));
-            python.or_else(|| s.lines().next())
+            let mut python = s.lines().filter(|f| f.starts_with("File \"")).rev();
+            let own = python.clone().find(|f| !crate::explain::logged::is_of_a_library(f));
+            own.or_else(|| python.next()).or_else(|| s.lines().next())
         });
         if let Some(at) = at {
             self.put(sgr::DIM, &format!("{:16}{}", "", fit(&clean(at.trim()), self.width() - 16)));
