@@ -10,7 +10,7 @@ use hashlink::LruCache;
 use super::causality::{CallRef, SpanRef};
 use crate::event::{ConnId, MS, Ns, Task};
 
-/// Connects under way, and recent failures per (process, target): a process that opens more at once, or fails to
+/// Connects under way, and recent failures per [`Whose`]: a process that opens more at once, or fails to
 /// more targets within a minute, loses retry numbers, not spans.
 const MAX_PENDING: usize = 16 * 1024;
 /// RFC 8305 §5: the next address is tried at the latest after 250 ms ("Connection Attempt Delay"). IPv6 is tried
@@ -59,16 +59,32 @@ pub struct Failed {
     pub end: Ns,
     /// Why.
     pub failure: Failure,
-    /// 1 for the first attempt of this process at this target, 2 for the first retry, …
+    /// 1 for the first attempt of this work at this target, 2 for the first retry, …
     pub attempt: u32,
     /// Other addresses tried before for the same call.
     pub earlier: Vec<(Ns, SocketAddr, Failure)>,
 }
 
+/// Whose attempts at a target are those of one call: of its process, of the task, and since the same request. One that fails for another
+/// request, or in another task, is no retry. Of a task that goes on while its thread reads other requests fewer may be counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Whose {
+    tgid: u32,
+    context: u64,
+    after: Option<SpanRef>,
+    remote: SocketAddr,
+}
+
+impl Whose {
+    fn of(c: &Connecting) -> Self {
+        Self { tgid: c.task.tgid, context: c.task.py_context, after: c.after, remote: c.remote }
+    }
+}
+
 /// State of all connects.
 pub struct Connects {
     pending: LruCache<ConnId, Connecting, foldhash::fast::FixedState>,
-    attempts: LruCache<(u32, SocketAddr), (u32, Ns), foldhash::fast::FixedState>,
+    attempts: LruCache<Whose, (u32, Ns), foldhash::fast::FixedState>,
     held: Vec<(Ns, Failed)>,
     /// How long the failure of a first address waits, see [`FALLBACK_NS`].
     fallback: Ns,
@@ -108,7 +124,7 @@ impl Connects {
         let before = self.held.len();
         self.held.retain(|(_, f)| !same_call(&f.connect, &c));
         self.recovered += (before - self.held.len()) as u64;
-        self.attempts.remove(&(c.task.tgid, c.remote));
+        self.attempts.remove(&Whose::of(&c));
         Some(c)
     }
 
@@ -128,7 +144,7 @@ impl Connects {
 
     /// A connect failed without a SYN. Ignored if the same failure was seen as a state change already.
     pub fn failed_at_once(&mut self, connect: Connecting, error: u16, now: Ns) {
-        let key = (connect.task.tgid, connect.remote);
+        let key = Whose::of(&connect);
         // A blocking connect reports the failure of its own socket once more when it returns.
         let seen = self.attempts.peek(&key).is_some_and(|(_, at)| now.saturating_sub(*at) < 50 * MS);
         if !seen {
@@ -137,7 +153,7 @@ impl Connects {
     }
 
     fn settle(&mut self, connect: Connecting, failure: Failure, now: Ns) {
-        let key = (connect.task.tgid, connect.remote);
+        let key = Whose::of(&connect);
         let attempt = match self.attempts.get(&key) {
             Some((n, at)) if now.saturating_sub(*at) < RETRY_NS => n + 1,
             _ => 1,
