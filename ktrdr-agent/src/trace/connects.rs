@@ -240,6 +240,21 @@ mod tests {
     }
 
     #[test]
+    fn who_fails_for_another_request_or_in_another_task_does_not_retry() {
+        let mut c = Connects::default();
+        let mut attempt = |id: u64, after: u64, context: u64| {
+            let mut connect = connecting("127.0.0.1:5001", id * 1000 * MS);
+            connect.after = Some(SpanRef(after));
+            connect.task.py_context = context;
+            c.started(ConnId(id), connect);
+            c.failed(ConnId(id), 111, id * 1000 * MS + MS);
+            c.expire(id * 1000 * MS + MS + NEXT_NS)[0].attempt
+        };
+        assert_eq!([attempt(1, 1, 16), attempt(2, 1, 16), attempt(3, 1, 16)], [1, 2, 3]);
+        assert_eq!([attempt(4, 2, 16), attempt(5, 2, 32), attempt(6, 2, 16)], [1, 1, 2]);
+    }
+
+    #[test]
     fn another_address_that_answers_forgives() {
         let mut c = Connects::default();
         assert!(refuse(&mut c, 1, "[::1]:80", 0).is_empty());

@@ -8,6 +8,7 @@
 use httparse::Header;
 
 use super::head::{Fields, RequestHead, ResponseHead, fields};
+use super::sniff::LONG_TARGET;
 use crate::protocol::Side;
 
 /// What was found.
@@ -48,13 +49,18 @@ struct Field {
 /// far as the version or the status.
 pub(super) fn read(side: Side, bytes: &[u8], broken_off: bool) -> Found {
     let mut rest = bytes;
+    let mut in_first = false;
     let line = match take_line(&mut rest) {
         Some(line) => line,
-        None if broken_off => std::mem::take(&mut rest),
+        None if broken_off => {
+            in_first = true;
+            std::mem::take(&mut rest)
+        }
         None if may_begin(side, bytes) => return Found::Partial,
         None => return Found::Nothing,
     };
     let first = match side {
+        Side::Request if in_first => request_line(line).or_else(|| long_line(line)),
         Side::Request => request_line(line),
         Side::Response => status_line(line),
     };
@@ -157,6 +163,20 @@ fn request_line(line: &[u8]) -> Option<First> {
     let method = std::str::from_utf8(method).ok()?.to_owned();
     // A later minor version is read as the last one that is known (RFC 9110 §2.5).
     Some(First::Request { method, target: encoded(target), minor: (digit - b'0').min(1) })
+}
+
+/// A request line that is longer than what is copied of a transfer: its target, as far as that was captured. Of a shorter one the
+/// rest never came.
+fn long_line(line: &[u8]) -> Option<First> {
+    let method = line.iter().position(|b| is_blank(*b))?;
+    let (method, target) = (&line[..method], &line[method + 1..]);
+    let is_target = target.starts_with(b"/") || target.starts_with(b"http");
+    if method.is_empty() || !method.iter().all(|&b| is_token(b)) || !is_target || target.len() < LONG_TARGET {
+        return None;
+    }
+    let method = std::str::from_utf8(method).ok()?.to_owned();
+    let target = target.iter().position(|b| is_blank(*b)).map_or(target, |end| &target[..end]);
+    Some(First::Request { method, target: encoded(target), minor: 1 })
 }
 
 /// Version and three digits; a reason may say anything.
@@ -304,6 +324,12 @@ mod tests {
         assert_eq!(odd.request(&[]).unwrap().target, "/a?b");
         assert!(matches!(read(Side::Request, b"GET  /a?b", true), Found::Nothing));
         assert!(matches!(read(Side::Request, b"\x16\x03\x01", false), Found::Nothing));
+        let long = format!("GET /a?{}", "b".repeat(LONG_TARGET));
+        let Found::Head(odd) = read(Side::Request, long.as_bytes(), true) else { panic!("nothing") };
+        assert_eq!(odd.request(&[]).unwrap().target, &long[4..]);
+        assert!(matches!(read(Side::Request, long.as_bytes(), false), Found::Partial));
+        let words = format!("GET {}", "b".repeat(LONG_TARGET));
+        assert!(matches!(read(Side::Request, words.as_bytes(), true), Found::Nothing));
         assert!(matches!(read(Side::Response, b"HTTP/2", false), Found::Nothing));
     }
 }

@@ -52,7 +52,7 @@ const LONGEST_METHOD: usize = 24;
 
 /// A target this long is believed before its end is seen: text protocols with the same words (Redis' inline `GET`,
 /// SIP, RTSP) have short first lines, and a capture may end inside a long one.
-const LONG_TARGET: usize = 1024;
+pub(super) const LONG_TARGET: usize = 1024;
 
 /// Judges the beginning of a transfer. Empty lines before it say nothing (RFC 9112 §2.2).
 pub(super) fn sniff(bytes: &[u8]) -> Sniff {

@@ -267,6 +267,19 @@ fn a_head_beyond_the_capture_is_taken_as_far_as_it_goes() {
 }
 
 #[test]
+fn a_target_longer_than_what_is_copied_is_known_as_far_as_that() {
+    let mut d = driver();
+    let long = format!("GET /long?q={}", "c".repeat(8000));
+    d.feed(REQUEST, long.as_bytes());
+    d.gap(REQUEST, 3000);
+    d.feed(RESPONSE, b"HTTP/1.1 414 URI Too Long\r\nContent-Length: 2\r\n\r\nok");
+    d.feed(REQUEST, &GET.as_bytes()[1..]);
+    let seen = short(&d);
+    assert!(seen[0].starts_with(">GET /long"), "{seen:?}");
+    assert_eq!(seen[1..], ["Request!head_truncated ", "<414", "Response.2", ">GET /", "Request."]);
+}
+
+#[test]
 fn a_head_beyond_the_limit_is_taken_as_far_as_it_goes() {
     let mut d = driver();
     let limit = context(Role::Server).max_head;

@@ -134,9 +134,8 @@ pub fn sentence(span: &Span) -> Option<String> {
 /// What else deserves a word, because it is not as one would expect.
 pub fn notes(span: &Span) -> Vec<String> {
     let mut notes = Vec::new();
-    if let Some(attempt) = int(span, "ktrdr.connect.attempt").filter(|n| *n > 1) {
-        notes.push(format!("attempt {attempt}"));
-    } else if let Some(resent) = int(span, "http.request.resend_count").filter(|n| *n > 0) {
+    // That of a connect is in its sentence.
+    if let Some(resent) = int(span, "http.request.resend_count").filter(|n| *n > 0) {
         notes.push(format!("attempt {}", resent.saturating_add(1)));
     }
     if text(span, "ktrdr.link.certainty") == Some("inferred") {

@@ -80,6 +80,7 @@ fn a_dispatch_with_odd_things_in_it() {
     broken.attributes.set("ktrdr.incomplete", "eof_in_body");
     broken.attributes.set("http.response.status_code", 404_i64);
     let mut again = refused(2, 8, 6, &w2);
+    // Its sentence would say so, if it were one.
     again.attributes.set("ktrdr.connect.attempt", 3_i64);
     insta::assert_snapshot!(all(items([client, server, c1, s1, c2, s2, broken, again]), &style(130)), @r"
 12:15:06.000  ktrdr-cli → ktrdr-api                               POST /api/v1/trainings                200           950 ms
@@ -92,7 +93,6 @@ fn a_dispatch_with_odd_things_in_it() {
 12:15:06.520    └ training-worker-2 → ktrdr-ib-host-service:5001  connect                               ✗ refused    0.10 ms
                   ktrdr-api could not connect to ktrdr-ib-host-service at 127.0.0.1:5001: connection refused, nothing is listening
                   on port 5001 (pid 4711 `python main.py` listened until 12 s ago and exited with status 1)
-                  attempt 3
               trace 02020202020202020202020202020202, 8 spans, 2 errors
 ");
 }
