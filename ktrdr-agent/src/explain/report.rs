@@ -132,7 +132,7 @@ fn chain(tree: &Tree<'_>, finding: &Finding<'_>) -> Vec<Step> {
         Step {
             service: span.resource.service.clone(),
             to,
-            what: view::what(span).to_owned(),
+            what: view::what(span).into_owned(),
             outcome: view::outcome(span),
             duration_ms: timeline::millis(view::duration(span)),
             relation: relation.to_owned(),
@@ -159,7 +159,7 @@ fn chain(tree: &Tree<'_>, finding: &Finding<'_>) -> Vec<Step> {
         steps.push(Step {
             service: span.resource.service.clone(),
             to: view::peer(span),
-            what: view::what(span).to_owned(),
+            what: view::what(span).into_owned(),
             outcome: view::outcome(span),
             duration_ms: timeline::millis(view::duration(span)),
             relation: "at that time".to_owned(),

@@ -54,7 +54,12 @@ pub fn rows(tree: &Tree<'_>, analysis: &Analysis<'_>) -> (Vec<Row>, usize) {
             depth,
             service: span.resource.service.clone(),
             to,
-            what: view::what(span).to_owned(),
+            // Equal ones have their route in common.
+            what: match group.count {
+                1 => view::what(span).into_owned(),
+                _ if view::is_connect(span) => "connect".to_owned(),
+                _ => span.name.clone(),
+            },
             outcome: view::outcome(span),
             duration_ms: millis(view::duration(span)),
             count: group.count,
@@ -105,7 +110,7 @@ fn beyond(span: &Span, zero: u64, rows: &mut Vec<Row>) {
             depth: 0,
             service: span.resource.service.clone(),
             to: view::peer(span),
-            what: view::what(span).to_owned(),
+            what: view::what(span).into_owned(),
             outcome: view::outcome(span),
             duration_ms: millis(view::duration(span)),
             count: 1,

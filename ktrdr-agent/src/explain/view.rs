@@ -1,5 +1,7 @@
 //! What the other parts ask of a span.
 
+use std::borrow::Cow;
+
 use crate::trace::model::{Span, SpanKind, Status, Value};
 
 /// A text attribute.
@@ -96,8 +98,21 @@ pub fn is_connect(span: &Span) -> bool {
 }
 
 /// What was done, without what stands beside it anyway.
-pub fn what(span: &Span) -> &str {
-    if is_connect(span) { "connect" } else { &span.name }
+pub fn what(span: &Span) -> Cow<'_, str> {
+    if is_connect(span) { "connect".into() } else { asked(span) }
+}
+
+/// Longest path that stands for its route.
+const SHORT: usize = 40;
+
+/// The span's name; where that is a route with places for ids, the path itself if it is short: which one it was is what a reader
+/// wants to know.
+pub fn asked(span: &Span) -> Cow<'_, str> {
+    let path = path(span).filter(|path| span.name.contains('{') && path.chars().count() <= SHORT);
+    match (text(span, "http.request.method"), path) {
+        (Some(method), Some(path)) => format!("{method} {path}").into(),
+        _ => span.name.as_str().into(),
+    }
 }
 
 /// Whether the span is the caller's end of a call.
@@ -168,4 +183,22 @@ pub fn family(service: &str) -> &str {
 /// Whether a service is one of KTRDR's workers.
 pub fn is_worker(service: &str) -> bool {
     service.contains("worker")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::explain::build::Build;
+
+    #[test]
+    fn a_short_path_stands_for_its_route() {
+        let asked_of = |path: &str| {
+            let mut b = Build::default();
+            let id = b.client(0, "curl", ("shop", 7001), &format!("GET {path}"), (0, 1), 200);
+            b.get(id).name = "GET /slow/{id}".to_owned();
+            asked(b.get(id)).into_owned()
+        };
+        assert_eq!(asked_of("/slow/2"), "GET /slow/2");
+        assert_eq!(asked_of(&format!("/slow/{}", "2".repeat(40))), "GET /slow/{id}");
+    }
 }

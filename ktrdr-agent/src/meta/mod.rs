@@ -161,6 +161,11 @@ impl Metadata {
         events
     }
 
+    /// Of processes that were named, those that do not exist.
+    pub fn absent(&self, pids: &[u32]) -> Vec<u32> {
+        pids.iter().copied().filter(|pid| !self.proc.of(*pid, "stat").exists()).collect()
+    }
+
     /// Asks Kubernetes for the names of pods from now on, if the settings say so.
     #[cfg(feature = "kubernetes")]
     pub fn ask_kubernetes(&mut self, settings: &Settings) -> Result<(), kubernetes::ApiError> {

@@ -61,6 +61,9 @@ pub fn run(settings: &Settings, run: &RunOptions) -> anyhow::Result<()> {
     let recorder = recorder.map(|r| (r, Scope::new(config.clone())));
     let core = Core::new(config);
     let stream = Stream { core, recorder, shell_records: 0 };
+    for pid in meta.absent(&settings.include.pids) {
+        tracing::warn!("process {pid} does not exist: nothing can be observed of it (--pid, include.pids)");
+    }
     let facts = step!("start.processes").in_scope(|| meta.start());
     let python = Python::new(settings.python.causality);
     let gpu = Gpu::start(settings, &meta)?;

@@ -53,10 +53,16 @@ impl fmt::Display for CallsSeen {
             CallsSeen::Not => f.write_str("not looked at by themselves"),
             CallsSeen::Functions => f.write_str("seen at their functions, which costs other calls nothing"),
             CallsSeen::Tracepoints(why) => {
-                write!(f, "seen at their tracepoints, which costs each other call some 60 ns: {why}")
+                write!(
+                    f,
+                    "seen at their tracepoints; nothing is lost by that, it costs each other call some 60 ns ({why})"
+                )
             }
             CallsSeen::Every(why) => {
-                write!(f, "seen at the end of all system calls, which costs each some 150 ns: {why}")
+                write!(
+                    f,
+                    "seen at the end of all system calls; nothing is lost by that, it costs each some 150 ns ({why})"
+                )
             }
         }
     }

@@ -1,6 +1,7 @@
 //! What a line says about a span.
 
 use super::text::clean;
+use crate::explain::view;
 use crate::trace::causality::Method;
 use crate::trace::model::{Span, SpanKind, Status, Value};
 
@@ -55,7 +56,7 @@ pub fn peer(span: &Span) -> Option<String> {
     if span.kind != SpanKind::Client {
         return None;
     }
-    let port = int(span, "server.port").or_else(|| int(span, "network.peer.port"));
+    let port = view::port(span);
     let name = text(span, "peer.service")
         .or_else(|| text(span, "server.address"))
         .or_else(|| text(span, "network.peer.address"))?;
@@ -64,10 +65,10 @@ pub fn peer(span: &Span) -> Option<String> {
     Some(clean(&port.map_or(name.clone(), |port| format!("{name}:{port}"))))
 }
 
-/// What is done: the span's name, less what stands beside it anyway (`connect ktrdr-ib-host-service`).
+/// What is done, less what stands beside it anyway (`connect ktrdr-ib-host-service`).
 pub fn what(span: &Span) -> String {
     let connects = span.name.starts_with("connect ") && peer(span).is_some();
-    if connects { "connect".to_owned() } else { clean(&span.name) }
+    if connects { "connect".to_owned() } else { clean(&view::asked(span)) }
 }
 
 /// How it went.
