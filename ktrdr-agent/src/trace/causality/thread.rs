@@ -80,7 +80,9 @@ impl Causality {
             return Some(false);
         }
         // Until then, a loop that happened to serve one request may have called for anybody.
-        let proven = (p.python == Some(true) && !p.greenlets) || (p.sync_proofs >= SYNC_PROOFS && !p.loops);
+        // Nor would contexts have shown one before they were followed.
+        let shown = p.python == Some(true) && call.ts >= p.since && !p.greenlets;
+        let proven = shown || (p.sync_proofs >= SYNC_PROOFS && !p.loops);
         Some(r.one_thread && proven)
     }
 }

@@ -2,6 +2,7 @@
 
 use super::super::*;
 use super::scenario::{NONE, World, at, is, own};
+use crate::event::MS;
 
 const READER: u64 = 1_000;
 
@@ -128,4 +129,20 @@ fn a_thread_s_own_context_is_the_thread_s() {
     w.finish(own(1, 9), early[0]);
     w.finish(at(1, 101), early[1]);
     assert_eq!(w.origin(call), NONE);
+}
+
+/// Whoever looks at processes is ahead of the stream: that contexts are followed is known before what was done until then.
+#[test]
+fn a_loop_does_not_show_before_contexts_are_followed() {
+    for blind in [true, false] {
+        let mut w = World::blind();
+        let since = w.now + if blind { 1_000 * MS } else { 0 };
+        w.c.python(1, true, since);
+        w.stood();
+        // The loop goes on with what it was asked before the agent came.
+        let a = w.read(at(1, 0), 1);
+        let call = w.call(at(1, 0));
+        w.finish(at(1, 0), a);
+        assert_eq!(w.origin(call), if blind { NONE } else { is(a, Method::Thread) });
+    }
 }
