@@ -71,6 +71,7 @@ where
         count(Counter::TransfersLeftOut);
         return Ok(());
     }
+    let written = if transfer.direction == SEND { sock.conn_so_far()? } else { 0 };
     let conn = sock.conn()?;
     // Of one that is left out the addresses tell the agent that it is.
     let policy = if left_out { None } else { filter::capture_limit(conn) };
@@ -125,7 +126,7 @@ where
         flags |= flags::TUPLE;
     }
     let positions = sock.transfer_positions()?;
-    let given = if transfer.direction == SEND { given::taken(conn, tgid, tid, buffer) } else { 0 };
+    let given = if transfer.direction == SEND { given::taken(written, tgid, tid, buffer) } else { 0 };
     let body = DataBody {
         conn,
         py_context: if given != 0 { given } else { python::current_context(tgid, tid) },

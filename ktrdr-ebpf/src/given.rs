@@ -16,7 +16,7 @@ use ktrdr_ebpf_common::{
 use zerocopy::{Immutable, IntoBytes};
 
 use crate::{
-    constants::HAS_TASK_BTF,
+    constants::{HAS_SOCKET_COOKIE, HAS_TASK_BTF},
     error::Error,
     filter,
     memory::{Direct, Probed},
@@ -42,12 +42,10 @@ struct Given {
     number: u64,
 }
 
-/// By `DataBody::conn`, where that is a cookie: an address may be another socket's by the time of a send.
+/// By `Sock::conn_so_far`. An address is that of a socket older than the agent until something is received or sent there, and so no
+/// other one's that is sent on by it.
 #[map]
 static PY_WRITES: LruHashMap<u64, Given> = LruHashMap::with_max_entries(MAX_PY_WRITES, 0);
-
-/// Set in `DataBody::conn` where that is an address.
-const ADDRESS: u64 = 1 << 63;
 
 /// A thread (tgid, tid) gives the loop an object to send on the connection of a stream: bytes, or a list of such.
 #[inline(always)]
@@ -122,11 +120,12 @@ fn connection(fd: u32) -> Result<Option<u64>, Error> {
     };
     let Some(file) = file else { return Ok(None) };
     let Some(sock) = task::socket(file)? else { return Ok(None) };
-    if !sock.is_tcp()? || filter::left_out(sock)? {
+    // Without cookies an address may be another socket's by the time of a send.
+    if HAS_SOCKET_COOKIE.get() == 0 || !sock.is_tcp()? || filter::left_out(sock)? {
         return Ok(None);
     }
-    let conn = sock.conn()?;
-    Ok((conn & ADDRESS == 0 && filter::capture_limit(conn) != Some(0)).then_some(conn))
+    let conn = sock.conn_so_far()?;
+    Ok((filter::capture_limit(conn) != Some(0)).then_some(conn))
 }
 
 /// The head of an object, from its type on.

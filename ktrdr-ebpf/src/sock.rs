@@ -59,9 +59,15 @@ impl<O: Object> Sock<O> {
             // SAFETY: the pointer is a `struct sock` to the verifier too.
             return Ok(unsafe { bpf_get_socket_cookie(self.0.address().cast_mut().cast()) });
         }
-        // Not typed, so the helper cannot create it. State changes do for new sockets, the agent's first listing of
-        // all sockets (sock_diag) does for older ones.
+        // Not typed, so the helper cannot create it. State changes do for new sockets, their next transfer does for older ones.
         Ok(self.0.number()? | 1 << 63)
+    }
+
+    /// The same, but for a socket that has no cookie yet its address. Such a one is older than the agent.
+    #[inline(always)]
+    pub fn conn_so_far(self) -> Result<u64, Error> {
+        let cookie: u64 = self.0.load(&SK_COOKIE)?;
+        Ok(if cookie != 0 { cookie } else { self.0.number()? | 1 << 63 })
     }
 
     /// `sk_err`.
