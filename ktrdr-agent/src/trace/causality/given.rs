@@ -4,16 +4,22 @@
 //! the number under which that was told. All that is written for a connection until its next send has one number: where
 //! it was not all written under one context, whose the message is that begins there is not known.
 
+use std::collections::VecDeque;
+
 use ktrdr_ebpf_common::GIVEN_BEFORE;
 
 use super::SpanRef;
-use super::state::{Causality, Lru, OpenCall, lru};
+use super::state::{Causality, Lru, OpenCall, Process, SETTLE_NS, lru};
 use super::tree::NodeId;
 use crate::event::{Ns, Task};
 
 /// Writes remembered, host-wide. They are sent within a turn of their loop, or when the connection takes more; and a
 /// message whose first bytes were sent is told of when it is whole, which may be as many turns later as it has pieces.
 const MAX_WRITES: usize = 65_536;
+
+/// Responses of one process that are remembered because it is not known who wrote them: most are known. Beyond, the oldest count
+/// as one.
+const MAX_UNTOLD: usize = 64;
 
 /// By process (as contexts are told apart), thread and number; `None`: several wrote.
 #[derive(Debug)]
@@ -41,6 +47,41 @@ pub(super) fn is_given(task: Task) -> bool {
     task.py_context & GIVEN_BEFORE != 0
 }
 
+/// Responses of which it is not known under which contexts they were: a loop sent them. As when their requests were read, and
+/// when they were sent.
+#[derive(Debug, Default)]
+pub(super) struct Untold(VecDeque<(Ns, Ns)>);
+
+impl Untold {
+    pub fn add(&mut self, read: Ns, sent: Ns) {
+        self.0.push_back((read, sent));
+        if self.0.len() > MAX_UNTOLD
+            && let Some((first, second)) = self.0.pop_front().zip(self.0.front_mut())
+        {
+            *second = (first.0.min(second.0), first.1.max(second.1));
+        }
+    }
+}
+
+impl Process {
+    /// Whether what was done at `ts`, and seems to be the work of a request read at `read`, may be that of another one whose
+    /// response did not tell under which context it was; those that nobody saw come are among them, or not.
+    ///
+    /// - One that was read later did not begin it.
+    /// - One that was answered before this one was read would not have spoken against it if it had told.
+    /// - Of those answered before contexts were followed nobody tells anywhere. What was done since is no worker's for them.
+    /// - Where addresses may be stale, what an answered one began goes on under addresses of others, for as long as calls wait.
+    pub(super) fn may_be_untold(&self, ts: Ns, read: Option<Ns>, stale: bool, unasked: bool) -> bool {
+        let goes_on = if stale { SETTLE_NS } else { 0 };
+        let may = |(asked, sent): (Ns, Ns)| {
+            let met = read.is_none_or(|read| read <= sent) && asked <= ts;
+            met && sent >= self.since && ts <= sent.saturating_add(goes_on)
+        };
+        let unseen = self.standing.untold.filter(|_| unasked);
+        self.untold.0.iter().copied().any(may) || unseen.is_some_and(|sent| may((0, sent)))
+    }
+}
+
 impl Causality {
     pub(super) fn gave(&mut self, task: Task, number: u64, behind: bool, ts: Ns) {
         let reads = self.process(task.tgid).reads;
@@ -51,7 +92,8 @@ impl Causality {
             // Found late: what responses said till now was the loop's.
             p.standing.loop_is_found();
             if let Some(sent) = p.sent {
-                self.not_told(task.tgid, sent);
+                // Others before that, too.
+                p.untold.add(0, sent);
             }
         }
         let key = (self.process(task.tgid).contexts, task.tid, number);
@@ -75,14 +117,14 @@ impl Causality {
     }
 
     /// Takes note of a response: whether it tells for whom it was sent.
-    pub(super) fn tells(&mut self, task: Task, node: Option<NodeId>, ts: Ns) -> bool {
+    pub(super) fn tells(&mut self, task: Task, span: SpanRef, node: Option<NodeId>, ts: Ns) -> bool {
         if !is_given(task) {
             let p = self.process(task.tgid);
             p.sent = p.sent.max(Some(ts));
         }
         let tells = self.says(task, node);
         if !tells {
-            self.not_told(task.tgid, ts);
+            self.not_told(task.tgid, span, ts);
         }
         tells
     }

@@ -245,7 +245,7 @@ impl Causality {
         let node = self.node_of(task, ts);
         self.note_context(task);
         self.note_answer(task, span);
-        let tells = self.tells(task, node, ts);
+        let tells = self.tells(task, span, node, ts);
         let node = node.filter(|_| tells);
         let ts = self.wrote(task, ts);
         self.respond(task, node, span, ts);

@@ -17,7 +17,7 @@
 
 use super::evidence::{Claim, Found};
 use super::settle::{Phase, Verdict};
-use super::state::{Causality, OpenCall, SETTLE_NS};
+use super::state::{Causality, OpenCall};
 use super::tree::NodeId;
 use super::{CallRef, Gap, Origin, SpanRef};
 use crate::event::Ns;
@@ -81,7 +81,7 @@ impl Causality {
     pub(super) fn judge_older(&mut self, c: &OpenCall, span: SpanRef, stale: bool, phase: Phase) -> Verdict {
         // Touched, so that what still works for it keeps it known.
         let Some(r) = self.requests.get(&span) else { return Verdict::Missing(Gap::Forgotten) };
-        let (tid, number, wrote) = (r.tid, r.number, r.answered_under);
+        let (tid, number, wrote, read) = (r.tid, r.number, r.answered_under, r.read);
         let Some(p) = self.processes.peek(&c.task.tgid) else { return Verdict::Missing(Gap::Forgotten) };
         if phase < Phase::Horizon {
             return Verdict::Wait;
@@ -92,13 +92,11 @@ impl Causality {
             if self.left_with(c) {
                 return Verdict::Missing(Gap::LeftOut);
             }
-            // A request whose response does not tell may have been in flight with the call. One that had been answered by then
-            // is of interest only where addresses are reused unseen.
-            let then = c.ts.saturating_add(if p.mixed { 0 } else { SETTLE_NS });
-            let untold = stale || then <= p.untold;
+            // A request whose response does not tell may have been in flight with the call.
+            let untold = stale || p.may_be_untold(c.ts, Some(read), p.mixed, false);
             // So may one that nobody saw come. But a worker would have worked for both, and is not over with one of them.
             let over = !p.mixed && wrote.is_some_and(|node| self.tree.over(node));
-            if !untold && !over && then <= p.standing.untold {
+            if !untold && !over && p.may_be_untold(c.ts, Some(read), p.mixed, true) {
                 return Verdict::Wait;
             }
             return match untold {

@@ -4,7 +4,7 @@ use super::SpanRef;
 use super::delivery::Handed;
 use super::evidence::{Answered, Claim, Evidence, Found};
 use super::given::is_given;
-use super::state::{Call, Causality, Pending, SETTLE_NS, Via};
+use super::state::{Call, Causality, Pending, Via};
 use super::style::Style;
 use super::tree::{NodeId, Place};
 use crate::event::{Ns, PyCopy, Task};
@@ -321,14 +321,14 @@ impl Causality {
             }
         }
         self.answered_silently(tgid, via);
-        self.not_told(tgid, ts);
+        self.not_told(tgid, span, ts);
         true
     }
 
-    /// A response was sent by a loop, and for whom is not known. What its request began may go on as long as calls wait.
-    pub(super) fn not_told(&mut self, tgid: u32, ts: Ns) {
-        let p = self.process(tgid);
-        p.untold = p.untold.max(ts.saturating_add(SETTLE_NS));
+    /// A response was sent by a loop, and for whom is not known.
+    pub(super) fn not_told(&mut self, tgid: u32, span: SpanRef, ts: Ns) {
+        let read = self.requests.peek(&span).map_or(0, |r| r.read);
+        self.process(tgid).untold.add(read, ts);
     }
 
     /// The loop wrote the response to a request that was bound like this.

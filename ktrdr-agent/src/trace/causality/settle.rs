@@ -276,8 +276,8 @@ impl Causality {
                     return Missing(Gap::LeftOut);
                 }
                 // By elimination, which takes that all of them say it.
-                Found::Claim(_) | Found::Bound(_) | Found::After(_)
-                    if mixed && phase == Phase::Horizon && self.untold(c) =>
+                Found::Claim(span) | Found::Bound(span) | Found::After(span)
+                    if mixed && phase == Phase::Horizon && self.untold(c, span) =>
                 {
                     return Missing(Gap::ContextStale);
                 }
@@ -350,9 +350,11 @@ impl Causality {
         }
     }
 
-    /// Whether the call may be that of a request whose response did not say under which context it was served.
-    fn untold(&self, c: &OpenCall) -> bool {
-        self.processes.peek(&c.task.tgid).is_some_and(|p| c.ts <= p.untold.max(p.standing.untold))
+    /// Whether the call may be that of a request whose response did not say under which context it was served, rather than
+    /// that of `span`, where addresses may be stale.
+    fn untold(&self, c: &OpenCall, span: SpanRef) -> bool {
+        let read = self.requests.peek(&span).map(|r| r.read);
+        self.processes.peek(&c.task.tgid).is_some_and(|p| p.may_be_untold(c.ts, read, true, true))
     }
 
     pub(super) fn judge_handed(&mut self, span: SpanRef) -> Verdict {

@@ -25,8 +25,8 @@ pub(super) struct Standing {
     waiting: Vec<CallRef>,
     /// When the thread itself sent a response to such a request last, as it seemed.
     sent: Option<Ns>,
-    /// Until when a context may be that of such a request: its loop sent the response, and for whom is not known.
-    pub untold: Ns,
+    /// When the response to such a request was sent last by its loop, and for whom is not known.
+    pub untold: Option<Ns>,
 }
 
 impl Standing {
@@ -38,7 +38,7 @@ impl Standing {
     }
 
     fn not_told(&mut self, ts: Ns) {
-        self.untold = self.untold.max(ts.saturating_add(SETTLE_NS));
+        self.untold = self.untold.max(Some(ts));
     }
 
     fn may(&self, now: Ns) -> bool {
@@ -88,7 +88,7 @@ impl Causality {
         for (_, p) in self.processes.iter_mut() {
             p.standing.until = Ns::MAX;
             if !p.in_flight.is_empty() {
-                p.untold = Ns::MAX;
+                p.untold.add(0, Ns::MAX);
             }
         }
     }

@@ -7,7 +7,7 @@ use hashlink::LruCache;
 
 use super::alone::Idle;
 use super::delivery::Deliveries;
-use super::given::Given;
+use super::given::{Given, Untold};
 use super::greenlets::{Reading, Readings, Switches};
 use super::partial::Sight;
 use super::pool::{Items, Work};
@@ -145,9 +145,8 @@ pub(super) struct Process {
     pub sent: Option<Ns>,
     /// When a request was left last that was under way: what it does and says from then on is not seen.
     pub left: Option<Ns>,
-    /// Until when a context may be that of a request whose response did not tell it: its loop sent it, and for whom is not
-    /// known. Where addresses may be stale, that no other response claims a context proves nothing till then.
-    pub untold: Ns,
+    /// Responses that did not tell under which context they were.
+    pub untold: Untold,
     /// Copies by the very context current at the read are proven to belong to the request (asyncio).
     pub direct: Style,
     /// The same for copies by another context, which the loop entered after the read (uvloop): by that context.
@@ -344,7 +343,7 @@ impl Causality {
                 gives: false,
                 sent: None,
                 left: None,
-                untold: 0,
+                untold: Untold::default(),
                 direct: Style::default(),
                 via: lru(MAX_STYLES),
                 serving: Serving::default(),

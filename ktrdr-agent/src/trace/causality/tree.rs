@@ -22,8 +22,9 @@ const MAX_DEPTH: usize = 64;
 const MAX_WATCHED: usize = 8;
 /// Responses remembered per context: one task that serves a whole connection writes many, only the last matter.
 const MAX_CLAIMS: usize = 4;
-/// The same of a connection's own task: where addresses may be stale, a call is decided when all requests are over that were in
-/// flight with it, and the task may have served as many meanwhile. 1 KiB for each connection that is kept alive.
+/// The same of a connection's own task, and of one that may be that, but is older than the sight of contexts: where addresses may
+/// be stale, a call is decided when all requests are over that were in flight with it, and the task may have served as many
+/// meanwhile. 1 KiB for each connection that is kept alive.
 const MAX_SERVING_CLAIMS: usize = 16;
 /// Copies remembered of a context until it answers: what one request starts that goes on. Of others the claims tell, while there are.
 const MAX_COPIES: usize = 16;
@@ -351,7 +352,7 @@ impl Tree {
             }
         }
         let before = n.claims.last().copied();
-        if n.claims.len() == n.most_claims() {
+        while n.claims.len() >= n.most_claims() {
             n.claims.remove(0);
         }
         n.claims.push(claim);
@@ -440,10 +441,11 @@ impl Tree {
 
 impl Node {
     fn most_claims(&self) -> usize {
-        match (self.greenlet, self.serving) {
+        let one = self.serving.is_some() || (self.made.is_none() && !self.several);
+        match (self.greenlet, one) {
             (true, _) => greenlets::MAX_GREENLET_CLAIMS,
-            (false, Some(_)) => MAX_SERVING_CLAIMS,
-            (false, None) => MAX_CLAIMS,
+            (false, true) => MAX_SERVING_CLAIMS,
+            (false, false) => MAX_CLAIMS,
         }
     }
 

@@ -84,6 +84,10 @@ impl World {
         self.c.request_read(t, asked, SpanRef(self.spans), ts);
         SpanRef(self.spans)
     }
+    /// The last request.
+    pub fn newest(&self) -> SpanRef {
+        SpanRef(self.spans)
+    }
     /// Bytes that may be a request, on a connection that is left out.
     pub fn unseen(&mut self, t: Task, conn: u64) {
         self.recv(t, conn);

@@ -95,6 +95,8 @@ struct Sim {
     late: Option<Late>,
     /// The agent has come.
     attached: bool,
+    /// The last request that was seen before contexts were followed.
+    older: SpanRef,
     /// Connections that were there before it and have shown nothing yet.
     standing: Vec<u64>,
     hidden: u64,
@@ -161,6 +163,7 @@ impl Sim {
             partial: false,
             late: None,
             attached: true,
+            older: SpanRef(0),
             standing: Vec::new(),
             hidden: HIDDEN,
             pool: Pool::default(),
@@ -216,6 +219,7 @@ impl Sim {
         }
         if self.w.blind && step >= followed {
             self.w.follow();
+            self.older = self.w.newest();
         }
     }
 
@@ -381,15 +385,20 @@ impl Sim {
         }
     }
 
+    /// The context of a task that begins.
+    fn begin(&mut self, parent: u64) -> u64 {
+        let ctx = self.alloc();
+        self.w.copy(1, parent, ctx);
+        ctx
+    }
+
     fn step(&mut self) {
         if self.server.has_greenlets() {
             return self.greenlet_runs();
         }
         let n = self.dice.roll(self.jobs.len());
         if let Some(parent) = self.jobs[n].waking.take() {
-            let ctx = self.alloc();
-            self.w.copy(1, parent, ctx);
-            self.jobs[n].ctx = ctx;
+            self.jobs[n].ctx = self.begin(parent);
             return;
         }
         let (ctx, request, answers) = (self.jobs[n].ctx, self.jobs[n].request, self.jobs[n].answers);
@@ -431,6 +440,11 @@ impl Sim {
 
     /// (right, wrong, missing)
     fn run(mut self, steps: usize) -> (usize, usize, usize) {
+        self.play(steps);
+        self.score(|_| true)
+    }
+
+    fn play(&mut self, steps: usize) {
         for step in 0..steps {
             self.thin(step);
             self.come(step);
@@ -446,9 +460,7 @@ impl Sim {
         // What was read is answered in the end.
         for n in 0..self.jobs.len() {
             if let Some(parent) = self.jobs[n].waking.take() {
-                let ctx = self.alloc();
-                self.w.copy(1, parent, ctx);
-                self.jobs[n].ctx = ctx;
+                self.jobs[n].ctx = self.begin(parent);
             }
             let Job { ctx, answers, request, seen, .. } = self.jobs[n];
             if let (Some(conn), Some(span)) = (answers, request) {
@@ -457,8 +469,12 @@ impl Sim {
         }
         self.send();
         self.greenlets_end();
+    }
+
+    /// The same of calls for these requests, or for none.
+    fn score(&mut self, of: impl Fn(Option<SpanRef>) -> bool) -> (usize, usize, usize) {
         let mut score = (0, 0, 0);
-        for (call, truth) in std::mem::take(&mut self.truth) {
+        for (call, truth) in std::mem::take(&mut self.truth).into_iter().filter(|(_, truth)| of(*truth)) {
             match (self.w.late(call).map(|o| o.span), truth) {
                 (found, truth) if found == truth => score.0 += 1,
                 (None, Some(SpanRef(HIDDEN..))) => {}

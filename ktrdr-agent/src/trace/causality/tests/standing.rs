@@ -5,6 +5,8 @@ use super::scenario::{World, at, given, is};
 
 const READER: u64 = 1_000;
 const WORKER: u64 = 50;
+/// Under which a loop sends.
+const LOOP: u64 = 4;
 
 /// asyncio: a copy of the reader's context for each request.
 fn asyncio(w: &mut World, conn: u64, task: u64) -> SpanRef {
@@ -145,5 +147,65 @@ fn a_request_that_was_left_does_not_say_whose_the_worker_was() {
         }
         assert_eq!(w.late(call).map(|o| o.span), (!left).then_some(a));
         assert_eq!(w.c.gap(call), left.then_some(Gap::LeftOut));
+    }
+}
+
+/// A loop that sends later, and a worker that answered a request which nobody saw come. What was written before contexts were
+/// followed is sent when they are, and does not tell.
+#[test]
+fn what_was_sent_without_a_writer_may_have_been_the_workers() {
+    for (told, sent_by) in [(Some(WORKER), WORKER), (Some(91), 91), (None, WORKER), (None, 91)] {
+        let mut w = World::blind();
+        w.stood();
+        let seen = w.read(at(1, 0), 1);
+        w.follow();
+        w.copy(1, 3, 90);
+        w.write(at(1, 90), 1, false);
+        w.call(given(1, 1));
+        let call = w.call(at(1, WORKER));
+        // The records are the same whoever wrote it, if they do not tell.
+        match told {
+            Some(writer) => {
+                w.write(at(1, writer), 2, false);
+                w.unasked(given(1, 2));
+            }
+            None => w.unasked(at(1, LOOP)),
+        }
+        w.c.stands_no_more(1);
+        another(&mut w, 5);
+        for (conn, number) in [(6, 3), (7, 4)] {
+            let s = asyncio(&mut w, conn, 200 + conn);
+            w.write(at(1, 200 + conn), number, false);
+            w.finish(given(1, number), s);
+        }
+        w.write(at(1, WORKER), 9, false);
+        w.finish(given(1, 9), seen);
+        let known = told.is_some() && sent_by != WORKER;
+        assert_eq!(w.late(call).map(|o| o.span), known.then_some(seen), "{told:?}");
+    }
+}
+
+/// One that was over before the request was read does not matter, whoever wrote it.
+#[test]
+fn what_was_sent_without_a_writer_says_nothing_of_requests_read_later() {
+    for (first, found) in [(true, true), (false, false)] {
+        let mut w = World::blind();
+        w.follow();
+        w.write(at(1, 90), 1, false);
+        w.call(given(1, 1));
+        let before = if first { Some(asyncio(&mut w, 2, 62)) } else { None };
+        if let Some(before) = before {
+            w.finish(at(1, LOOP), before);
+        }
+        let s = asyncio(&mut w, 1, 61);
+        let other = (!first).then(|| asyncio(&mut w, 2, 62));
+        // A context that is older than our sight: as far as is known, addresses may be stale.
+        let call = w.call(at(1, WORKER));
+        if let Some(other) = other {
+            w.finish(at(1, LOOP), other);
+        }
+        w.write(at(1, WORKER), 2, false);
+        w.finish(given(1, 2), s);
+        assert_eq!(w.late(call).map(|o| o.span), found.then_some(s));
     }
 }
