@@ -77,7 +77,7 @@ impl Causality {
         match self.handed(tgid, parent, ts) {
             Handed::To(span) => self.tree.hand(child, Some(span)),
             Handed::Unknown => self.tree.hand(child, None),
-            Handed::Elsewhere if matches!(binding, Binding::Doubt) => self.tree.doubt(child),
+            Handed::Elsewhere if matches!(binding, Binding::Doubt) => self.tree.doubt(child, true),
             Handed::Elsewhere => {}
         }
     }
@@ -255,6 +255,7 @@ impl Causality {
                 self.stats.agreed += 1;
                 self.confirm(span);
                 self.agree(span);
+                self.tree.doubt(node, false);
                 return false;
             }
             // Inherited by a copy of something else, as it turns out.

@@ -403,10 +403,10 @@ impl Tree {
         self.nodes.get_mut(&id).map(|n| std::mem::take(&mut n.waiting)).unwrap_or_default()
     }
 
-    /// The copy may be of another context than the one known at that address.
-    pub fn doubt(&mut self, id: NodeId) {
+    /// The copy may be of another context than the one known at that address; no more when it answers that one's request.
+    pub fn doubt(&mut self, id: NodeId, doubt: bool) {
         if let Some(n) = self.nodes.get_mut(&id) {
-            n.doubt = true;
+            n.doubt = doubt;
         }
     }
 

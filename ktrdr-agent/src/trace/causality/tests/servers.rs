@@ -446,3 +446,21 @@ fn an_executor_without_context_is_inferred_alone_and_unlinked_in_company() {
     let company = w.call(at(20, 0));
     assert_eq!(w.origin(company), NONE);
 }
+
+/// A task of one request copies right after another was read, whose own context that copy might be. It answers the first one
+/// (a stream, hypercorn on trio), and goes on.
+#[test]
+fn a_copy_that_answers_what_it_was_copied_for_is_no_others() {
+    let mut w = World::python();
+    prove(&mut w, uvloop);
+    let a = uvloop(&mut w, 7, 50);
+    let b = w.read(at(1, 0), 8);
+    w.copy(1, 50, 51);
+    w.copy(1, 2, 60);
+    w.respond(at(1, 51), a);
+    let call = w.call(at(1, 51));
+    let now = w.now;
+    w.c.request_done(a, now);
+    w.finish(at(1, 60), b);
+    assert_eq!(w.origin(call), is(a, Method::PythonContext));
+}
