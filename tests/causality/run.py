@@ -40,8 +40,8 @@ def without_evidence(server, case, row, late):
     """Why nothing that can be seen says which request such a call belongs to; it must not be linked wrongly all the same."""
     if server == "node/none":
         return "a runtime without contexts that can be seen: linked only while a single request is in flight"
-    if late and server == "streams/uvloop" and row == BEGUN:
-        return "a response may have been written before writes were seen, and sent after"
+    if late and server.endswith("/uvloop") and row == BEGUN:
+        return "it, or a response, may have been written before writes were seen, and sent after"
     if row == BLIND:
         return "done before the agent was ready, or for a request of which nobody saw the beginning"
     if row == BEGUN and case not in ANSWERED_BY_THE_TASK:
