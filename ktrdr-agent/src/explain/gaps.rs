@@ -30,7 +30,8 @@ pub fn find(case: &Case, tree: &Tree<'_>, analysis: &Analysis<'_>) -> Vec<String
     );
     if tree.missing_parents > 0 {
         let what = count(tree.missing_parents, "span's caller is", "spans' callers are");
-        gaps.push(format!("{what} not here: still open, not observed, or no longer kept"));
+        let left_out = if case.narrowed.is_some() { "left out as asked, " } else { "" };
+        gaps.push(format!("{what} not here: {left_out}still open, not observed, or no longer kept"));
     }
     let traces: BTreeSet<TraceId> = case.spans.iter().map(|s| s.trace_id).collect();
     if case.by_part && traces.len() > 1 {

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use super::cause::{Analysis, Finding};
 use super::tree::Tree;
 use super::{Case, Kind, view};
-use crate::trace::model::Span;
+use crate::trace::model::{Span, TraceId};
 
 /// Hints for the verdict.
 pub fn make(case: &Case, tree: &Tree<'_>, analysis: &Analysis<'_>) -> Vec<String> {
@@ -71,7 +71,11 @@ fn for_cause(case: &Case, finding: &Finding<'_>, tree: &Tree<'_>, hints: &mut Ve
         }
         Kind::HttpError | Kind::BusinessError | Kind::Failed => {
             if let Some(service) = callee(tree, finding) {
-                let logged = case.logs.iter().any(|r| r.resource.service == service);
+                // Of a line that stands beside the verdict.
+                let here = |trace: TraceId| tree.spans.iter().any(|s| s.trace_id == trace);
+                let logged = case.logs.iter().any(|r| {
+                    r.resource.service == service && r.exception.is_some() && r.trace_id.is_none_or(here)
+                });
                 hints.push(match logged {
                     true => {
                         format!("the message and stack trace are in the log of {service} at {}", time(span))

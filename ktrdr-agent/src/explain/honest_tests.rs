@@ -71,6 +71,11 @@ fn an_answer_that_blames_the_request_is_told_though_nobody_failed_with_it() {
     let r = explain(&b.case());
     says(&r, Kind::Ok, "curl's GET /nope to shop:7001 was answered 404 (not found) after 2.00 ms");
     assert!(!r.verdict.sentence.contains("nothing failed"));
+    // Further down, too.
+    let mut b = Build::default();
+    let shop = b.call(0, "curl", SHOP, "GET /order", (0, 9), 200);
+    b.call(shop, SHOP.0, STOCK, "GET /item/7", (2, 4), 404);
+    says(&explain(&b.case()), Kind::Ok, "; 1 call was answered 404, with which its caller went on");
 }
 
 #[test]
@@ -95,6 +100,9 @@ fn a_port_is_the_one_that_was_called() {
 }
 
 fn error(trace: u64, service: &str, text: &str) -> Arc<Logged> {
+    let mut attributes = Attributes::new();
+    attributes.set("exception.type", "RuntimeError");
+    attributes.set("exception.message", "kaputt");
     Arc::new(Logged::of(&LogRecord {
         ts: 1_000_000,
         wall_offset_ns: EPOCH_NS,
@@ -103,7 +111,7 @@ fn error(trace: u64, service: &str, text: &str) -> Arc<Logged> {
         body: text.to_owned(),
         trace_id: Some(trace_id(trace)),
         span_id: None,
-        attributes: Attributes::new(),
+        attributes,
         resource: Arc::new(Resource { service: service.to_owned(), attributes: Attributes::new() }),
     }))
 }
@@ -116,8 +124,11 @@ fn lines_of_other_traces_are_not_shown_as_this_ones() {
     let r = explain(&Case { logs, ..b.case() });
     let lines: Vec<&str> = r.logs.iter().map(|l| l.message.as_str()).collect();
     assert_eq!(lines, ["ours"]);
-    // That log has a trace in it.
-    assert!(r.hints.iter().any(|h| h.starts_with("the message and stack trace are in the log of shop")));
+    let hint = "the message and stack trace are in the log of shop";
+    assert!(r.hints.iter().any(|h| h.starts_with(hint)), "{:?}", r.hints);
+    // Another trace's line is no reason to say so.
+    let r = explain(&Case { logs: vec![error(2, SHOP.0, "another's")], ..b.case() });
+    assert!(r.hints.iter().any(|h| h.starts_with("look at the log of shop")), "{:?}", r.hints);
 }
 
 #[test]

@@ -147,7 +147,7 @@ pub fn call(socket: &Path, name: &str, arguments: &JsonObject) -> Result<CallToo
             let text = format!("{message}. Did you mean: {}", suggestions.join(", "));
             CallToolResult::error(vec![ContentBlock::text(text)])
         }
-        Err(AskError::Refused { message, .. }) => {
+        Err(AskError::Refused { code, message, .. }) if code == "not_found" => {
             CallToolResult::error(vec![ContentBlock::text(format!("{message}. The tool `recent` has ids"))])
         }
         Err(e) => CallToolResult::error(vec![ContentBlock::text(e.to_string())]),

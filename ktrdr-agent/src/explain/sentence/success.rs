@@ -48,6 +48,7 @@ pub fn of_success(case: &Case, tree: &Tree<'_>, analysis: &Analysis<'_>) -> (Kin
         .and_then(|i| view::text(tree.spans[i], "ktrdr.operation.disagreement"))
         .map(|d| format!("; {d}"))
         .unwrap_or_default();
+    let disagreement = format!("{}{disagreement}", tolerated(tree, top));
     let retried = match made_good + survived {
         0 => disagreement,
         1 => format!("; 1 call failed on the way and was made good{disagreement}"),
@@ -93,6 +94,20 @@ pub fn of_success(case: &Case, tree: &Tree<'_>, analysis: &Analysis<'_>) -> (Kin
         return (Kind::Ok, format!("{text}, with which nobody failed{most}{retried}"));
     }
     (Kind::Ok, format!("nothing failed: {} took {}{most}{retried}", describe(span), duration(took)))
+}
+
+/// Answers that blame the request, with which whoever asked went on; but for the one that the sentence is about.
+fn tolerated(tree: &Tree<'_>, top: usize) -> String {
+    let blames = |i: &usize| {
+        let code = view::code(tree.spans[*i]).filter(|code| (400..500).contains(code));
+        code.filter(|_| *i != top && view::is_client(tree.spans[*i]))
+    };
+    let codes: Vec<i64> = (0..tree.len()).filter_map(|i| blames(&i)).collect();
+    match codes.as_slice() {
+        [] => String::new(),
+        [code] => format!("; 1 call was answered {code}, with which its caller went on"),
+        more => format!("; {} calls were answered with 4xx, with which their callers went on", more.len()),
+    }
 }
 
 /// Why "nothing failed" would say more than is known: records were lost, or connections were left out, and it shows.
